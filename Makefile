@@ -1,0 +1,44 @@
+# Each target makes .venv itself when it is missing, and installs anew when pyproject.toml or constraints.txt change.
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help demo test lint bench wheel
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+PYTEST_ARGS ?=
+
+# No window and no sound card are needed; set SDL_VIDEODRIVER to see the real environments.
+export SDL_VIDEODRIVER ?= dummy
+export SDL_AUDIODRIVER ?= dummy
+
+help:
+	@echo "make demo    evolve an agent in the shipped Doom dream, score it on the real one, write demo/report.html"
+	@echo "make test    lint, types, floors, then the tests (PYTEST_ARGS='-m \"not slow\"' for a short run)"
+	@echo "make lint    ruff, mypy and import-linter"
+	@echo "make bench   steps per second of the dreams, into bench.json"
+	@echo "make wheel   sdist and wheel, into dist/"
+
+$(INSTALLED): pyproject.toml constraints.txt
+	test -x $(BIN)/pip || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --disable-pip-version-check --constraint constraints.txt --editable '.[all,dev]'
+	@touch $@
+
+demo: $(INSTALLED)
+	$(BIN)/dreamenv demo --out demo
+
+test: lint
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+lint: $(INSTALLED)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: $(INSTALLED)
+	$(BIN)/dreamenv bench --json bench.json
+
+wheel: $(INSTALLED)
+	$(BIN)/python -m build --no-isolation --outdir dist

@@ -1,0 +1,48 @@
+"""What all tests share: no screen, no sound, steady hypothesis runs, and a Python outside this process."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+
+os.environ.setdefault("SDL_VIDEODRIVER", "dummy")
+os.environ.setdefault("SDL_AUDIODRIVER", "dummy")
+os.environ.setdefault("MPLBACKEND", "Agg")
+
+# A busy machine is slow now and then; a deadline would fail for that.
+settings.register_profile("dreamenv", deadline=None, print_blob=True)
+settings.load_profile("dreamenv")
+
+RunPython = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+@pytest.fixture(scope="session")
+def root() -> Path:
+    """The checkout."""
+    return Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="session")
+def run_python(tmp_path_factory: pytest.TempPathFactory, root: Path) -> RunPython:
+    """Run `python ARGUMENTS` in a folder of its own, with dreamenv from `package` (the checkout by default).
+
+    Fails the test with the output when the exit status is not 0.
+    """
+
+    def run(*arguments: str | Path, package: Path = root, timeout: float = 300) -> subprocess.CompletedProcess[str]:
+        folder = tmp_path_factory.mktemp("outside")
+        environment = {name: value for name, value in os.environ.items() if name != "DREAMENV_REGISTRY"}
+        environment["PYTHONPATH"] = str(package)
+        command = [sys.executable, *map(str, arguments)]
+        result = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=timeout)
+        if result.returncode != 0:
+            pytest.fail(f"{command} exited with {result.returncode}\n{result.stdout}\n{result.stderr}", pytrace=False)
+        return result
+
+    return run

@@ -1,0 +1,130 @@
+"""Rules of the house that no linter knows: README code runs, words, file lengths, light import, versions, pins."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from pathlib import Path
+
+import pytest
+
+from dreamenv import __version__
+from tests.conftest import RunPython
+
+ROOT = Path(__file__).resolve().parent.parent
+CODE = sorted(path for top in ("dreamenv", "examples", "benchmarks", "tests") for path in (ROOT / top).rglob("*.py"))
+SHIPPED_CODE = [path for path in CODE if not path.is_relative_to(ROOT / "tests")]
+DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+
+LONGEST = 300
+# Files that were looked at a second time, with the reason why they stay in one piece.
+LONGER = {
+    "dreamenv/world_model.py": "the model and the format of its bundle change together",
+}
+
+EXTRAS = (
+    "Box2D", "cma", "cv2", "h5py", "imageio", "matplotlib", "minari", "pygame", "stable_baselines3", "tensorboard",
+    "vizdoom",
+)  # fmt: skip
+
+
+def name_of(path: Path) -> str:
+    return path.relative_to(ROOT).as_posix()
+
+
+def runnable(markdown: str) -> str:
+    """The code of the blocks marked `python run`, every line at the number it has in the document."""
+    lines, inside = [], False
+    for line in markdown.splitlines():
+        fence = line.strip()
+        if fence.startswith("```"):
+            inside = not inside and fence.removeprefix("```").split() == ["python", "run"]
+            lines.append("")
+        else:
+            lines.append(line if inside else "")
+    return "\n".join(lines) + "\n"
+
+
+def test_runnable_keeps_marked_blocks_at_their_lines() -> None:
+    text = "# t\n```python run\na = 1\n```\n```python\nb = 2\n```\n```\nc\n```\n```python run\nd = 3\n```\n"
+    lines = runnable(text).splitlines()
+    assert {number: line for number, line in enumerate(lines, 1) if line} == {3: "a = 1", 12: "d = 3"}
+
+
+@pytest.mark.slow
+@pytest.mark.integration
+@pytest.mark.parametrize("document", DOCUMENTS, ids=name_of)
+def test_code_in_documents_runs(document: Path, run_python: RunPython, tmp_path: Path) -> None:
+    """The blocks of one document run in order as one script, so a later block may use names of an earlier one."""
+    if not document.exists():
+        pytest.skip(f"{document.name} is not there")
+    code = runnable(document.read_text(encoding="utf-8"))
+    if document.name != "README.md" and not code.strip():
+        pytest.skip("no block is marked `python run`")
+    assert code.strip(), "README.md has no block marked `python run`"
+    script = tmp_path / f"{document.stem}.py"
+    script.write_text(code, encoding="utf-8")
+    run_python(script, timeout=600)
+
+
+def test_files_are_short() -> None:
+    lengths = {name_of(path): len(path.read_text(encoding="utf-8").splitlines()) for path in CODE}
+    long = {name: length for name, length in lengths.items() if length > LONGEST}
+    assert {name: length for name, length in long.items() if name not in LONGER} == {}, "split, or list with the reason"
+    assert LONGER.keys() <= long.keys(), "LONGER lists a file that is gone or short"
+
+
+def test_terminated_and_truncated_are_not_called_done() -> None:
+    found = [
+        f"{name_of(path)}:{number}"
+        for path in (*SHIPPED_CODE, *DOCUMENTS)
+        if path.exists() and path != ROOT / "dreamenv" / "sb3.py"
+        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1)
+        if re.search(r"(?i)(?<![a-z])dones?(?![a-z])", line)
+    ]
+    assert found == [], "say terminated or truncated (or finished)"
+
+
+def test_modules_are_named_after_what_they_hold() -> None:
+    nameless = {"util", "utils", "helper", "helpers", "misc", "common"}
+    assert [name_of(path) for path in CODE if nameless & set(path.relative_to(ROOT).with_suffix("").parts)] == []
+
+
+def test_import_is_light(run_python: RunPython) -> None:
+    code = "import json, sys; import dreamenv; print(json.dumps([m.split('.')[0] for m in sys.modules]))"
+    loaded = set(json.loads(run_python("-c", code).stdout))
+    assert "dreamenv" in loaded
+    assert loaded & {"torch", *EXTRAS} == set()
+
+
+@pytest.mark.parametrize("name", ["CITATION.cff", "CHANGELOG.md"])
+def test_version_is_the_same_everywhere(name: str) -> None:
+    pattern = {"CITATION.cff": r"^version: (\S+)$", "CHANGELOG.md": r"^## \[(\d[^\]]*)\]"}[name]
+    found = re.search(pattern, (ROOT / name).read_text(encoding="utf-8"), re.MULTILINE)
+    assert found is not None
+    assert found[1] == __version__
+
+
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="tomllib is of Python 3.11")
+def test_every_dependency_is_pinned() -> None:
+    import tomllib
+
+    def normal(requirement: str) -> str:
+        return re.sub(r"[-_.]+", "-", re.split(r"[\s\[<>=!;~]", requirement, maxsplit=1)[0]).lower()
+
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    wanted = {normal(r) for group in project["optional-dependencies"].values() for r in group}
+    wanted |= {normal(r) for r in project["dependencies"]}
+    lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
+    pins = [line.split(";")[0].strip() for line in lines if line and not line.startswith("#")]
+    assert wanted - {"dreamenv"} <= {normal(pin) for pin in pins}
+    assert [pin for pin in pins if not re.fullmatch(r"[\w.-]+==[\w.]+", pin)] == [], "exact, without a local version"
+
+
+@pytest.mark.parametrize("dream", sorted(path.name for path in (ROOT / "dreamenv" / "pretrained").glob("Dream*")))
+def test_bundles_name_no_path_of_the_machine_that_made_them(dream: str) -> None:
+    folder = ROOT / "dreamenv" / "pretrained" / dream
+    for path in (*folder.glob("*.json"), *folder.glob("*.md")):
+        found = re.findall(r"(?<![\w.:/)\]-])/[\w.-]+/[\w./-]+", path.read_text(encoding="utf-8"))
+        assert found == [], f"{name_of(path)} holds absolute paths {found}"
