@@ -1,0 +1,182 @@
+"""registry.yaml, validated: which dreams there are, of which real environment, and which bundle holds the model."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from dreamenv.errors import RegistryError, UnknownDreamError, did_you_mean
+from dreamenv.types import RealEnvSpec
+
+FORMAT_VERSION = 1
+_PACKAGE = Path(__file__).resolve().parent
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class RealSection(_Strict):
+    """The real environment of a dream; the fields are those of `RealEnvSpec`."""
+
+    id: str
+    kwargs: dict[str, Any] = Field(default_factory=dict)
+    observation_key: str | None = None
+    crop: tuple[int, int, int, int] | None = None
+    image_size: Literal[64] = 64
+    action_repeat: int = Field(default=1, ge=1)
+    max_episode_steps: int | None = Field(default=None, ge=1)
+    drop_terminal_observation: bool = False
+    start_margin: int = Field(default=0, ge=0)
+
+    def spec(self) -> RealEnvSpec:
+        return RealEnvSpec(**self.model_dump())
+
+
+class DreamSection(_Strict):
+    """Defaults of the dream's keyword arguments; `max_episode_steps` counts actions."""
+
+    max_episode_steps: int = Field(ge=1)
+    temperature: float = Field(default=1.0, gt=0)
+    start: Literal["initial", "replay"] = "initial"
+
+
+class ExplorationSection(_Strict):
+    """One exploration policy and its share of the collected episodes."""
+
+    policy: str
+    weight: float = Field(default=1.0, gt=0)
+    kwargs: dict[str, Any] = Field(default_factory=dict)
+
+
+class TrainSection(_Strict):
+    """Hyperparameters: keyword arguments of ConvVAE, MDNRNN, `fit_vision`, `fit_memory` and `LoopOptions`, and how many
+    real frames to collect."""
+
+    frames: int = Field(default=50_000, ge=1)
+    vision: dict[str, Any] = Field(default_factory=dict)
+    memory: dict[str, Any] = Field(default_factory=dict)
+    fit_vision: dict[str, Any] = Field(default_factory=lambda: {"steps": 5000})
+    fit_memory: dict[str, Any] = Field(default_factory=lambda: {"steps": 3000})
+    loop: dict[str, Any] = Field(default_factory=dict)
+
+
+class EnvironmentSection(_Strict):
+    """One dream: its latent twin's id, the real environment, the bundle and how to explore."""
+
+    latent_id: str
+    real: RealSection
+    dream: DreamSection
+    checkpoint: str
+    sha256: dict[str, str] = Field(default_factory=dict)
+    explore: list[ExplorationSection] = Field(default_factory=list)
+    train: TrainSection = Field(default_factory=TrainSection)
+
+
+class _RegistryFile(_Strict):
+    format: Literal[1]
+    environments: dict[str, EnvironmentSection]
+
+
+@dataclass(frozen=True)
+class DreamEntry:
+    """A validated entry of registry.yaml with its bundle's path resolved."""
+
+    id: str
+    section: EnvironmentSection
+    checkpoint: Path
+
+
+def read_registry(path: str | Path) -> dict[str, DreamEntry]:
+    """Entries of the registry.yaml at `path`, by dream id.
+
+    A relative `checkpoint` is taken from the file's folder; in the package's own file, from the package.
+
+    Raises:
+        RegistryError: The file is missing, is not YAML, or has an unknown key or a value of a wrong type.
+    """
+    path = Path(path)
+    try:
+        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise RegistryError(f"{path}: cannot be read ({error.strerror}); expected a registry.yaml") from error
+    except yaml.YAMLError as error:
+        raise RegistryError(f"{path}: not YAML: {error}") from error
+    try:
+        file = _RegistryFile.model_validate(raw)
+    except ValidationError as error:
+        raise RegistryError("\n".join(_explain(path, item) for item in error.errors())) from error
+    base = _PACKAGE if path.resolve() == shipped_registry_path().resolve() else path.resolve().parent
+    return {
+        name: DreamEntry(name, section, (base / section.checkpoint).resolve())
+        for name, section in file.environments.items()
+    }
+
+
+def _explain(path: Path, item: Any) -> str:
+    where = ".".join(str(part) for part in item["loc"]) or "(top level)"
+    if item["type"] == "extra_forbidden":
+        known = _fields_at(item["loc"][:-1])
+        return f"{path}: {where}: unknown key. {did_you_mean(str(item['loc'][-1]), known)}"
+    found = item.get("input")
+    shown = type(found).__name__ if isinstance(found, (dict, list)) else repr(found)
+    return f"{path}: {where}: found {shown}; {item['msg']}"
+
+
+def _fields_at(location: tuple[str | int, ...]) -> list[str]:
+    model: type[BaseModel] = _RegistryFile
+    sections: dict[str, type[BaseModel]] = {"real": RealSection, "dream": DreamSection, "explore": ExplorationSection, "train": TrainSection}
+    for depth, part in enumerate(location):
+        if depth == 1:
+            model = EnvironmentSection
+        elif depth == 2 and part in sections:
+            model = sections[str(part)]
+    return list(model.model_fields)
+
+
+def shipped_registry_path() -> Path:
+    """The package's own registry.yaml: beside the package in a checkout, inside it in a wheel."""
+    inside = _PACKAGE / "registry.yaml"
+    return inside if inside.exists() else _PACKAGE.parent / "registry.yaml"
+
+
+_entries: dict[str, DreamEntry] | None = None
+
+
+def entries() -> dict[str, DreamEntry]:
+    """Every known dream by id: the shipped ones, those of `DREAMENV_REGISTRY`, those added since."""
+    global _entries
+    if _entries is None:
+        _entries = dict(read_registry(shipped_registry_path()))
+        for extra in filter(None, os.environ.get("DREAMENV_REGISTRY", "").split(os.pathsep)):
+            _entries.update(read_registry(extra))
+    return _entries
+
+
+def add_entries(new: dict[str, DreamEntry]) -> None:
+    """Make `new` known; an entry of the same id is replaced."""
+    entries().update(new)
+
+
+def find(name: str) -> DreamEntry:
+    """The entry whose dream id or latent twin's id is `name`.
+
+    Raises:
+        UnknownDreamError: With the nearest ids.
+    """
+    return find_in(entries(), name)
+
+
+def find_in(known_entries: dict[str, DreamEntry], name: str) -> DreamEntry:
+    """The entry of `known_entries` whose dream id or latent twin's id is `name`; errors as `find`."""
+    bare = name.removeprefix("dreamenv:")
+    for entry in known_entries.values():
+        if bare in (entry.id, entry.section.latent_id):
+            return entry
+    known = [i for entry in known_entries.values() for i in (entry.id, entry.section.latent_id)]
+    raise UnknownDreamError(f"no dream is called {name!r}. {did_you_mean(bare, known)}")

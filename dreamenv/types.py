@@ -1,0 +1,106 @@
+"""Central types of the package.
+
+Letters in shapes: B batch, T time (actions), Z latent, H hidden, F features, A action, D vector observation.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dreamenv.errors import ConfigurationError
+
+# Seeds of real episodes are drawn from three ranges that never meet, so that no episode which trained a model or
+# chose an agent is ever used to score it.
+SEED_ROLES = {"collect": 0, "validation": 2**29, "evaluation": 2**30}
+
+
+def episode_seeds(role: str, seed: int, count: int) -> list[int]:
+    """Seeds of `count` real episodes for `role` ("collect", "validation" or "evaluation").
+
+    Ranges of different roles are disjoint for every `seed` in [0, 5000) and `count` up to 100,000.
+
+    Raises:
+        ConfigurationError: An unknown role, or a number out of range.
+    """
+    if role not in SEED_ROLES:
+        raise ConfigurationError(f"role must be one of {sorted(SEED_ROLES)}, got {role!r}")
+    if not 0 <= seed < 5000:
+        raise ConfigurationError(f"seed must be in [0, 5000), got {seed}")
+    if not 0 <= count <= 100_000:
+        raise ConfigurationError(f"count must be in [0, 100000], got {count}")
+    first = SEED_ROLES[role] + seed * 100_000
+    return list(range(first, first + count))
+
+
+@dataclass(frozen=True)
+class RealEnvSpec:
+    """How a real environment is made and what of it a world model sees.
+
+    Attributes:
+        id: Gymnasium id of the real environment.
+        kwargs: Keyword arguments of `gym.make`.
+        observation_key: Entry of a `Dict` observation to use; None when the observation is an array.
+        crop: Rows and columns of the frame to keep, `(top, bottom, left, right)` in pixels, half open; None keeps all.
+        image_size: Side in pixels of the square that image frames are resized to (area average).
+        action_repeat: Real frames per action; their rewards are summed.
+        max_episode_steps: Time limit in real frames; None takes the limit of the environment's own spec.
+        drop_terminal_observation: The frame at a termination is meaningless (ViZDoom returns zeros): repeat the one before.
+        start_margin: Real frames at the start of an episode that are never used as replay start states.
+    """
+
+    id: str
+    kwargs: dict[str, Any] = field(default_factory=dict)
+    observation_key: str | None = None
+    crop: tuple[int, int, int, int] | None = None
+    image_size: int = 64
+    action_repeat: int = 1
+    max_episode_steps: int | None = None
+    drop_terminal_observation: bool = False
+    start_margin: int = 0
+
+
+@dataclass(frozen=True)
+class Episode:
+    """One real episode: T actions and T+1 observations, as the world model sees them.
+
+    Attributes:
+        observations: `[T+1, 64, 64, 3]` uint8 for image environments, `[T+1, D]` float32 for vector ones.
+        actions: `[T, A]` float32 (Box) or `[T]` int64 (Discrete), one an action repeat.
+        rewards: `[T]` float32 in units of the real environment, summed over the action repeat.
+        terminated: The task ended at step T.
+        truncated: The time limit was reached at step T.
+        final_observation_valid: False when the last observation is a repeat of the one before.
+        seed: Seed of the real `reset`.
+        policy: Name and parameters of what chose the actions.
+        real_frames: Real frames consumed, action repeat counted.
+    """
+
+    observations: NDArray[Any]
+    actions: NDArray[Any]
+    rewards: NDArray[np.float32]
+    terminated: bool
+    truncated: bool
+    seed: int
+    policy: str
+    real_frames: int
+    final_observation_valid: bool = True
+
+    def __post_init__(self) -> None:
+        steps = len(self.rewards)
+        if len(self.observations) != steps + 1 or len(self.actions) != steps:
+            raise ValueError(
+                f"an episode of {steps} rewards needs {steps + 1} observations and {steps} actions, "
+                f"got {len(self.observations)} and {len(self.actions)}"
+            )
+
+    def __len__(self) -> int:
+        return len(self.rewards)
+
+    @property
+    def undiscounted_return(self) -> float:
+        """Sum of the rewards, in units of the real environment."""
+        return float(self.rewards.sum(dtype=np.float64))
