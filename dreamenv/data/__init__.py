@@ -1,0 +1,1 @@
+"""Real experience: collecting it, keeping it, preparing it for training."""

@@ -1,0 +1,260 @@
+"""Collecting real episodes: parallel, resumable, and the same whatever the number of workers."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dreamenv.data.episodes import EpisodeStore, read_attributes
+from dreamenv.data.explore import POLICIES, Actor, Exploration, check_policy, default_exploration
+from dreamenv.data.preprocess import PreprocessedEnv, make_real_env
+from dreamenv.errors import CollectionError, ConfigurationError, EpisodeFileError, NonFiniteError
+from dreamenv.types import Episode, RealEnvSpec, episode_seeds
+from dreamenv.workers import run_tasks
+
+ActorFactory = Callable[..., Actor]
+# At most so many episodes a seed, so that the seeds of two collections with different seeds never meet.
+MOST_EPISODES = 100_000
+_COLLECTION_FILE = "collection.json"
+
+
+@dataclass(frozen=True)
+class _Setup:
+    spec: RealEnvSpec
+    path: Path
+    seed: int
+    explore: tuple[Exploration, ...]
+    factories: dict[str, ActorFactory] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Collected:
+    """What a call of `collect` leaves in its folder.
+
+    Attributes:
+        episodes: Episodes in the store.
+        real_frames: Their real frames, action repeat counted.
+        mean_return: Their mean return, in units of the real environment.
+    """
+
+    episodes: int
+    real_frames: int
+    mean_return: float
+
+
+def collect(
+    spec: RealEnvSpec,
+    path: str | Path,
+    *,
+    explore: Sequence[Exploration] = (),
+    episodes: int | None = None,
+    frames: int | None = None,
+    workers: int = 2,
+    seed: int = 0,
+    factories: dict[str, ActorFactory] | None = None,
+    progress: Callable[[int, int, float], None] = lambda episode, real_frames, mean_return: None,
+    report: Callable[[str], None] = print,
+) -> Collected:
+    """Record real episodes into folder `path` until it holds `episodes` episodes or `frames` real frames.
+
+    Episode i depends on `seed` and i alone, so a call that was killed continues where it was and ends as an unbroken
+    one, with any number of workers. Episodes that other workers finish beyond the limit are not kept; those that an
+    earlier call finished are, also when this call asks for fewer.
+
+    Args:
+        spec: The real environment.
+        path: Folder of the episode store.
+        explore: Exploration policies with their shares; a mixture fit for the action space by default.
+        episodes: Stop at so many episodes; or
+        frames: stop when the episodes' real frames (action repeat counted) reach this.
+        workers: Worker processes; 0 collects in this one.
+        seed: Seed of the collection, in [0, 5000).
+        factories: Makers of actors for further policy names (module-level functions, called as
+            `factory(action_space, rng, **kwargs)`).
+        progress: Called after each episode with its number, the store's real frames and its mean return so far.
+        report: Receives a line when a worker dies.
+
+    Raises:
+        ConfigurationError: Neither or both limits, an unknown policy, or a folder collected with other settings.
+        CollectionError: An episode kills its worker again and again, or the frames need too many episodes.
+    """
+    if (episodes is None) == (frames is None):
+        raise ConfigurationError("give either episodes or frames")
+    limit = {"episodes": episodes} if frames is None else {"frames": frames}
+    if (frames or episodes or 0) < 1 or (episodes or 0) > MOST_EPISODES:
+        raise ConfigurationError(f"need frames >= 1 or episodes in [1, {MOST_EPISODES}], got {limit}")
+    episode_seeds("collect", seed, 0)  # refuses a seed out of range before anything is written
+    for exploration in explore:
+        check_policy(exploration, factories or {})
+    path = Path(path)
+    setup = _Setup(spec, path, seed, tuple(explore), factories or {})
+    store = EpisodeStore(path)
+    found = _check_same_collection(setup)
+    store.sweep()
+    held = {int(file.stem): _frames_and_return(file) for file in store.files()}
+    count = _Count(held, episodes, frames)
+    count.update()
+    unfinished = found.get("unfinished", {})
+    # What earlier calls finished stays. Beyond it, a killed call with this limit may have left more than it wanted.
+    without_gap = next(index for index in range(len(held) + 1) if index not in held)
+    keep = unfinished["keep"] if unfinished.get("limit") == limit else without_gap
+    _write_collection(setup, {"unfinished": {"limit": limit, "keep": keep}})
+
+    def missing() -> Iterator[int]:
+        index = 0
+        while not count.reached and index < MOST_EPISODES and (episodes is None or index < episodes):
+            if index not in held:
+                yield index
+            index += 1
+            count.update()
+
+    for index, result in run_tasks(missing(), _make_runner, setup, workers=workers, report=report):
+        held[index] = result
+        count.update()
+        progress(len(held), sum(n for n, _ in held.values()), float(np.mean([r for _, r in held.values()])))
+        if count.reached:
+            break
+    if not count.reached:
+        raise CollectionError(
+            f"{MOST_EPISODES} episodes hold fewer than {frames} frames; collect with another seed too"
+        )
+    keep = max(keep, count.first)
+    for file in store.files():
+        if int(file.stem) >= keep:
+            file.unlink()
+    store.sweep()
+    _write_collection(setup, {})
+    kept = [held[index] for index in sorted(held) if index < keep]
+    return Collected(len(kept), sum(n for n, _ in kept), float(np.mean([r for _, r in kept])))
+
+
+def is_unfinished(path: str | Path) -> bool:
+    """Whether a collection into folder `path` was begun and did not come to its end."""
+    file = Path(path) / _COLLECTION_FILE
+    return file.exists() and "unfinished" in _read_collection(file)
+
+
+class _Count:
+    """How many of the first episodes are held, without a gap, up to the limit."""
+
+    def __init__(self, held: dict[int, tuple[int, float]], episodes: int | None, frames: int | None) -> None:
+        self._held, self._episodes, self._frames = held, episodes, frames
+        self.first = 0
+        self._first_frames = 0
+
+    @property
+    def reached(self) -> bool:
+        """Whether they reach the limit."""
+        if self._frames is not None:
+            return self._first_frames >= self._frames
+        return self.first == self._episodes
+
+    def update(self) -> None:
+        """Count on."""
+        while not self.reached and self.first in self._held:
+            self._first_frames += self._held[self.first][0]
+            self.first += 1
+
+
+def _settings(setup: _Setup) -> dict[str, Any]:
+    raw = {"real": asdict(setup.spec), "seed": setup.seed, "explore": [asdict(e) for e in setup.explore]}
+    settings: dict[str, Any] = json.loads(json.dumps(raw))
+    return settings
+
+
+def _check_same_collection(setup: _Setup) -> dict[str, Any]:
+    """What collection.json says; empty for a new folder."""
+    file = setup.path / _COLLECTION_FILE
+    if not file.exists():
+        return {}
+    settings, found = _settings(setup), _read_collection(file)
+    for key in sorted(settings):
+        if found.get(key) != settings[key]:
+            raise ConfigurationError(
+                f"{setup.path} was collected with {key}={found.get(key)}, this call has {key}={settings[key]}. "
+                "Take another folder, or the same settings to continue."
+            )
+    return found
+
+
+def _read_collection(file: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise EpisodeFileError(f"{file}: not JSON ({error}); delete it to go on beside the episodes there") from error
+    if not isinstance(found, dict):
+        raise EpisodeFileError(f"{file}: found {type(found).__name__}, expected an object")
+    return found
+
+
+def _write_collection(setup: _Setup, state: dict[str, Any]) -> None:
+    setup.path.mkdir(parents=True, exist_ok=True)
+    temporary = setup.path / f".{_COLLECTION_FILE}.part"
+    temporary.write_text(json.dumps(_settings(setup) | state, indent=2) + "\n", encoding="utf-8")
+    os.replace(temporary, setup.path / _COLLECTION_FILE)
+
+
+def _frames_and_return(file: Path) -> tuple[int, float]:
+    attributes = read_attributes(file)
+    return attributes["real_frames"], attributes["undiscounted_return"]
+
+
+def _make_runner(setup: _Setup) -> Callable[[int], tuple[int, float]]:
+    env = make_real_env(setup.spec)
+    store = EpisodeStore(setup.path)
+    explore = setup.explore or default_exploration(env.action_space)
+    shares = np.array([exploration.weight for exploration in explore])
+    makers = POLICIES | setup.factories
+    seeds = episode_seeds("collect", setup.seed, MOST_EPISODES)
+
+    def run(index: int) -> tuple[int, float]:
+        rng = np.random.default_rng([setup.seed, index])
+        chosen = explore[int(rng.choice(len(explore), p=shares / shares.sum()))]
+        actor = makers[chosen.policy](env.action_space, rng, **chosen.kwargs)
+        episode = record_episode(env, actor, seed=seeds[index])
+        store.write(index, episode)
+        return episode.real_frames, episode.undiscounted_return
+
+    return run
+
+
+def record_episode(env: PreprocessedEnv, actor: Actor, *, seed: int) -> Episode:
+    """One whole episode of `env` driven by `actor`.
+
+    Raises:
+        NonFiniteError: The environment returned a reward or an observation that is not finite.
+    """
+    observation, _ = env.reset(seed=seed)
+    observations, actions = [observation], []
+    rewards: list[float] = []
+    terminated = truncated = False
+    real_frames, valid = 0, True
+    while not (terminated or truncated):
+        action = actor.act(observation)
+        observation, reward, terminated, truncated, info = env.step(action)
+        if not (np.isfinite(float(reward)) and np.isfinite(observation).all()):
+            raise NonFiniteError(
+                f"{env.real_spec.id}: reward {reward}, observation {observation} at step {len(rewards)} of seed {seed}"
+            )
+        observations.append(observation)
+        actions.append(action)
+        rewards.append(float(reward))
+        real_frames += info["real_frames"]
+        valid = info["observation_valid"]
+    return Episode(
+        observations=np.stack(observations),
+        actions=np.stack(actions),
+        rewards=np.array(rewards, np.float32),
+        terminated=terminated,
+        truncated=truncated,
+        seed=seed,
+        policy=actor.name,
+        real_frames=real_frames,
+        final_observation_valid=valid,
+    )

@@ -1,0 +1,261 @@
+"""The store of real episodes: one lossless HDF5 file an episode, and a memmap cache of them for training."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+from zipfile import BadZipFile
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dreamenv.errors import EpisodeFileError, missing_extra
+from dreamenv.types import Episode
+
+FORMAT_VERSION = 1
+_CHUNK_FRAMES = 16
+_FIELDS = ("observations", "actions", "rewards")
+
+
+def _h5py() -> ModuleType:
+    try:
+        import h5py
+    except ImportError as error:
+        raise missing_extra("h5py", "train") from error
+    return h5py
+
+
+class EpisodeStore:
+    """A folder of episode files `00000000.h5`, `00000001.h5`, ... in the order in which they were collected.
+
+    Folders within it (the rounds of a loop) belong to the store, in the order of their names.
+
+    A file appears under its name only when it is whole, so a killed writer leaves no half an episode behind.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+
+    def files(self) -> list[Path]:
+        """Episode files in order."""
+        return sorted(self.path.rglob("[0-9]*.h5"))
+
+    def __len__(self) -> int:
+        return len(self.files())
+
+    def __iter__(self) -> Iterator[Episode]:
+        return (read_episode(file) for file in self.files())
+
+    def __getitem__(self, index: int) -> Episode:
+        return read_episode(self.files()[index])
+
+    def append(self, episode: Episode) -> Path:
+        """Write `episode` behind the last one and return its file."""
+        numbers = [int(file.stem) for file in self.path.glob("[0-9]*.h5")]
+        return self.write(max(numbers, default=-1) + 1, episode)
+
+    def write(self, index: int, episode: Episode) -> Path:
+        """Write `episode` as number `index`, whole or not at all."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        file = self.path / f"{index:08d}.h5"
+        temporary = self.path / f".{file.name}.{os.getpid()}.part"
+        try:
+            write_episode(temporary, episode)
+            os.replace(temporary, file)
+        finally:
+            temporary.unlink(missing_ok=True)
+        return file
+
+    def sweep(self) -> None:
+        """Remove what killed writers have left; call it while nobody writes."""
+        for part in self.path.glob(".*.part"):
+            part.unlink(missing_ok=True)
+
+    @property
+    def real_frames(self) -> int:
+        """Real frames consumed by all episodes, action repeat counted."""
+        return sum(read_attributes(file)["real_frames"] for file in self.files())
+
+    def frame(self, index: int, step: int) -> NDArray[Any]:
+        """Observation `step` of episode `index`, without reading the rest of the episode."""
+        file = self.files()[index]
+        with _open(file) as data:
+            return np.asarray(data["observations"][step])
+
+
+def write_episode(file: Path, episode: Episode) -> None:
+    """Write one episode to `file`: gzip-1, a chunk per 16 frames."""
+    h5py = _h5py()
+    with h5py.File(file, "w") as data:
+        observations = episode.observations
+        chunk = (min(_CHUNK_FRAMES, len(observations)), *observations.shape[1:])
+        data.create_dataset("observations", data=observations, chunks=chunk, compression="gzip", compression_opts=1)
+        data["actions"] = episode.actions
+        data["rewards"] = episode.rewards
+        data.attrs["format_version"] = FORMAT_VERSION
+        for name in ("terminated", "truncated", "seed", "policy", "real_frames", "final_observation_valid"):
+            data.attrs[name] = getattr(episode, name)
+        data.attrs["undiscounted_return"] = episode.undiscounted_return
+
+
+def read_episode(file: str | Path) -> Episode:
+    """The episode in `file`.
+
+    Raises:
+        EpisodeFileError: The file is cut short, not HDF5, of a newer format, or lacks a field.
+    """
+    file = Path(file)
+    attributes = read_attributes(file)
+    attributes.pop("undiscounted_return")
+    with _open(file) as data:
+        try:
+            arrays: dict[str, Any] = {name: np.asarray(data[name]) for name in _FIELDS}
+        except (OSError, RuntimeError, KeyError) as error:
+            raise EpisodeFileError(f"{file}: cannot be read ({error}); delete it and collect again") from error
+    try:
+        return Episode(**arrays, **attributes)
+    except ValueError as error:
+        raise EpisodeFileError(f"{file}: {error}") from error
+
+
+def read_attributes(file: Path) -> dict[str, Any]:
+    """Provenance and flags of the episode in `file`, without its frames."""
+    with _open(file) as data:
+        try:
+            found = dict(data.attrs)
+        except (OSError, RuntimeError, KeyError) as error:
+            raise EpisodeFileError(f"{file}: cannot be read ({error}); delete it and collect again") from error
+    version = int(found.get("format_version", 0))
+    if version > FORMAT_VERSION:
+        raise EpisodeFileError(
+            f"{file}: format_version {version}, this dreamenv reads up to {FORMAT_VERSION}. Upgrade dreamenv."
+        )
+    try:
+        return {
+            "terminated": bool(found["terminated"]),
+            "truncated": bool(found["truncated"]),
+            "seed": int(found["seed"]),
+            "policy": str(found["policy"]),
+            "real_frames": int(found["real_frames"]),
+            "final_observation_valid": bool(found["final_observation_valid"]),
+            "undiscounted_return": float(found["undiscounted_return"]),
+        }
+    except KeyError as error:
+        raise EpisodeFileError(f"{file}: no attribute {error}; it is not an episode of dreamenv") from error
+
+
+def _open(file: Path) -> Any:
+    try:
+        return _h5py().File(file, "r")
+    except OSError as error:
+        raise EpisodeFileError(f"{file}: not a whole HDF5 file ({error}); delete it and collect again") from error
+
+
+@dataclass(frozen=True)
+class EpisodeCache:
+    """All episodes of a store as flat arrays. Episode e has its T+1 observations at `first[e]` and its T steps at
+    `first[e] - e`.
+
+    Attributes:
+        observations: `[N + E, ...]` memmap, uint8 pictures or float32 vectors.
+        actions: `[N, A]` float32 or `[N]` int64.
+        rewards: `[N]` float32.
+        first: `[E]` int64, row of each episode's first observation.
+        lengths: `[E]` int64, T of each episode.
+        terminated: `[E]` bool.
+        final_valid: `[E]` bool, False where the last observation repeats the one before.
+    """
+
+    observations: NDArray[Any]
+    actions: NDArray[Any]
+    rewards: NDArray[np.float32]
+    first: NDArray[np.int64]
+    lengths: NDArray[np.int64]
+    terminated: NDArray[np.bool_]
+    final_valid: NDArray[np.bool_]
+
+    @property
+    def episodes(self) -> int:
+        """E."""
+        return len(self.lengths)
+
+    @property
+    def first_step(self) -> NDArray[np.int64]:
+        """`[E]` row of each episode's first action and reward."""
+        return self.first - np.arange(len(self.first))
+
+
+def build_cache(store: EpisodeStore, path: str | Path) -> EpisodeCache:
+    """The memmap cache of `store` in folder `path`, written anew when the store's files have changed."""
+    path = Path(path)
+    path.mkdir(parents=True, exist_ok=True)
+    files = store.files()
+    if not files:
+        raise EpisodeFileError(f"{store.path}: no episodes; run `dreamenv collect` first")
+    print_of_files = hashlib.sha256(
+        json.dumps(
+            [(str(file.relative_to(store.path)), file.stat().st_size, file.stat().st_mtime_ns) for file in files]
+        ).encode()
+    ).hexdigest()
+    index_file, frames_file = path / "index.npz", path / "observations.npy"
+    if index_file.exists() and frames_file.exists():
+        try:
+            with np.load(index_file, allow_pickle=False) as index:
+                if str(index["files"]) == print_of_files:
+                    arrays = {name: index[name] for name in index.files if name != "files"}
+                    return EpisodeCache(observations=np.load(frames_file, mmap_mode="r"), **arrays)
+        except (OSError, ValueError, KeyError, EOFError, BadZipFile):
+            pass  # a damaged cache is no loss: it is written anew
+    index_file.unlink(missing_ok=True)
+    for part in path.glob(".*.part*"):  # a build that was killed leaves as much as the whole cache behind
+        part.unlink(missing_ok=True)
+    shape, dtype = _observation_layout(files)
+    temporary = path / f".observations.{os.getpid()}.part"
+    frames = np.lib.format.open_memmap(temporary, mode="w+", dtype=dtype, shape=shape)
+    actions, rewards, first, lengths, terminated, final_valid = [], [], [], [], [], []
+    row = 0
+    for file in files:
+        episode = read_episode(file)
+        frames[row : row + len(episode) + 1] = episode.observations
+        actions.append(episode.actions)
+        rewards.append(episode.rewards)
+        first.append(row)
+        lengths.append(len(episode))
+        terminated.append(episode.terminated)
+        final_valid.append(episode.final_observation_valid)
+        row += len(episode) + 1
+    frames.flush()
+    del frames
+    os.replace(temporary, frames_file)
+    arrays = {
+        "actions": np.concatenate(actions),
+        "rewards": np.concatenate(rewards).astype(np.float32),
+        "first": np.array(first, np.int64),
+        "lengths": np.array(lengths, np.int64),
+        "terminated": np.array(terminated, bool),
+        "final_valid": np.array(final_valid, bool),
+    }
+    index_part = path / f".index.{os.getpid()}.part.npz"
+    np.savez(index_part, files=np.array(print_of_files), **arrays)
+    os.replace(index_part, index_file)
+    return EpisodeCache(observations=np.load(frames_file, mmap_mode="r"), **arrays)
+
+
+def _observation_layout(files: list[Path]) -> tuple[tuple[int, ...], np.dtype[Any]]:
+    rows, shape, dtype = 0, None, None
+    for file in files:
+        with _open(file) as data:
+            found = data["observations"]
+            if shape is not None and (found.shape[1:], found.dtype) != (shape, dtype):
+                raise EpisodeFileError(
+                    f"{file}: observations {found.shape[1:]} {found.dtype}, others in this store have {shape} {dtype}"
+                )
+            shape, dtype = found.shape[1:], found.dtype
+            rows += found.shape[0]
+    return (rows, *(shape or ())), np.dtype(dtype)

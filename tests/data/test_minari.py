@@ -1,0 +1,224 @@
+"""Minari data sets: a round trip is exact, and what a world model cannot take is refused."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import pytest
+
+pytest.importorskip("minari", reason="the extra minari is not installed")
+import minari
+from minari.data_collector import EpisodeBuffer
+
+from dreamenv.data.episodes import EpisodeStore
+from dreamenv.data.minari import UNKNOWN_SEED, export_minari, import_minari
+from dreamenv.errors import ConfigurationError, EpisodeFileError
+from dreamenv.types import Episode, RealEnvSpec
+
+CAR = RealEnvSpec("CarRacing-v3", crop=(0, 84, 0, 96), action_repeat=4, max_episode_steps=1000, start_margin=50)
+CARTPOLE = RealEnvSpec("CartPole-v1", max_episode_steps=77)
+
+pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:minari")
+
+
+@pytest.fixture(autouse=True)
+def datasets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    path = tmp_path / "datasets"
+    monkeypatch.setenv("MINARI_DATASETS_PATH", str(path))
+    return path
+
+
+def picture_episode(rng: np.random.Generator, steps: int, **changes: Any) -> Episode:
+    episode = Episode(
+        observations=rng.integers(0, 256, (steps + 1, 64, 64, 3), dtype=np.uint8),
+        actions=rng.uniform(-1, 1, (steps, 3)).astype(np.float32),
+        rewards=rng.normal(size=steps).astype(np.float32),
+        terminated=False,
+        truncated=True,
+        seed=2**30 + 7,
+        policy="autocorrelated(scale=0.2)",
+        real_frames=4 * steps - 1,
+    )
+    return dataclasses.replace(episode, **changes)
+
+
+def vector_episode(rng: np.random.Generator, steps: int) -> Episode:
+    return Episode(
+        observations=rng.normal(size=(steps + 1, 4)).astype(np.float32),
+        actions=rng.integers(0, 2, steps),
+        rewards=np.ones(steps, np.float32),
+        terminated=True,
+        truncated=False,
+        seed=3,
+        policy="uniform",
+        real_frames=steps,
+    )
+
+
+def assert_same(got: Episode, expected: Episode) -> None:
+    for field in dataclasses.fields(Episode):
+        left, right = getattr(got, field.name), getattr(expected, field.name)
+        if isinstance(right, np.ndarray):
+            assert left.dtype == right.dtype, field.name
+            np.testing.assert_array_equal(left, right, err_msg=field.name)
+        else:
+            assert (type(left), left) == (type(right), right), field.name
+
+
+def test_round_trip_of_pictures_is_exact(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    episodes = [
+        picture_episode(rng, 5),
+        picture_episode(rng, 1, terminated=True, truncated=True),
+        picture_episode(rng, 17, terminated=True, truncated=False, final_observation_valid=False),
+    ]
+    store = EpisodeStore(tmp_path / "there")
+    for episode in episodes:
+        store.append(episode)
+    assert export_minari(store, "dreams/car-v0", CAR, author="someone", description="noise") == 3
+    back = EpisodeStore(tmp_path / "back")
+    imported = import_minari("dreams/car-v0", back)
+    assert (imported.episodes, imported.real_frames) == (3, store.real_frames)
+    assert imported.real == CAR
+    assert len(back) == 3
+    for got, expected in zip(back, episodes, strict=True):
+        assert_same(got, expected)
+
+
+def test_round_trip_of_vectors_and_discrete_actions_is_exact(tmp_path: Path) -> None:
+    rng = np.random.default_rng(1)
+    store = EpisodeStore(tmp_path / "there")
+    store.append(vector_episode(rng, 9))
+    export_minari(store, "cartpole-v3", CARTPOLE)
+    back = EpisodeStore(tmp_path / "back")
+    back.append(vector_episode(rng, 2))
+    assert import_minari("cartpole-v3", back).real == CARTPOLE
+    assert len(back) == 2, "imported episodes go behind those that are there"
+    assert_same(back[1], store[0])
+
+
+def test_minari_reads_an_exported_data_set_as_its_own(tmp_path: Path) -> None:
+    episode = picture_episode(np.random.default_rng(2), 6)
+    store = EpisodeStore(tmp_path / "there")
+    store.append(episode)
+    export_minari(store, "car-v0", CAR)
+    dataset = minari.load_dataset("car-v0")
+    assert dataset.total_steps == 6
+    (found,) = dataset.iterate_episodes()
+    assert found.observations.shape == (7, 64, 64, 3)
+    np.testing.assert_array_equal(found.observations, episode.observations)
+    assert found.truncations.tolist() == [False] * 5 + [True]
+    assert not found.terminations.any()
+    assert dataset.observation_space == gym.spaces.Box(0, 255, (64, 64, 3), np.uint8)
+    assert dataset.env_spec is not None
+    assert (dataset.env_spec.id, dataset.env_spec.max_episode_steps) == ("CarRacing-v3", 1000)
+    dataset.recover_environment().close()
+
+
+def test_a_foreign_data_set_is_brought_into_form(tmp_path: Path) -> None:
+    rng = np.random.default_rng(3)
+    frames = np.repeat(np.repeat(rng.integers(0, 256, (4, 64, 64, 1), dtype=np.uint8), 2, axis=1), 2, axis=2)
+    minari.create_dataset_from_buffers(
+        "foreign-v0",
+        [
+            EpisodeBuffer(
+                observations=frames,
+                actions=np.array([0, 2, 1], np.int32),
+                rewards=np.array([0.1, 0.2, 0.3]),
+                terminations=np.array([False, False, True]),
+                truncations=np.array([False, False, False]),
+            )
+        ],
+        observation_space=gym.spaces.Box(0, 255, (128, 128, 1), np.uint8),
+        action_space=gym.spaces.Discrete(3),
+        jpeg_encoding=False,
+    )
+    store = EpisodeStore(tmp_path / "store")
+    imported = import_minari("foreign-v0", store)
+    assert (imported.episodes, imported.real_frames, imported.real) == (1, 3, None)
+    episode = store[0]
+    np.testing.assert_array_equal(episode.observations, np.repeat(frames[:, ::2, ::2], 3, axis=3))
+    assert (episode.actions.dtype, episode.rewards.dtype) == (np.int64, np.float32)
+    assert (episode.seed, episode.policy) == (UNKNOWN_SEED, "minari:foreign-v0")
+    assert (episode.terminated, episode.truncated) == (True, False)
+
+
+def test_a_lossy_data_set_is_imported_with_a_warning(tmp_path: Path) -> None:
+    episode = picture_episode(np.random.default_rng(4), 2)
+    minari.create_dataset_from_buffers(
+        "lossy-v0",
+        [
+            EpisodeBuffer(
+                observations=episode.observations,
+                actions=episode.actions,
+                rewards=episode.rewards,
+                terminations=np.zeros(2, bool),
+                truncations=np.array([False, True]),
+            )
+        ],
+        observation_space=gym.spaces.Box(0, 255, (64, 64, 3), np.uint8),
+        action_space=gym.spaces.Box(-1, 1, (3,), np.float32),
+    )
+    store = EpisodeStore(tmp_path / "store")
+    with pytest.warns(UserWarning, match="JPEG"):
+        import_minari("lossy-v0", store)
+    assert (store[0].observations != episode.observations).any()
+
+
+def test_a_taken_or_malformed_id_and_an_empty_store_are_refused(tmp_path: Path, datasets: Path) -> None:
+    store = EpisodeStore(tmp_path / "there")
+    with pytest.raises(ConfigurationError, match="no episodes to export"):
+        export_minari(store, "cartpole-v0", CARTPOLE)
+    store.append(vector_episode(np.random.default_rng(5), 2))
+    with pytest.raises(ConfigurationError, match=r"no version.*cannot be made"):
+        export_minari(store, "no version", CARTPOLE)
+    export_minari(store, "cartpole-v0", CARTPOLE)
+    with pytest.raises(ConfigurationError, match="already exists"):
+        export_minari(store, "cartpole-v0", CARTPOLE)
+    assert [path.name for path in datasets.iterdir()] == ["cartpole-v0"]
+
+
+def test_an_episode_of_another_environment_leaves_no_data_set_behind(tmp_path: Path, datasets: Path) -> None:
+    rng = np.random.default_rng(6)
+    store = EpisodeStore(tmp_path / "there")
+    store.append(vector_episode(rng, 2))
+    store.append(picture_episode(rng, 2))
+    with pytest.raises(EpisodeFileError, match=r"00000001\.h5: observations of shape"):
+        export_minari(store, "mixed-v0", CARTPOLE)
+    assert list(datasets.iterdir()) == []
+
+
+def test_an_unknown_data_set_names_the_nearest(tmp_path: Path) -> None:
+    store = EpisodeStore(tmp_path / "there")
+    store.append(vector_episode(np.random.default_rng(7), 2))
+    export_minari(store, "cartpole-v0", CARTPOLE)
+    with pytest.raises(ConfigurationError, match="Did you mean cartpole-v0"):
+        import_minari("cartpoel-v0", store)
+
+
+def test_a_data_set_of_a_newer_format_is_refused(tmp_path: Path, datasets: Path) -> None:
+    store = EpisodeStore(tmp_path / "there")
+    store.append(vector_episode(np.random.default_rng(8), 2))
+    export_minari(store, "cartpole-v0", CARTPOLE)
+    file = datasets / "cartpole-v0" / "data" / "metadata.json"
+    metadata = json.loads(file.read_text())
+    metadata["dreamenv"] = metadata["dreamenv"].replace('"format_version": 1', '"format_version": 2')
+    file.write_text(json.dumps(metadata))
+    with pytest.raises(EpisodeFileError, match="format_version 2"):
+        import_minari("cartpole-v0", EpisodeStore(tmp_path / "back"))
+
+
+def test_dict_observations_are_refused(tmp_path: Path) -> None:
+    minari.create_dataset_from_buffers(
+        "dict-v0",
+        [],
+        observation_space=gym.spaces.Dict({"a": gym.spaces.Box(0, 1, (2,))}),
+        action_space=gym.spaces.Discrete(2),
+    )
+    with pytest.raises(ConfigurationError, match="expected a one-dimensional Box"):
+        import_minari("dict-v0", EpisodeStore(tmp_path / "store"))

@@ -1,0 +1,238 @@
+"""Real environments as a world model sees them."""
+
+from __future__ import annotations
+
+import builtins
+import dataclasses
+from typing import Any
+
+import cv2
+import gymnasium as gym
+import numpy as np
+import pytest
+from gymnasium import spaces
+
+from dreamenv import registry
+from dreamenv.data.preprocess import PreprocessedEnv, make_real_env, resize_area
+from dreamenv.errors import ConfigurationError, MissingExtraError, StepError, UnknownDreamError
+from dreamenv.types import RealEnvSpec
+
+PICTURE = spaces.Box(0, 255, (80, 64, 3), np.uint8)
+
+
+class Scripted(gym.Env[Any, Any]):
+    """Frame t is filled with 10 t and pays t; it ends as it is told, with a last frame of zeros where `blanks`."""
+
+    def __init__(
+        self,
+        space: gym.Space[Any] = PICTURE,
+        *,
+        length: int = 10,
+        flags: tuple[bool, bool] = (True, False),
+        blanks: bool = True,
+        action_space: gym.Space[Any] | None = None,
+    ) -> None:
+        self.observation_space = space
+        self.action_space = action_space or spaces.Discrete(2)
+        self._length, self._flags, self._blanks, self._time = length, flags, blanks, 0
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        super().reset(seed=seed)
+        self._time = 0
+        return self._frame(), {"own": 1}
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        self._time += 1
+        ended = self._time == self._length
+        frame = self._frame()
+        if ended and self._blanks:
+            frame = np.zeros_like(frame)
+        return frame, float(self._time), ended and self._flags[0], ended and self._flags[1], {"own": self._time}
+
+    def _frame(self) -> Any:
+        space = self.observation_space
+        if isinstance(space, spaces.Dict):
+            space = space["screen"]
+        return np.full(space.shape, 10 * (1 + self._time), space.dtype)
+
+
+def last_step(env: PreprocessedEnv) -> tuple[list[Any], tuple[Any, ...]]:
+    observation, _ = env.reset(seed=0)
+    seen = [observation]
+    while True:
+        found = env.step(0)
+        seen.append(found[0])
+        if found[2] or found[3]:
+            return seen, found
+
+
+def test_a_step_repeats_the_action_and_sums_the_rewards() -> None:
+    env = PreprocessedEnv(Scripted(blanks=False), RealEnvSpec("x", action_repeat=4))
+    observation, info = env.reset(seed=0)
+    assert (observation.shape, observation.dtype, observation[0, 0, 0]) == ((64, 64, 3), np.uint8, 10)
+    assert info == {"own": 1, "real_frames": 0, "observation_valid": True}
+    rewards, frames, values = [], [], []
+    for _ in range(3):
+        observation, reward, terminated, truncated, info = env.step(1)
+        rewards.append(reward)
+        frames.append(info["real_frames"])
+        values.append(int(observation[0, 0, 0]))
+    # ten frames: the third repeat is cut short by the end
+    assert rewards == [1 + 2 + 3 + 4, 5 + 6 + 7 + 8, 9 + 10]
+    assert frames == [4, 4, 2]
+    assert values == [50, 90, 110]
+    assert (terminated, truncated, info["own"], info["observation_valid"]) == (True, False, 10, True)
+
+
+def test_a_blank_terminal_frame_is_replaced_and_flagged() -> None:
+    spec = RealEnvSpec("x", action_repeat=4, drop_terminal_observation=True)
+    seen, (observation, _, terminated, truncated, info) = last_step(PreprocessedEnv(Scripted(), spec))
+    assert (terminated, truncated, info["observation_valid"]) == (True, False, False)
+    assert np.array_equal(observation, seen[-2])
+    assert not np.shares_memory(observation, seen[-2])
+    # without the setting, the zeros come through
+    _, (observation, *_, info) = last_step(PreprocessedEnv(Scripted(), RealEnvSpec("x", action_repeat=4)))
+    assert not observation.any()
+    assert info["observation_valid"]
+
+
+@pytest.mark.parametrize("blanks", [True, False])
+def test_both_flags_of_a_time_out_mean_truncation(blanks: bool) -> None:
+    spec = RealEnvSpec("x", drop_terminal_observation=True)
+    env = PreprocessedEnv(Scripted(flags=(True, True), blanks=blanks), spec)
+    seen, (observation, _, terminated, truncated, info) = last_step(env)
+    assert (terminated, truncated) == (False, True)
+    assert info["observation_valid"] is not blanks
+    assert np.array_equal(observation, seen[-2]) is blanks
+    # an environment that does not blank its frames means both flags
+    env = PreprocessedEnv(Scripted(flags=(True, True)), RealEnvSpec("x"))
+    assert last_step(env)[1][2:4] == (True, True)
+
+
+def test_pictures_are_cropped_then_averaged_over_areas() -> None:
+    picture = np.zeros((4, 4, 3), np.uint8)
+    picture[:2, :2] = [[[0], [100]], [[100], [200]]]
+    small = resize_area(picture, 2)
+    assert small[..., 0].tolist() == [[100, 0], [0, 0]]
+    env = PreprocessedEnv(Scripted(spaces.Box(0, 255, (80, 64, 1), np.uint8)), RealEnvSpec("x", crop=(0, 64, 0, 64)))
+    observation, _ = env.reset()
+    assert observation.shape == (64, 64, 3)  # grey becomes three channels
+    assert (observation == 10).all()
+
+
+@pytest.mark.integration
+def test_car_racing_is_what_its_preset_says() -> None:
+    spec = registry.find("DreamCarRacing-v0").section.real.spec()
+    env, raw = make_real_env(spec), gym.make(spec.id, max_episode_steps=6)
+    assert env.spec is not None
+    assert env.spec.max_episode_steps == 1000
+    action = np.array([0.1, 0.5, 0.0], np.float32)
+    observation, _ = env.reset(seed=3)
+    frame, _ = raw.reset(seed=3)
+    for _ in range(2):
+        np.testing.assert_array_equal(
+            observation, cv2.resize(np.ascontiguousarray(frame[:84]), (64, 64), interpolation=cv2.INTER_AREA)
+        )
+        observation, reward, *_ = env.step(action)
+        total = 0.0
+        for _ in range(4):
+            frame, one, _, truncated, _ = raw.step(action)
+            total += float(one)
+            if truncated:
+                break
+        assert truncated or reward == total
+    env.close()
+    raw.close()
+
+
+@pytest.mark.integration
+def test_doom_never_shows_its_blank_frame() -> None:
+    pytest.importorskip("vizdoom", reason="the extra real is not installed")
+    spec = registry.find("DreamDoom-v0").section.real.spec()
+    env = make_real_env(spec)
+    observation, _ = env.reset(seed=1)
+    ended, frames = False, 0
+    while not ended:
+        before = observation
+        observation, reward, terminated, truncated, info = env.step(0)
+        frames += info["real_frames"]
+        assert observation.any()
+        ended = terminated or truncated
+    assert frames < 2100
+    assert (terminated, truncated, info["observation_valid"]) == (True, False, False)
+    assert np.array_equal(observation, before)
+    env.close()
+    env = make_real_env(dataclasses.replace(spec, max_episode_steps=8, action_repeat=3))
+    _, (observation, reward, terminated, truncated, info) = last_step(env)
+    assert (reward, info["real_frames"], terminated, truncated, info["observation_valid"]) == (2, 2, False, True, True)
+    env.close()
+
+
+def test_vectors_become_float32() -> None:
+    env = make_real_env(RealEnvSpec("Pendulum-v1", action_repeat=2, max_episode_steps=5))
+    observation, _ = env.reset(seed=0)
+    assert observation.dtype == env.observation_space.dtype == np.float32
+    assert env.observation_space.shape == (3,)
+    frames = []
+    truncated = False
+    while not truncated:
+        observation, _, _, truncated, info = env.step(np.zeros(1, np.float32))
+        frames.append(info["real_frames"])
+    assert frames == [2, 2, 1]
+    env.close()
+
+
+@pytest.mark.parametrize(
+    ("env", "spec", "message"),
+    [
+        (Scripted(spaces.Dict(screen=PICTURE)), {}, r"observation_key is None, expected one of \['screen'\]"),
+        (Scripted(spaces.Dict(screen=PICTURE)), {"observation_key": "scren"}, "'scren', expected one of"),
+        (Scripted(spaces.Discrete(3)), {}, "Discrete observations"),
+        (Scripted(spaces.Box(0, 1, (5, 5), np.float32)), {}, "neither pictures nor vectors"),
+        (Scripted(spaces.Box(0, 255, (64, 64, 4), np.uint8)), {}, "channels"),
+        (Scripted(), {"crop": (0, 90, 0, 64)}, "does not lie within a frame of 80 rows"),
+        (Scripted(), {"crop": (20, 20, 0, 64)}, "does not lie within"),
+        (Scripted(action_space=spaces.MultiDiscrete([2, 2])), {}, "expected Discrete or a Box of one dimension"),
+        (Scripted(action_space=spaces.Box(-1, 1, (2, 2))), {}, "expected Discrete or a Box of one dimension"),
+    ],
+)
+def test_what_a_world_model_cannot_take_is_refused(env: Any, spec: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigurationError, match=message):
+        PreprocessedEnv(env, RealEnvSpec("Own-v0", **spec))
+
+
+def test_unknown_ids_and_arguments_are_explained() -> None:
+    with pytest.raises(UnknownDreamError, match="Did you mean Pendulum-v1"):
+        make_real_env(RealEnvSpec("Pendullum-v1"))
+    with pytest.raises(ConfigurationError, match="nothing_like_it"):
+        make_real_env(RealEnvSpec("nothing_like_it:Own-v0"))
+    with pytest.raises(ConfigurationError, match=r"Pendulum-v1 cannot be made with \{'colour': 1\}"):
+        make_real_env(RealEnvSpec("Pendulum-v1", kwargs={"colour": 1}))
+
+
+def test_a_missing_extra_names_the_pip_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    real_import = builtins.__import__
+
+    def without(name: str, *args: Any, **kwargs: Any) -> Any:
+        if name.split(".")[0] in ("vizdoom", "cv2"):
+            raise ImportError(name)
+        return real_import(name, *args, **kwargs)
+
+    monkeypatch.setattr(builtins, "__import__", without)
+    with pytest.raises(MissingExtraError, match=r"pip install 'dreamenv\[real\]'"):
+        make_real_env(RealEnvSpec("VizdoomTakeCover-v1", observation_key="screen"))
+    with pytest.raises(MissingExtraError, match="opencv"):
+        resize_area(np.zeros((96, 96, 3), np.uint8), 64)
+
+    def no_box2d(*args: Any, **kwargs: Any) -> Any:
+        raise gym.error.DependencyNotInstalled("Box2D is not installed")
+
+    monkeypatch.setattr(gym, "make", no_box2d)
+    with pytest.raises(MissingExtraError, match="CarRacing-v3 needs is not installed"):
+        make_real_env(RealEnvSpec("CarRacing-v3"))
+
+
+def test_a_step_before_reset_is_an_error() -> None:
+    env = PreprocessedEnv(Scripted(length=1), RealEnvSpec("x", drop_terminal_observation=True))
+    with pytest.raises(StepError, match="reset first"):
+        env.step(0)
