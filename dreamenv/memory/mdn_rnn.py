@@ -1,0 +1,287 @@
+"""The MDN-RNN of World Models (Ha & Schmidhuber 2018, appendix A.2), with reward and termination heads."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple
+
+import gymnasium as gym
+import torch
+from torch import Tensor, nn
+
+from dreamenv.errors import ConfigurationError
+from dreamenv.memory.base import ActionEncoder, GeneratorNoise, MemoryModel, Noise, Prediction, SequenceBatch, as_noise
+from dreamenv.memory.heads import RewardHead, TerminationHead
+
+TERMINATIONS = ("sample", "cut")
+_LOG_STD_RANGE = (-7.0, 3.0)
+_HALF_LOG_2PI = 0.5 * math.log(2 * math.pi)
+
+
+class MDNRNNState(NamedTuple):
+    """One moment of B dreams.
+
+    Attributes:
+        latent: `[B, Z]`.
+        hidden: `[B, H]`, the LSTM's output.
+        cell: `[B, H]`, the LSTM's cell.
+        dropout: `[B, H]` factors on the hidden state, drawn once an episode; `[B, 0]` without dropout in the dream.
+    """
+
+    latent: Tensor
+    hidden: Tensor
+    cell: Tensor
+    dropout: Tensor
+
+
+class Heads(NamedTuple):
+    """Outputs of teacher forcing over sequences, all float32.
+
+    Attributes:
+        log_mixture: `[B, T, K, Z]` log weights of the mixture's components.
+        mean: `[B, T, K, Z]`, in normalised latent units.
+        log_std: `[B, T, K, Z]`.
+        reward: `[B, T]` expected reward.
+        termination_probability: `[B, T]` calibrated.
+        termination_logit: `[B, T]` of the weighted probability.
+    """
+
+    log_mixture: Tensor
+    mean: Tensor
+    log_std: Tensor
+    reward: Tensor
+    termination_probability: Tensor
+    termination_logit: Tensor
+
+
+class MDNRNN(MemoryModel[MDNRNNState]):
+    """M: an LSTM over (latent, action), a Gaussian mixture a latent dimension, a reward and a termination head.
+
+    For h' = LSTM([z, a], h) and each latent dimension, P(z' | h') = sum_k pi_k N(mu_k, sigma_k²). Temperature tau
+    divides the log weights and multiplies the variances (Ha & Eck 2017, eq. 8), as in the paper. Departures from the paper:
+    latents are normalised inside M; the means are predicted relative to the present latent; there is a reward head;
+    ends are sampled from their calibrated probability (`termination="sample"`) or cut as in the paper (`"cut"`).
+
+    Args:
+        latent_size: Z.
+        action_space: Discrete, or Box of one dimension.
+        hidden_size: H.
+        mixtures: K, components a latent dimension.
+        cell_features: Features are [z, h, c] (the paper's Doom) instead of [z, h].
+        reward_head: "two_hot" or "mse".
+        reward_sees_next: The reward head also reads the next latent, so that the reward fits the sampled future.
+        termination: "sample" or "cut".
+        termination_weight: Weight of ends in the termination loss.
+        dropout: Share of hidden units that training hides from the heads, one draw a sequence.
+        dropout_in_dream: Keep hiding in the dream, one draw an episode (Wellmer & Kwok 2021, "Dropout's Dream Land").
+    """
+
+    latent_mean: Tensor
+    latent_std: Tensor
+
+    def __init__(
+        self,
+        latent_size: int,
+        action_space: gym.Space[Any],
+        hidden_size: int = 256,
+        mixtures: int = 5,
+        *,
+        cell_features: bool = False,
+        reward_head: str = "two_hot",
+        reward_sees_next: bool = False,
+        termination: str = "sample",
+        termination_weight: float = 1.0,
+        dropout: float = 0.0,
+        dropout_in_dream: bool = False,
+    ) -> None:
+        super().__init__()
+        if min(latent_size, hidden_size, mixtures) < 1:
+            raise ConfigurationError(
+                f"latent_size, hidden_size, mixtures must be at least 1; got {latent_size}, {hidden_size}, {mixtures}"
+            )
+        if termination not in TERMINATIONS:
+            raise ConfigurationError(f"termination={termination!r}; expected one of {TERMINATIONS}")
+        if not 0 <= dropout < 1:
+            raise ConfigurationError(f"dropout must be in [0, 1), got {dropout}")
+        self.latent_size = latent_size
+        self.hidden_size = hidden_size
+        self.mixtures = mixtures
+        self.cell_features = cell_features
+        self.reward_sees_next = reward_sees_next
+        self.termination = termination
+        self.dropout = dropout
+        self.dropout_in_dream = dropout_in_dream
+        self.feature_size = latent_size + hidden_size * (2 if cell_features else 1)
+        self.action_encoder = ActionEncoder(action_space)
+        self.lstm = nn.LSTM(latent_size + self.action_encoder.size, hidden_size, batch_first=True)
+        self.mixture_head = nn.Linear(hidden_size, 3 * mixtures * latent_size)
+        self.reward_head = RewardHead(hidden_size + (latent_size if reward_sees_next else 0), reward_head)
+        self.termination_head = TerminationHead(hidden_size, weight=termination_weight)
+        self.register_buffer("latent_mean", torch.zeros(latent_size))
+        self.register_buffer("latent_std", torch.ones(latent_size))
+
+    @property
+    def state_type(self) -> type[MDNRNNState]:
+        return MDNRNNState
+
+    def config(self) -> dict[str, Any]:
+        return {
+            "kind": "mdn_rnn",
+            "latent_size": self.latent_size,
+            "hidden_size": self.hidden_size,
+            "mixtures": self.mixtures,
+            "cell_features": self.cell_features,
+            "reward_head": self.reward_head.kind,
+            "reward_sees_next": self.reward_sees_next,
+            "termination": self.termination,
+            "termination_weight": self.termination_head.weight,
+            "dropout": self.dropout,
+            "dropout_in_dream": self.dropout_in_dream,
+        }
+
+    def normalise(self, latent: Tensor) -> Tensor:
+        """Latents in the units in which M works."""
+        return (latent - self.latent_mean) / self.latent_std
+
+    def initial(self, latent: Tensor, *, generator: torch.Generator | Noise) -> MDNRNNState:
+        rows = len(latent)
+        zeros = torch.zeros(rows, self.hidden_size, device=latent.device)
+        return MDNRNNState(latent, zeros, zeros.clone(), self._draw_dropout(latent, as_noise(generator)))
+
+    def state_from_tensors(self, tensors: dict[str, Tensor]) -> MDNRNNState:
+        return MDNRNNState(**tensors)
+
+    def features(self, state: MDNRNNState) -> Tensor:
+        parts = (state.latent, state.hidden, state.cell) if self.cell_features else (state.latent, state.hidden)
+        return torch.cat(parts, dim=-1)
+
+    def latent(self, state: MDNRNNState) -> Tensor:
+        return state.latent
+
+    def observe(
+        self, state: MDNRNNState, action: Tensor, latent: Tensor, *, generator: torch.Generator | Noise
+    ) -> tuple[MDNRNNState, Prediction]:
+        hidden, cell = self._advance(state, action)
+        return (
+            MDNRNNState(latent, hidden, cell, state.dropout),
+            self._predict(state, hidden, self.normalise(latent), as_noise(generator)),
+        )
+
+    def imagine(
+        self,
+        state: MDNRNNState,
+        action: Tensor,
+        *,
+        generator: torch.Generator | Noise,
+        temperature: float = 1.0,
+    ) -> tuple[MDNRNNState, Prediction]:
+        noise = as_noise(generator)
+        hidden, cell = self._advance(state, action)
+        rows, size = state.latent.shape
+        log_weights, means, log_stds = self._mixture(_hide(hidden, state.dropout)).unbind(1)
+        # One uniform a dimension through the inverse of the cumulative weights picks the component.
+        weights = torch.softmax(log_weights / temperature, dim=1)
+        uniform = noise.uniform(rows, size)
+        component = (uniform.unsqueeze(1) >= weights.cumsum(1)[:, :-1]).sum(1, keepdim=True)
+        mean = means.gather(1, component).squeeze(1)
+        log_std = log_stds.gather(1, component).squeeze(1).clamp(*_LOG_STD_RANGE)
+        step = mean + log_std.exp() * (noise.normal(rows, size) * math.sqrt(temperature))
+        normalised = self.normalise(state.latent) + step
+        latent = normalised * self.latent_std + self.latent_mean
+        prediction = self._predict(state, hidden, normalised, noise)
+        return MDNRNNState(latent, hidden, cell, state.dropout), prediction
+
+    def teacher_force(self, latents: Tensor, actions: Tensor) -> Heads:
+        """What M says of each step of real sequences, from a zero hidden state.
+
+        Args:
+            latents: `[B, T+1, Z]`.
+            actions: `[B, T, A]` or `[B, T]`.
+        """
+        hidden, seen, (log_weights, means, log_stds) = self._force(latents, actions, None)
+        logit = self.termination_head(hidden)
+        return Heads(
+            log_weights.log_softmax(2),
+            means,
+            log_stds,
+            self.reward_head(seen),
+            self.termination_head.probability(logit),
+            logit,
+        )
+
+    def loss(self, batch: SequenceBatch, *, generator: torch.Generator | None = None) -> dict[str, Tensor]:
+        """`loss` = `latent_nll` + `reward` + `termination`, each the mean over the steps that its mask counts.
+
+        `latent_nll` is in nats a latent dimension (normalised units), `reward` and `termination` in the units of their
+        heads' losses. `generator` draws the dropout of a training step; None hides nothing.
+        """
+        hidden, seen, mixture = self._force(batch.latents, batch.actions, generator)
+        nll = mixture_nll(self.normalise(batch.latents[:, 1:]).unsqueeze(2), *mixture).mean(-1)
+        latent_nll = _masked_mean(nll, batch.latent_mask)
+        reward = _masked_mean(self.reward_head.loss(seen, batch.rewards), batch.mask)
+        termination = _masked_mean(self.termination_head.loss(hidden, batch.terminated), batch.mask)
+        return {
+            "loss": latent_nll + reward + termination,
+            "latent_nll": latent_nll.detach(),
+            "reward": reward.detach(),
+            "termination": termination.detach(),
+        }
+
+    def _force(
+        self, latents: Tensor, actions: Tensor, generator: torch.Generator | None
+    ) -> tuple[Tensor, Tensor, tuple[Tensor, Tensor, Tensor]]:
+        """Hidden states `[B, T, H]`, the reward head's input, and log weights, means and log stds `[B, T, K, Z]`."""
+        normalised = self.normalise(latents)
+        inputs = torch.cat([normalised[:, :-1], self.action_encoder(actions)], dim=-1)
+        hidden: Tensor = self.lstm(inputs)[0]
+        if generator is not None and self.dropout > 0:
+            # torch's own dropout takes no generator
+            hidden = hidden * self._dropout_factors(hidden, GeneratorNoise(generator)).unsqueeze(1)
+        log_weights, steps, log_stds = self._mixture(hidden).float().unbind(2)
+        seen = torch.cat([hidden, normalised[:, 1:].to(hidden.dtype)], -1) if self.reward_sees_next else hidden
+        means = steps + normalised[:, :-1].unsqueeze(2)
+        return hidden, seen, (log_weights, means, log_stds.clamp(*_LOG_STD_RANGE))
+
+    def _mixture(self, hidden: Tensor) -> Tensor:
+        """`[..., H]` to `[..., 3, K, Z]`: log weights (not normalised), means, log standard deviations."""
+        return self.mixture_head(hidden).unflatten(-1, (3, self.mixtures, self.latent_size))
+
+    def _advance(self, state: MDNRNNState, action: Tensor) -> tuple[Tensor, Tensor]:
+        inputs = torch.cat([self.normalise(state.latent), self.action_encoder(action)], dim=-1)
+        return torch.lstm_cell(inputs, (state.hidden, state.cell), *self.lstm.all_weights[0])
+
+    def _predict(self, state: MDNRNNState, hidden: Tensor, next_normalised: Tensor, noise: Noise) -> Prediction:
+        visible = _hide(hidden, state.dropout)
+        seen = torch.cat([visible, next_normalised], -1) if self.reward_sees_next else visible
+        logit = self.termination_head(visible)
+        probability = self.termination_head.probability(logit)
+        if self.termination == "cut":
+            terminated = logit > 0
+        else:
+            terminated = noise.uniform(len(hidden), 1).squeeze(1) < probability
+        return Prediction(self.reward_head(seen), probability, terminated)
+
+    def _draw_dropout(self, like: Tensor, noise: Noise) -> Tensor:
+        if not (self.dropout_in_dream and self.dropout > 0):
+            return torch.ones(len(like), 0, device=like.device)
+        return self._dropout_factors(like, noise)
+
+    def _dropout_factors(self, like: Tensor, noise: Noise) -> Tensor:
+        keep = noise.uniform(len(like), self.hidden_size) >= self.dropout
+        return keep.to(like) / (1 - self.dropout)
+
+
+def mixture_nll(target: Tensor, log_weights: Tensor, mean: Tensor, log_std: Tensor) -> Tensor:
+    """Negative log-likelihood in nats of `target` `[..., 1, Z]` under mixtures `[..., K, Z]`: `[..., Z]`."""
+    standard = (target - mean) * (-log_std).exp()
+    log_density = -0.5 * standard.square() - log_std - _HALF_LOG_2PI
+    # dim -2 is the component
+    return log_weights.logsumexp(-2) - (log_weights + log_density).logsumexp(-2)
+
+
+def _hide(hidden: Tensor, dropout: Tensor) -> Tensor:
+    return hidden * dropout if dropout.shape[1] else hidden
+
+
+def _masked_mean(values: Tensor, mask: Tensor) -> Tensor:
+    return (values * mask).sum() / mask.sum().clamp(min=1.0)

@@ -1,0 +1,1 @@
+"""V, the vision: from an observation to a latent vector and back."""
