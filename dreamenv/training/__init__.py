@@ -1,0 +1,1 @@
+"""Fitting vision and memory to real experience."""

@@ -1,0 +1,103 @@
+"""Fitting V to the frames of real episodes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from dreamenv.data.episodes import EpisodeCache
+from dreamenv.errors import ConfigurationError
+from dreamenv.training.optimise import Fitted, Scalars, fit, step_generator
+from dreamenv.vision.base import Vision
+from dreamenv.vision.vae import ConvVAE
+
+# One episode in this many is held out from every fit.
+HELD_OUT_EVERY = 20
+
+
+def held_out_episodes(cache: EpisodeCache) -> NDArray[np.bool_]:
+    """`[E]` True for the episodes that no fit sees: every twentieth; of fewer episodes, the last.
+
+    Raises:
+        ConfigurationError: There is only one episode.
+    """
+    if cache.episodes < 2:
+        raise ConfigurationError(
+            f"fitting needs at least 2 episodes, one of them held out; got {cache.episodes}. Collect more."
+        )
+    every = min(HELD_OUT_EVERY, cache.episodes)
+    return np.arange(cache.episodes) % every == every - 1
+
+
+def fit_vision(
+    vision: Vision,
+    cache: EpisodeCache,
+    out_dir: str | Path,
+    *,
+    steps: int,
+    batch_size: int = 128,
+    learning_rate: float = 1e-3,
+    validate_every: int = 500,
+    patience: int | None = None,
+    precision: str = "auto",
+    seed: int = 0,
+    settings: dict[str, Any] | None = None,
+    progress: Callable[[int, int, Scalars], None] = lambda step, steps, scalars: None,
+) -> Fitted:
+    """Train `vision` in place on the frames of `cache`; held-out episodes choose the weights.
+
+    Writes `<out_dir>/checkpoint.safetensors` and continues from it. Frames are drawn uniformly with replacement.
+
+    Raises:
+        NonFiniteError, ConfigurationError: As `fit`.
+    """
+    device = next(vision.parameters()).device
+    rows = _rows(cache, ~held_out_episodes(cache))
+    held_out = _rows(cache, held_out_episodes(cache))
+    held_out = held_out[:: max(1, len(held_out) // 2048)]
+
+    if isinstance(vision, ConvVAE):
+        spread = rows[np.random.default_rng([seed, 2**31]).integers(len(rows), size=4096)]
+        vision.set_colour_weights(torch.from_numpy(cache.observations[spread]).to(device))
+
+    def frames(index: NDArray[np.int64]) -> Tensor:
+        return torch.from_numpy(cache.observations[index]).to(device, non_blocking=True)
+
+    def losses(step: int) -> dict[str, Tensor]:
+        index = rows[np.random.default_rng([seed, step]).integers(len(rows), size=batch_size)]
+        return vision.loss(frames(index), generator=step_generator(seed, step, device))
+
+    def validate() -> Scalars:
+        totals: Scalars = {}
+        for begin in range(0, len(held_out), 256):
+            index = held_out[begin : begin + 256]
+            found = vision.loss(frames(index), generator=step_generator(seed, begin, device))
+            for name, value in found.items():
+                totals[name] = totals.get(name, 0.0) + float(value) * len(index) / len(held_out)
+        return totals
+
+    return fit(
+        vision,
+        losses,
+        validate,
+        checkpoint=Path(out_dir) / "checkpoint.safetensors",
+        steps=steps,
+        learning_rate=learning_rate,
+        validate_every=validate_every,
+        patience=patience,
+        precision=precision,
+        settings=(settings or {}) | {"vision": vision.config(), "batch_size": batch_size, "seed": seed},
+        progress=progress,
+    )
+
+
+def _rows(cache: EpisodeCache, chosen: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """Rows of `cache.observations` of the chosen episodes, without terminal frames that were only repeated."""
+    counts = cache.lengths + cache.final_valid
+    return np.concatenate([np.arange(cache.first[e], cache.first[e] + counts[e]) for e in np.flatnonzero(chosen)])

@@ -1,0 +1,36 @@
+"""The ledger of a run directory: how many real frames each stage has consumed."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+from dreamenv.errors import BundleError
+
+
+def read_ledger(run_dir: str | Path) -> dict[str, int]:
+    """Real frames by stage, action repeat counted; empty when nothing has been recorded.
+
+    Raises:
+        BundleError: ledger.json is not an object of whole numbers.
+    """
+    file = Path(run_dir) / "ledger.json"
+    if not file.exists():
+        return {}
+    try:
+        found = json.loads(file.read_text(encoding="utf-8"))
+        return {str(stage): int(frames) for stage, frames in found.items()}
+    except (ValueError, AttributeError, TypeError) as error:
+        raise BundleError(f"{file}: not a ledger of real frames ({error})") from error
+
+
+def record_frames(run_dir: str | Path, stage: str, frames: int) -> dict[str, int]:
+    """Set `stage`'s real frames to `frames` and return the whole ledger."""
+    run_dir = Path(run_dir)
+    run_dir.mkdir(parents=True, exist_ok=True)
+    ledger = read_ledger(run_dir) | {stage: frames}
+    temporary = run_dir / ".ledger.json.part"
+    temporary.write_text(json.dumps(ledger, indent=2) + "\n", encoding="utf-8")
+    os.replace(temporary, run_dir / "ledger.json")
+    return ledger

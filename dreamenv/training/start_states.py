@@ -1,0 +1,72 @@
+"""Start states of dreams, taken from real episodes."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from dreamenv.data.episodes import EpisodeCache
+from dreamenv.memory.base import select
+from dreamenv.memory.mdn_rnn import MDNRNN
+from dreamenv.training.fit_memory import LatentEpisodes
+from dreamenv.training.fit_vision import held_out_episodes
+from dreamenv.world_model import StartStates
+
+
+def make_start_states(
+    memory: MDNRNN,
+    cache: EpisodeCache,
+    latents: LatentEpisodes,
+    *,
+    initial: int = 1024,
+    replay: int = 1024,
+    margin: int = 0,
+    seed: int = 0,
+) -> StartStates:
+    """Start states from the episodes that M was trained on.
+
+    Args:
+        memory: M, fitted.
+        cache: The real episodes.
+        latents: Their encoded observations.
+        initial: At most so many first observations.
+        replay: At most so many moments within episodes; their memory states are burned in by teacher forcing from the
+            episode's beginning.
+        margin: Actions at the beginning of each episode that give no replay start.
+        seed: Chooses episodes and moments.
+    """
+    rng = np.random.default_rng(seed)
+    episodes = np.flatnonzero(~held_out_episodes(cache))
+    chosen = rng.permutation(episodes)[:initial]
+    first = torch.from_numpy(latents.mean[cache.first[chosen]])
+    long_enough = episodes[cache.lengths[episodes] > margin + 1]
+    moments_per_episode = np.maximum(cache.lengths[long_enough] - margin - 1, 0).astype(np.float64)
+    if len(long_enough) == 0:
+        return StartStates(first)
+    picked = rng.choice(long_enough, size=replay, p=moments_per_episode / moments_per_episode.sum())
+    moments = margin + 1 + (rng.random(replay) * (cache.lengths[picked] - margin - 1)).astype(np.int64)
+    return StartStates(first, _burned_in(memory, cache, latents, picked, moments))
+
+
+def _burned_in(
+    memory: MDNRNN, cache: EpisodeCache, latents: LatentEpisodes, episodes: np.ndarray, moments: np.ndarray
+) -> dict[str, torch.Tensor]:
+    """Memory states at step `moments[i]` of episode `episodes[i]`, all rows advanced together."""
+    device = next(memory.parameters()).device
+    generator = torch.Generator(device).manual_seed(0)  # drawn from only where the model has dropout in the dream
+    order = np.argsort(-moments)
+    episodes, moments = episodes[order], moments[order]
+    with torch.inference_mode():
+        state = memory.initial(torch.from_numpy(latents.mean[cache.first[episodes]]).to(device), generator=generator)
+        kept = [part.clone() for part in state]
+        alive = len(episodes)
+        for step in range(int(moments.max())):
+            alive = int((moments > step).sum())
+            rows = torch.arange(alive, device=device)
+            live = select(state, rows)
+            action = torch.from_numpy(cache.actions[cache.first_step[episodes[:alive]] + step]).to(device)
+            seen = torch.from_numpy(latents.mean[cache.first[episodes[:alive]] + step + 1]).to(device)
+            state, _ = memory.observe(live, action, seen, generator=generator)
+            for part, new in zip(kept, state, strict=True):
+                part[:alive] = new
+    return dict(zip(memory.state_type._fields, kept, strict=True))

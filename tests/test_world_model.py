@@ -1,0 +1,215 @@
+from __future__ import annotations
+
+import hashlib
+import json
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+import dreamenv
+from dreamenv import registry
+from dreamenv.envs import DreamEnv
+from dreamenv.errors import BundleError, ConfigurationError, UnknownDreamError
+from dreamenv.world_model import WorldModel, space_from_json, space_to_json
+from tests.fakes import BOX, DISCRETE, CountingMemory, fake_world_model, trained_like_world_model, write_registry
+
+FILES = ["config.json", "model.safetensors", "starts.safetensors"]
+
+
+@pytest.fixture
+def bundle(tmp_path: Path) -> Path:
+    trained_like_world_model().save(tmp_path / "bundle")
+    return tmp_path / "bundle"
+
+
+def edit_config(bundle: Path, change: Callable[[dict[str, Any]], Any]) -> None:
+    file = bundle / "config.json"
+    config = json.loads(file.read_text(encoding="utf-8"))
+    change(config)
+    file.write_text(json.dumps(config), encoding="utf-8")
+
+
+@pytest.mark.parametrize("action_space", [BOX, DISCRETE])
+@pytest.mark.parametrize("image", [True, False])
+def test_what_is_saved_is_loaded(tmp_path: Path, action_space: gym.Space[Any], image: bool) -> None:
+    saved = trained_like_world_model(action_space=action_space, image=image)
+    hashes = saved.save(tmp_path)
+    assert hashes == {name: hashlib.sha256((tmp_path / name).read_bytes()).hexdigest() for name in FILES}
+    loaded = WorldModel.load(tmp_path)
+    for name in ("real", "action_space", "max_episode_steps", "temperature", "provenance"):
+        assert getattr(loaded, name) == getattr(saved, name), name
+    for part in ("vision", "memory"):
+        before, after = getattr(saved, part).state_dict(), getattr(loaded, part).state_dict()
+        assert before.keys() == after.keys()
+        for name in before:
+            assert after[name].dtype == before[name].dtype
+            torch.testing.assert_close(after[name], before[name].half().to(before[name].dtype), rtol=0, atol=0)
+    assert loaded.starts.replay.keys() == saved.starts.replay.keys()
+    torch.testing.assert_close(loaded.starts.initial, saved.starts.initial.half().float())
+    assert not loaded.memory.training
+    # What half precision has lost is lost once: a second round changes nothing.
+    assert loaded.save(tmp_path / "again") == hashes
+
+
+def test_a_loaded_model_dreams_as_the_one_that_was_saved_again(bundle: Path) -> None:
+    first, second = DreamEnv(WorldModel.load(bundle)), DreamEnv(WorldModel.load(bundle))
+    assert np.array_equal(first.reset(seed=1)[0], second.reset(seed=1)[0])
+    for _ in range(30):
+        action = np.array([0.3, 1.0], np.float32)
+        ours, theirs = first.step(action), second.step(action)
+        assert np.array_equal(ours[0], theirs[0])
+        assert ours[1:] == theirs[1:]
+        if ours[2]:
+            first.reset()
+            second.reset()
+
+
+def test_saving_leaves_agent_and_card_and_no_parts(bundle: Path) -> None:
+    (bundle / "README.md").write_text("card", encoding="utf-8")
+    trained_like_world_model().save(bundle)
+    assert sorted(file.name for file in bundle.iterdir()) == sorted([*FILES, "README.md"])
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_missing_file_is_named(bundle: Path, name: str) -> None:
+    (bundle / name).unlink()
+    with pytest.raises(BundleError, match=rf"{name}: cannot be read"):
+        WorldModel.load(bundle)
+
+
+@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("kept", [0.0, 0.1, 0.9])
+def test_a_file_cut_short_is_named(bundle: Path, name: str, kept: float) -> None:
+    data = (bundle / name).read_bytes()
+    (bundle / name).write_bytes(data[: int(kept * len(data))])
+    with pytest.raises(BundleError, match=rf"{name}: .*cut short"):
+        WorldModel.load(bundle)
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_flipped_bit_does_not_pass_the_registrys_sha256(tmp_path: Path, name: str) -> None:
+    dream = "DreamTestHash-v0"
+    dreamenv.register(write_registry(tmp_path, dream, trained_like_world_model()))
+    try:
+        WorldModel.load(dream)
+        file = tmp_path / "bundle" / name
+        data = bytearray(file.read_bytes())
+        data[-2] ^= 1
+        file.write_bytes(data)
+        with pytest.raises(BundleError, match=rf"{name}: sha256 is [0-9a-f]{{64}}, registry.yaml wants"):
+            WorldModel.load(dream)
+        with pytest.raises(BundleError, match="sha256"):
+            gym.make(dream)
+    finally:
+        for registered in (dream, "LatentTestHash-v0"):
+            del gym.registry[registered]
+        del registry.entries()[dream]
+
+
+@pytest.mark.parametrize("version", [2, 99, "1", None])
+def test_other_formats_are_refused(bundle: Path, version: Any) -> None:
+    edit_config(bundle, lambda config: config.update(format_version=version))
+    with pytest.raises(BundleError, match=rf"config\.json: format_version {version!r}.*Upgrade"):
+        WorldModel.load(bundle)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda config: config.pop("memory"), "missing key memory"),
+        (lambda config: config["memory"].update(kind="mdn-rnn"), "memory.kind is 'mdn-rnn'. Did you mean mdn_rnn"),
+        (lambda config: config["memory"].pop("kind"), "memory.kind is None"),
+        (lambda config: config["vision"].update(width=3), "vision: .*width"),
+        (lambda config: config["memory"].update(hidden_size=9), "does not fit config.json"),
+        (lambda config: config["action_space"].update(kind="dict"), "action_space.kind is 'dict'"),
+    ],
+)
+def test_wrong_configurations(bundle: Path, change: Callable[[dict[str, Any]], Any], message: str) -> None:
+    edit_config(bundle, change)
+    with pytest.raises(BundleError, match=message):
+        WorldModel.load(bundle)
+
+
+def test_a_configuration_that_is_no_object(bundle: Path) -> None:
+    (bundle / "config.json").write_text("[]", encoding="utf-8")
+    with pytest.raises(BundleError, match="found list, expected an object"):
+        WorldModel.load(bundle)
+
+
+def test_a_missing_tensor_is_named(bundle: Path) -> None:
+    weights = load_file(bundle / "model.safetensors")
+    lost = next(name for name in weights if name.startswith("memory."))
+    del weights[lost]
+    save_file(weights, bundle / "model.safetensors")
+    with pytest.raises(BundleError, match=lost.removeprefix("memory.").replace(".", r"\.")):
+        WorldModel.load(bundle)
+
+
+def test_missing_initial_starts(bundle: Path) -> None:
+    save_file({"replay.latent": torch.zeros(1, 4)}, bundle / "starts.safetensors")
+    with pytest.raises(BundleError, match="no tensor 'initial'"):
+        WorldModel.load(bundle)
+
+
+class Trap:
+    """Writes a file when it is unpickled."""
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Path.touch, (self.file,)
+
+
+@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("by_torch", [True, False])
+def test_a_pickle_is_never_loaded(bundle: Path, tmp_path: Path, name: str, by_torch: bool) -> None:
+    trap = Trap(tmp_path / "sprung")
+    if by_torch:
+        torch.save(trap, bundle / name)
+    else:
+        (bundle / name).write_bytes(pickle.dumps(trap))
+    with pytest.raises(BundleError, match=name):
+        WorldModel.load(bundle)
+    assert not trap.file.exists()
+
+
+def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
+    for path in (tmp_path / "nowhere", str(tmp_path / "nowhere")):
+        with pytest.raises(UnknownDreamError, match="no such folder"):
+            WorldModel.load(path)
+
+
+def test_observation_spaces() -> None:
+    model = trained_like_world_model()
+    assert model.observation_space("features").shape == (12,)
+    assert model.observation_space("latent").shape == (4,)
+    assert model.observation_space("pixels").shape == (64, 64, 3)
+    assert np.isfinite(model.observation_space("features").low).all()
+    with pytest.raises(ConfigurationError, match="Did you mean latent"):
+        model.observation_space("latents")
+    with pytest.raises(ConfigurationError, match="vector observations"):
+        fake_world_model().observation_space("pixels")
+
+
+def test_vision_and_memory_must_agree() -> None:
+    model = trained_like_world_model()
+    with pytest.raises(ConfigurationError, match="vision has 4 latents, memory 3"):
+        WorldModel(model.vision, CountingMemory(3), model.real, model.action_space, model.starts, max_episode_steps=1)
+
+
+@pytest.mark.parametrize("space", [BOX, DISCRETE, gym.spaces.Box(-np.inf, np.inf, (2,), np.float64)])
+def test_spaces_survive_json(space: gym.Space[Any]) -> None:
+    assert space_from_json(json.loads(json.dumps(space_to_json(space)))) == space
+
+
+def test_other_spaces_cannot_be_saved() -> None:
+    with pytest.raises(ConfigurationError, match="only Discrete and Box"):
+        space_to_json(gym.spaces.MultiBinary(2))
