@@ -1,0 +1,63 @@
+"""A trained world model is a Gymnasium environment.
+
+Importing the package registers its ids with Gymnasium; torch is imported when a dream is made, not before.
+
+    >>> import gymnasium as gym, dreamenv
+    >>> env = gym.make("DreamCarRacing-v0")
+    >>> envs = gym.make_vec("DreamCarRacing-v0", num_envs=1024)
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from dreamenv.errors import DreamEnvError
+from dreamenv.registration import register, register_known
+from dreamenv.types import Episode, RealEnvSpec
+
+if TYPE_CHECKING:
+    from dreamenv.agents import load_agent
+    from dreamenv.envs import DreamEnv, DreamVectorEnv, LatentObservation
+    from dreamenv.memory.base import MemoryModel
+    from dreamenv.world_model import WorldModel
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "DreamEnv",
+    "DreamEnvError",
+    "DreamVectorEnv",
+    "Episode",
+    "LatentObservation",
+    "MemoryModel",
+    "RealEnvSpec",
+    "WorldModel",
+    "__version__",
+    "load_agent",
+    "register",
+]
+
+_LAZY = {
+    "DreamEnv": "dreamenv.envs",
+    "DreamVectorEnv": "dreamenv.envs",
+    "LatentObservation": "dreamenv.envs",
+    "MemoryModel": "dreamenv.memory.base",
+    "WorldModel": "dreamenv.world_model",
+    "load_agent": "dreamenv.agents",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LAZY:
+        raise AttributeError(f"module 'dreamenv' has no attribute {name!r}")
+    value = getattr(importlib.import_module(_LAZY[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(set(globals()) | set(_LAZY))
+
+
+register_known()

@@ -1,0 +1,18 @@
+"""Dreams as Gymnasium environments, and real environments seen as a dream shows them."""
+
+from dreamenv.envs.dream_env import DreamEnv
+from dreamenv.envs.dream_vector_env import DreamVectorEnv
+from dreamenv.envs.latent_observation import LatentEnv, LatentObservation
+from dreamenv.envs.loading import open_world_model
+from dreamenv.envs.noise import EpisodeNoise
+from dreamenv.envs.rollout import DreamRollout
+
+__all__ = [
+    "DreamEnv",
+    "DreamRollout",
+    "DreamVectorEnv",
+    "EpisodeNoise",
+    "LatentEnv",
+    "LatentObservation",
+    "open_world_model",
+]

@@ -1,0 +1,195 @@
+"""A real environment seen through V and M, with the spaces of the dream."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import torch
+from gymnasium.utils import seeding
+from numpy.typing import NDArray
+
+from dreamenv.data.preprocess import PreprocessedEnv, make_real_env
+from dreamenv.envs.actions import ActionChecker
+from dreamenv.envs.loading import open_world_model
+from dreamenv.envs.noise import EpisodeNoise
+from dreamenv.envs.render import RENDER_MODES, frames_per_second
+from dreamenv.errors import SpaceMismatchError, StepError
+from dreamenv.memory.base import Prediction
+from dreamenv.world_model import WorldModel
+
+_ROW = np.zeros(1, np.int64)
+
+
+class LatentObservation(gym.Wrapper[NDArray[Any], Any, Any, Any]):
+    """Shows a real environment as the dream of `world_model` shows its own: same spaces, so a policy crosses over.
+
+    V encodes each observation to its mean latent and M is fed the action taken and that latent. "pixels" are V's
+    reconstruction, as in the dream. A step is one action (the model's action repeat); rewards are the real ones. At an
+    end whose frame is meaningless (`drop_terminal_observation`) the last valid observation is returned again.
+
+    `info` of a step is the real environment's with `real_frames` (frames consumed by the step), `predicted_reward` and
+    `termination_probability` (what M said of the step before it was seen).
+
+    Args:
+        env: The real environment; it is preprocessed as the model wants it, unless there is a `PreprocessedEnv` in it.
+        world_model: The model, a registered id, or a bundle's folder.
+        observation: "features", "latent" or "pixels".
+        device: As for `DreamEnv`.
+
+    Raises:
+        SpaceMismatchError: The environment's actions or observations are not those of the model.
+        ConfigurationError: An unknown observation kind, or one the model cannot serve.
+    """
+
+    def __init__(
+        self,
+        env: gym.Env[Any, Any],
+        world_model: WorldModel | str | Path,
+        *,
+        observation: str = "features",
+        device: torch.device | str | None = None,
+    ) -> None:
+        model = open_world_model(world_model, device=device)
+        super().__init__(env if _is_preprocessed(env) else PreprocessedEnv(env, model.real))
+        if self.env.action_space != model.action_space:
+            raise SpaceMismatchError(
+                f"actions of the environment: {self.env.action_space}; of the world model of {model.real.id}: "
+                f"{model.action_space}. Wrap the environment it was trained on."
+            )
+        if self.env.observation_space.shape != model.vision.observation_shape:
+            raise SpaceMismatchError(
+                f"observations of the environment, preprocessed: {self.env.observation_space}; of the world model of "
+                f"{model.real.id}: shape {model.vision.observation_shape}. Wrap the environment it was trained on."
+            )
+        self.world_model = model
+        self.observation_space = model.observation_space(observation)
+        self._observation = observation
+        self._actions = ActionChecker(model.action_space)
+        self._noise = EpisodeNoise(1, device=model.device)
+        self._generator: np.random.Generator | None = None
+        self._state: Any = None
+        self._latent = torch.empty(0)
+
+    @torch.no_grad()
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[NDArray[Any], dict[str, Any]]:
+        """Begin a real episode; `seed` fixes it and whatever M draws at random."""
+        real_observation, info = self.env.reset(seed=seed, options=options)
+        if seed is not None or self._generator is None:
+            self._generator, _ = seeding.np_random(seed)
+        key = np.array([self._generator.integers(2**63)], np.uint64)
+        self._noise.begin_episodes(_ROW, key)
+        self._latent = self._encode(real_observation)
+        self._state = self.world_model.memory.initial(self._latent, generator=self._noise)
+        return self._seen(), info
+
+    @torch.no_grad()
+    def step(self, action: Any) -> tuple[NDArray[Any], float, bool, bool, dict[str, Any]]:
+        """Take one action in the real environment.
+
+        Raises:
+            StepError: Before `reset`.
+            InvalidActionError: An action outside the space, of a wrong shape, or not finite.
+        """
+        if self._state is None:
+            raise StepError("step before reset; call reset() first")
+        checked = self._actions.check(np.asarray(action)[None], 1)
+        real_observation, reward, terminated, truncated, info = self.env.step(action)
+        valid = info.get("observation_valid", True)
+        if valid:
+            self._latent = self._encode(real_observation)
+        self._noise.begin_step()
+        state, prediction = self.world_model.memory.observe(
+            self._state,
+            torch.from_numpy(checked).to(self.world_model.device),
+            self._latent,
+            generator=self._noise,
+        )
+        self._noise.end_step()
+        if valid:
+            self._state = state
+        info = {**info, **_predicted(prediction)}
+        return self._seen(), float(reward), bool(terminated), bool(truncated), info
+
+    def _encode(self, real_observation: NDArray[Any]) -> torch.Tensor:
+        batch = torch.from_numpy(np.array(real_observation)[None]).to(self.world_model.device)
+        return self.world_model.vision.encode(batch)
+
+    def _seen(self) -> NDArray[Any]:
+        seen = self.world_model.observation(self._state, self._observation)[0]
+        return seen.cpu().numpy().astype(self.observation_space.dtype, copy=True)
+
+
+class LatentEnv(gym.Env[NDArray[Any], Any]):
+    """The latent twin of a dream, as `gym.make` builds it: its real environment under `LatentObservation`.
+
+    Args:
+        world_model: The model, a registered id, or a bundle's folder.
+        observation, checkpoint, device: As for `DreamEnv`.
+        render_mode: Of the real environment.
+
+    Attributes:
+        real: The wrapped real environment.
+
+    Raises:
+        MissingExtraError: The real environment's package is not installed.
+    """
+
+    metadata: dict[str, Any] = {"render_modes": list(RENDER_MODES), "render_fps": 12}
+
+    def __init__(
+        self,
+        world_model: WorldModel | str | Path,
+        *,
+        observation: str = "features",
+        checkpoint: str | Path | None = None,
+        device: torch.device | str | None = None,
+        render_mode: str | None = None,
+    ) -> None:
+        model = open_world_model(world_model, checkpoint=checkpoint, device=device)
+        real = make_real_env(model.real, render_mode=render_mode)
+        self.real = LatentObservation(real, model, observation=observation)
+        self.world_model = model
+        self.render_mode = render_mode
+        self.observation_space = self.real.observation_space
+        self.action_space = copy.deepcopy(model.action_space)
+        self.metadata = {**type(self).metadata, "render_fps": frames_per_second(model.real)}
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[NDArray[Any], dict[str, Any]]:
+        """Begin a real episode, fixed by `seed`."""
+        super().reset(seed=seed)
+        return self.real.reset(seed=seed, options=options)
+
+    def step(self, action: Any) -> tuple[NDArray[Any], float, bool, bool, dict[str, Any]]:
+        """Take one action in the real environment; see `LatentObservation.step`."""
+        return self.real.step(action)
+
+    def render(self) -> Any:
+        """The real environment's picture."""
+        return self.real.render()
+
+    def close(self) -> None:
+        """Close the real environment."""
+        self.real.close()
+
+
+def _is_preprocessed(env: gym.Env[Any, Any]) -> bool:
+    while isinstance(env, gym.Wrapper):
+        if isinstance(env, PreprocessedEnv):
+            return True
+        env = env.env
+    return False
+
+
+def _predicted(prediction: Prediction) -> dict[str, float]:
+    return {
+        "predicted_reward": float(prediction.reward[0]),
+        "termination_probability": float(prediction.termination_probability[0]),
+    }

@@ -1,0 +1,235 @@
+"""The one place where dreams are stepped: N memory states, their noise, their start states."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from dreamenv.envs.actions import ActionChecker
+from dreamenv.envs.noise import EpisodeNoise
+from dreamenv.errors import ConfigurationError, NonFiniteError, StepError
+from dreamenv.memory.base import select
+from dreamenv.world_model import WorldModel
+
+# Pictures decoded at once; the decoder's activations are about 100 kB a picture.
+_DECODE_ROWS = 256
+
+
+@dataclass(frozen=True)
+class RolloutStep:
+    """What one step of N dreams brought.
+
+    Attributes:
+        reward: `[N]` float64, in units of the real environment.
+        termination_probability: `[N]` float64 in [0, 1].
+        terminated: `[N]` bool.
+    """
+
+    reward: NDArray[np.float64]
+    termination_probability: NDArray[np.float64]
+    terminated: NDArray[np.bool_]
+
+
+class DreamRollout:
+    """N dreams of one world model, stepped as one batch; without time limit and without autoreset.
+
+    Row i depends on its own generator and actions only: at the start of an episode it draws from that generator the
+    index of its start state and the key of its noise, and nothing afterwards.
+
+    Args:
+        world_model: The model; it is read, never changed.
+        rows: N.
+        observation: "features", "latent" or "pixels".
+        temperature: Of M's mixtures, finite and above 0; None is the model's default.
+        start: "initial" or "replay".
+
+    Attributes:
+        returns: `[N]` float64, rewards summed since the row's episode started.
+        last_reward: `[N]` float64, reward of the row's last step.
+    """
+
+    def __init__(
+        self,
+        world_model: WorldModel,
+        rows: int,
+        *,
+        observation: str = "features",
+        temperature: float | None = None,
+        start: str = "initial",
+    ) -> None:
+        if isinstance(rows, bool) or not isinstance(rows, (int, np.integer)) or rows < 1:
+            raise ConfigurationError(f"the number of dreams must be an integer of at least 1, got {rows!r}")
+        temperature = world_model.temperature if temperature is None else temperature
+        if not isinstance(temperature, (int, float, np.number)) or not (math.isfinite(temperature) and temperature > 0):
+            raise ConfigurationError(f"temperature must be a finite number above 0, got {temperature!r}")
+        self.world_model = world_model
+        self.rows = int(rows)
+        self.observation = observation
+        self.observation_space = world_model.observation_space(observation)
+        self.temperature = float(temperature)
+        self.start = start
+        self.returns: NDArray[np.float64] = np.zeros(rows)
+        self.last_reward: NDArray[np.float64] = np.zeros(rows)
+        self._device = world_model.device
+        self._start_count = world_model.start_count(start)
+        self._actions = ActionChecker(world_model.action_space)
+        self._noise = EpisodeNoise(self.rows, device=self._device)
+        self._state: Any = None
+
+    @property
+    def started(self) -> bool:
+        """Whether all rows have a state to step from."""
+        return self._state is not None
+
+    @property
+    def elapsed(self) -> NDArray[np.int64]:
+        """`[N]` steps since the row's episode started."""
+        return self._noise.steps
+
+    @torch.no_grad()
+    def reset(self, rows: NDArray[np.int64], generators: Sequence[np.random.Generator]) -> None:
+        """Start new episodes in `rows` `[R]`, drawn from the `generators` of those rows.
+
+        Raises:
+            StepError: Some rows never had an episode and `rows` does not name them all.
+        """
+        if self._state is None and len(rows) != self.rows:
+            raise StepError(f"reset of {len(rows)} out of {self.rows} dreams before any of the whole; reset all first")
+        index = np.empty(len(rows), np.int64)
+        keys = np.empty(len(rows), np.uint64)
+        for place, generator in enumerate(generators):
+            index[place] = generator.integers(self._start_count)
+            keys[place] = generator.integers(2**63)
+        self._noise.begin_episodes(rows, keys)
+        fresh = self.world_model.start(
+            torch.from_numpy(index).to(self._device), start=self.start, generator=self._noise
+        )
+        self._state = fresh if len(rows) == self.rows else self._overwrite(rows, fresh)
+        self.returns[rows] = 0.0
+        self.last_reward[rows] = 0.0
+
+    @torch.no_grad()
+    def step(self, actions: Any, active: NDArray[np.bool_] | None = None) -> RolloutStep:
+        """Imagine one step of every row.
+
+        Args:
+            actions: `[N]` integers (Discrete) or `[N, A]` numbers (Box).
+            active: `[N]`; of the other rows the action is not looked at, time does not pass, and state and results mean
+                nothing until they are reset. None: all.
+
+        Raises:
+            StepError: Before the first reset.
+            InvalidActionError: An action outside the space, of a wrong shape, or not finite.
+            NonFiniteError: The dream became NaN or infinite; it has to be reset.
+        """
+        if self._state is None:
+            raise StepError("step before reset; call reset() first")
+        checked = self._actions.check(actions, self.rows, active)
+        self._noise.begin_step()
+        self._state, prediction = self.world_model.memory.imagine(
+            self._state,
+            torch.from_numpy(checked).to(self._device),
+            generator=self._noise,
+            temperature=self.temperature,
+        )
+        # One transfer from the device for the three of them.
+        packed = torch.stack((prediction.reward, prediction.termination_probability, prediction.terminated.float()))
+        reward, probability, terminated = packed.double().cpu().numpy()
+        self._noise.end_step(active)
+        finite = np.isfinite(reward)
+        if active is not None:
+            finite |= ~active
+        if not finite.all():
+            row = int(finite.argmin())
+            self._state = None
+            raise NonFiniteError(
+                f"dream {row} has reward {reward[row]} at step {self.elapsed[row]} of its episode, expected a finite "
+                f"number. Reset, and lower temperature={self.temperature} if it comes again."
+            )
+        self.last_reward = reward.copy()
+        self.returns += reward
+        return RolloutStep(reward, probability, terminated.astype(np.bool_))
+
+    @torch.no_grad()
+    def observations(self, rows: NDArray[np.int64] | None = None) -> NDArray[Any]:
+        """Fresh observations of `rows` (None: all), `[R, F]` or `[R, Z]` float32, or `[R, 64, 64, 3]` uint8."""
+        if self.observation == "pixels":
+            return self.pictures(rows)
+        state = self._rows_of_state(rows)
+        seen = self.world_model.observation(state, self.observation).float()
+        owned = {part.untyped_storage().data_ptr() for part in state}
+        if seen.untyped_storage().data_ptr() in owned:
+            seen = seen.clone()
+        return seen.cpu().numpy()
+
+    @torch.no_grad()
+    def pictures(self, rows: NDArray[np.int64] | None = None) -> NDArray[np.uint8]:
+        """Decoded pictures of `rows` (None: all), `[R, 64, 64, 3]` uint8."""
+        latents = self.world_model.memory.latent(self._rows_of_state(rows))
+        parts = [self.world_model.vision.decode_uint8(part).cpu() for part in latents.split(_DECODE_ROWS)]
+        return torch.cat(parts).numpy()
+
+    @torch.no_grad()
+    def latents(self) -> NDArray[np.float32]:
+        """Latents of all rows, `[N, Z]` float32."""
+        return self.world_model.memory.latent(self._rows_of_state(None)).float().cpu().numpy().copy()
+
+    def get_state(self) -> dict[str, Any]:
+        """A snapshot of plain tensors and arrays that shares no memory with this rollout.
+
+        Raises:
+            StepError: Before the first reset.
+        """
+        if self._state is None:
+            raise StepError("get_state before reset; call reset() first")
+        return {
+            "memory": {name: part.clone() for name, part in self._state._asdict().items()},
+            "noise_keys": self._noise.keys.copy(),
+            "elapsed": self._noise.steps.copy(),
+            "returns": self.returns.copy(),
+            "last_reward": self.last_reward.copy(),
+        }
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Go back to a snapshot; the dreams continue bit for bit. The snapshot may be used again.
+
+        Raises:
+            ConfigurationError: A snapshot of another number of dreams or of another memory model.
+        """
+        missing = sorted({"memory", "noise_keys", "elapsed", "returns", "last_reward"} - state.keys())
+        if missing:
+            raise ConfigurationError(f"no snapshot of a dream: it lacks {', '.join(missing)}")
+        fields = self.world_model.memory.state_type._fields
+        if tuple(state["memory"]) != tuple(fields):
+            raise ConfigurationError(
+                f"the snapshot's memory state has {list(state['memory'])}, expected {list(fields)}"
+            )
+        if len(state["elapsed"]) != self.rows:
+            raise ConfigurationError(f"the snapshot is of {len(state['elapsed'])} dreams, expected {self.rows}")
+        self._state = self.world_model.memory.state_from_tensors(
+            {name: part.to(self._device, copy=True) for name, part in state["memory"].items()}
+        )
+        self._noise.restore(state["noise_keys"], state["elapsed"])
+        self.returns = np.array(state["returns"])
+        self.last_reward = np.array(state["last_reward"])
+
+    def _rows_of_state(self, rows: NDArray[np.int64] | None) -> Any:
+        if self._state is None:
+            raise StepError("there is no dream to look at before reset; call reset() first")
+        return self._state if rows is None else select(self._state, torch.from_numpy(rows).to(self._device))
+
+    def _overwrite(self, rows: NDArray[np.int64], fresh: Any) -> Any:
+        index = torch.from_numpy(rows).to(self._device)
+        parts: list[Tensor] = []
+        for part, new in zip(self._state, fresh, strict=True):
+            # In place saves a copy of the whole batch; a broadcast part cannot be written to.
+            own = part if part.is_contiguous() else part.contiguous()
+            parts.append(own.index_copy_(0, index, new.to(own.dtype)))
+        return type(self._state)(*parts)
