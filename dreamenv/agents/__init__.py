@@ -1,0 +1,36 @@
+"""Agents: what acts in a dream and, unchanged, in the real environment."""
+
+from dreamenv.agents.action_map import ACTION_MAPS, ActionMap
+from dreamenv.agents.base import Agent, SavableAgent, check_spaces
+from dreamenv.agents.controller import LinearController
+from dreamenv.agents.evolution import Evolution, evolve
+from dreamenv.agents.evolution_state import Generation, ValidationScore
+from dreamenv.agents.load import AGENT_KINDS, load_agent, save_agent
+from dreamenv.agents.optimisers import CMAES, OpenAIES, Optimiser, make_optimiser
+from dreamenv.agents.population import SharedNoise, initial_weights, score_population, weight_shape
+from dreamenv.agents.random_agent import RandomAgent
+
+__all__ = [
+    "ACTION_MAPS",
+    "AGENT_KINDS",
+    "CMAES",
+    "ActionMap",
+    "Agent",
+    "Evolution",
+    "Generation",
+    "LinearController",
+    "OpenAIES",
+    "Optimiser",
+    "RandomAgent",
+    "SavableAgent",
+    "SharedNoise",
+    "ValidationScore",
+    "check_spaces",
+    "evolve",
+    "initial_weights",
+    "load_agent",
+    "make_optimiser",
+    "save_agent",
+    "score_population",
+    "weight_shape",
+]

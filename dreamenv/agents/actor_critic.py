@@ -1,0 +1,221 @@
+"""A small actor on the dream's features, and the critic it learns with."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from typing import Any, ClassVar, NamedTuple
+
+import gymnasium as gym
+import numpy as np
+import torch
+from gymnasium import spaces
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from dreamenv.agents.action_map import ActionMap
+from dreamenv.agents.base import as_batch
+from dreamenv.errors import ConfigurationError, NonFiniteError, SpaceMismatchError
+from dreamenv.memory.base import Noise, as_noise
+from dreamenv.memory.heads import RewardHead
+
+# The spread of the action noise before tanh, as a standard deviation.
+_STD_RANGE = (0.05, 1.5)
+# Share of uniform probability in a categorical policy, so that no action's probability ever vanishes.
+_UNIFORM_SHARE = 0.01
+
+
+class Choice(NamedTuple):
+    """A sampled action with its gradient.
+
+    Attributes:
+        action: `[B, A]` float32: Box actions, or one-hot Discrete ones (straight-through gradient).
+        entropy: `[B]` nats; for Box that of the Gaussian before the squashing.
+    """
+
+    action: Tensor
+    entropy: Tensor
+
+
+def _network(inputs: int, width: int, outputs: int) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Linear(inputs, width),
+        nn.LayerNorm(width),
+        nn.SiLU(),
+        nn.Linear(width, width),
+        nn.LayerNorm(width),
+        nn.SiLU(),
+        nn.Linear(width, outputs),
+    )
+
+
+class Actor(nn.Module):
+    """Features `[B, F]` to a distribution over actions: squashed Gaussian (Box) or categorical (Discrete).
+
+    Args:
+        features: F.
+        action_space: Box with finite bounds, or Discrete.
+        action_map: See `ActionMap`.
+        width: Units of each of two hidden layers.
+    """
+
+    def __init__(
+        self, features: int, action_space: gym.Space[Any], *, action_map: str | None = None, width: int = 128
+    ) -> None:
+        super().__init__()
+        self.width = width
+        self.to_action = ActionMap(action_space, action_map)
+        self.discrete = isinstance(action_space, spaces.Discrete)
+        self.network = _network(features, width, self.to_action.outputs * (1 if self.discrete else 2))
+        last = list(self.network.parameters())[-2:]
+        with torch.no_grad():
+            for parameter in last:  # near zero: the first policy has no preference
+                parameter.mul_(0.01)
+
+    def mode(self, features: Tensor) -> Tensor:
+        """The likeliest action: `[B, A]` float32 or `[B]` int64."""
+        outputs = self.network(features)
+        return self.to_action(outputs if self.discrete else outputs.chunk(2, -1)[0])
+
+    def sample(self, features: Tensor, noise: Noise) -> Choice:
+        """A random action, reparameterised (Box) or straight-through (Discrete; Bengio et al. 2013)."""
+        outputs = self.network(features)
+        if not self.discrete:
+            mean, spread = outputs.chunk(2, -1)
+            low, high = _STD_RANGE
+            std = low + (high - low) * torch.sigmoid(spread)
+            action = self.to_action(mean + std * noise.normal(*mean.shape))
+            return Choice(action, (std.log() + 1.4189385).sum(-1))
+        probability = (1 - _UNIFORM_SHARE) * outputs.softmax(-1) + _UNIFORM_SHARE / outputs.shape[-1]
+        chosen = (noise.uniform(len(outputs), 1) >= probability.detach().cumsum(-1)[:, :-1]).sum(-1)
+        hard = nn.functional.one_hot(chosen, outputs.shape[-1]).to(probability)
+        entropy = -(probability * probability.log()).sum(-1)
+        return Choice(hard + probability - probability.detach(), entropy)
+
+
+class Critic(nn.Module):
+    """Features `[B, F]` to the expected return `[B]`, by classification over values spaced in symlog."""
+
+    def __init__(self, features: int, *, width: int = 128, bound: float = 1000.0) -> None:
+        super().__init__()
+        self.trunk = _network(features, width, width)
+        self.head = RewardHead(width, "two_hot", width=width, bins=127, bound=bound)
+
+    def forward(self, features: Tensor) -> Tensor:
+        value: Tensor = self.head(self.trunk(features))
+        return value
+
+    def loss(self, features: Tensor, target: Tensor) -> Tensor:
+        """Cross-entropy in nats `[B]`."""
+        return self.head.loss(self.trunk(features), target)
+
+
+class ActorCritic(nn.Module):
+    """Actor, critic, and the slow copy of the critic that gives the targets.
+
+    Attributes:
+        scale: Running estimate of the spread of returns, which the actor's objective is divided by.
+    """
+
+    scale: Tensor
+
+    def __init__(
+        self, features: int, action_space: gym.Space[Any], *, action_map: str | None = None, width: int = 128
+    ) -> None:
+        super().__init__()
+        self.actor = Actor(features, action_space, action_map=action_map, width=width)
+        self.critic = Critic(features, width=width)
+        self.target = copy.deepcopy(self.critic).requires_grad_(False)
+        self.register_buffer("scale", torch.ones(()))
+
+    @torch.no_grad()
+    def follow(self, rate: float) -> None:
+        """Move the slow critic by `rate` towards the critic."""
+        for slow, fast in zip(self.target.parameters(), self.critic.parameters(), strict=True):
+            slow.lerp_(fast, rate)
+
+
+class ActorCriticAgent:
+    """The actor as an agent with SB3's `predict`.
+
+    Attributes:
+        actor: The network.
+        observation: Observation kind it reads.
+        provenance: JSON-ready record of how it came about.
+    """
+
+    kind: ClassVar[str] = "actor_critic"
+
+    def __init__(
+        self,
+        actor: Actor,
+        observation_space: gym.Space[Any],
+        action_space: gym.Space[Any],
+        *,
+        observation: str = "features",
+        provenance: dict[str, Any] | None = None,
+        seed: int = 0,
+    ) -> None:
+        self.actor = actor.eval()
+        self.observation_space = observation_space
+        self.action_space = action_space
+        self.observation = observation
+        self.provenance = dict(provenance or {})
+        self._rng = np.random.default_rng(seed)
+
+    def predict(
+        self,
+        observation: NDArray[Any],
+        state: Any = None,
+        episode_start: NDArray[np.bool_] | None = None,
+        deterministic: bool = True,
+    ) -> tuple[NDArray[Any], Any]:
+        """Actions of observations `[F]` or `[B, F]`: the likeliest, or sampled from the policy.
+
+        Raises:
+            SpaceMismatchError: An observation of another shape.
+            NonFiniteError: An observation that is not finite.
+        """
+        batch, single = as_batch(observation, self.observation_space)
+        inputs = torch.from_numpy(np.ascontiguousarray(batch, dtype=np.float32))
+        if not bool(torch.isfinite(inputs).all()):
+            raise NonFiniteError("the observation given to the actor is not finite")
+        with torch.inference_mode():
+            if deterministic:
+                action = self.actor.mode(inputs)
+            else:
+                generator = torch.Generator().manual_seed(int(self._rng.integers(2**63)))
+                action = self.actor.sample(inputs, as_noise(generator)).action
+                if self.actor.discrete:
+                    action = self.actor.to_action(action)
+        array = self.actor.to_action.to_numpy(action)
+        return (np.asarray(array[0]) if single else array), state
+
+    def tensors(self) -> dict[str, Tensor]:
+        """The actor's parameters."""
+        return dict(self.actor.state_dict())
+
+    def config(self) -> dict[str, Any]:
+        """Width and action map."""
+        return {"width": self.actor.width, "action_map": self.actor.to_action.kind}
+
+    @classmethod
+    def from_tensors(
+        cls,
+        tensors: Mapping[str, Tensor],
+        *,
+        observation_space: gym.Space[Any],
+        action_space: gym.Space[Any],
+        observation: str,
+        provenance: dict[str, Any],
+        **config: Any,
+    ) -> ActorCriticAgent:
+        """The inverse of `tensors` and `config`."""
+        if not isinstance(observation_space, spaces.Box) or len(observation_space.shape) != 1:
+            raise SpaceMismatchError(f"an actor reads a one-dimensional Box, got {observation_space}")
+        actor = Actor(observation_space.shape[0], action_space, **config)
+        try:
+            actor.load_state_dict({name: tensor.float() for name, tensor in tensors.items()})
+        except RuntimeError as error:
+            raise ConfigurationError(f"the parameters do not fit the actor: {error}") from error
+        return cls(actor, observation_space, action_space, observation=observation, provenance=provenance)

@@ -1,0 +1,112 @@
+"""What an agent is: SB3's `predict`, and which observation of the dream it reads."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, Protocol, runtime_checkable
+
+import gymnasium as gym
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from dreamenv.errors import SpaceMismatchError
+
+
+class Agent(Protocol):
+    """Chooses actions from observations, one at a time or a batch at once; models of stable-baselines3 fit too.
+
+    The observation kind ("features", "latent" or "pixels") an agent expects is its attribute `observation`; an agent
+    without that attribute is given features.
+    """
+
+    @property
+    def observation_space(self) -> gym.Space[Any]:
+        """Space of one observation."""
+
+    @property
+    def action_space(self) -> gym.Space[Any]:
+        """Space of one action."""
+
+    def predict(
+        self,
+        observation: NDArray[Any],
+        state: Any = None,
+        episode_start: NDArray[np.bool_] | None = None,
+        deterministic: bool = True,
+    ) -> tuple[NDArray[Any], Any]:
+        """Action `[A]` (Box) or `[]` (Discrete) of one observation, or `[B, A]` or `[B]` of a batch; and the state.
+
+        `state` is None or what the last call returned; `episode_start` `[B]` marks rows whose state begins anew.
+        """
+
+
+@runtime_checkable
+class SavableAgent(Agent, Protocol):
+    """An agent that `save_agent` can write. Its `kind` is entered in `dreamenv.agents.load.AGENT_KINDS`."""
+
+    kind: ClassVar[str]
+    provenance: dict[str, Any]
+
+    @property
+    def observation(self) -> str:
+        """Observation kind: "features", "latent" or "pixels"."""
+
+    def tensors(self) -> dict[str, Tensor]:
+        """The parameters by name."""
+
+    def config(self) -> dict[str, Any]:
+        """JSON-ready settings beside spaces, observation kind and provenance."""
+
+    @classmethod
+    def from_tensors(
+        cls,
+        tensors: dict[str, Tensor],
+        *,
+        observation_space: gym.Space[Any],
+        action_space: gym.Space[Any],
+        observation: str,
+        provenance: dict[str, Any],
+        **config: Any,
+    ) -> SavableAgent:
+        """The inverse of `tensors` and `config`."""
+
+
+def check_spaces(agent: Agent, observation_space: gym.Space[Any], action_space: gym.Space[Any], where: str) -> None:
+    """Refuse an agent whose spaces are not those of `where` (an environment's or a model's name).
+
+    Raises:
+        SpaceMismatchError: With both spaces side by side.
+    """
+    for name, own, other in (
+        ("observation", agent.observation_space, observation_space),
+        ("action", agent.action_space, action_space),
+    ):
+        if own != other:
+            raise SpaceMismatchError(
+                f"{name} spaces differ: the agent has {describe_space(own)}, {where} has {describe_space(other)}. "
+                "Load an agent that was trained for this model, or train one."
+            )
+
+
+def describe_space(space: gym.Space[Any]) -> str:
+    """A space in one short line: long Box bounds are given by their extremes."""
+    if isinstance(space, gym.spaces.Box):
+        return f"Box({space.low.min():g}..{space.high.max():g}, shape={space.shape}, {space.dtype})"
+    return str(space)
+
+
+def as_batch(observation: NDArray[Any], space: gym.Space[Any]) -> tuple[NDArray[Any], bool]:
+    """`observation` with a batch axis, and whether it came without one.
+
+    Raises:
+        SpaceMismatchError: Its shape is neither that of `space` nor a batch of it.
+    """
+    observation = np.asarray(observation)
+    if observation.shape == space.shape:
+        return observation[None], True
+    if observation.ndim > 0 and observation.shape[1:] == space.shape:
+        return observation, False
+    raise SpaceMismatchError(
+        f"got an observation of shape {observation.shape}; this agent reads {space.shape} or a batch of it. "
+        "Make the environment with the observation kind the agent was trained on."
+    )

@@ -1,0 +1,298 @@
+"""Evolving the linear controller inside the dream."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from dreamenv.agents.base import Agent
+from dreamenv.agents.controller import LinearController
+from dreamenv.agents.evolution_state import (
+    CHECKPOINT_FILE,
+    EvolutionState,
+    Generation,
+    ValidationScore,
+    fingerprint,
+)
+from dreamenv.agents.load import save_agent
+from dreamenv.agents.optimisers import Optimiser, make_optimiser
+from dreamenv.agents.population import initial_weights, score_population, weight_shape
+from dreamenv.errors import ConfigurationError, NonFiniteError, missing_extra
+from dreamenv.world_model import WorldModel
+
+
+@dataclass(frozen=True)
+class Evolution:
+    """What came of a run.
+
+    Attributes:
+        agent: The agent of the best real validation; without validation, the optimiser's mean solution.
+        file: Where it is saved.
+        history: One record a generation.
+        best_validation: The agent's real validation, None without.
+        real_frames: Real frames that validation consumed, interrupted calls included.
+        elapsed: Seconds spent, interrupted calls included.
+        stopped: "generations" or "time_limit", whichever came first.
+    """
+
+    agent: LinearController
+    file: Path
+    history: list[Generation]
+    best_validation: ValidationScore | None
+    real_frames: int
+    elapsed: float
+    stopped: str
+
+
+def evolve(
+    world_model: WorldModel,
+    *,
+    out_dir: str | Path,
+    generations: int,
+    optimiser: str = "cma",
+    population: int = 64,
+    rollouts: int = 16,
+    horizon: int | None = None,
+    temperature: float | None = None,
+    start: str = "initial",
+    sigma: float = 0.1,
+    seed: int = 0,
+    observation: str = "features",
+    action_map: str | None = None,
+    start_weights: NDArray[np.floating] | None = None,
+    optimiser_options: Mapping[str, Any] | None = None,
+    validate: Callable[[Agent], ValidationScore] | None = None,
+    validate_every: int = 0,
+    time_limit: float | None = None,
+    max_batch: int = 16384,
+    tensorboard: bool = False,
+    progress: Callable[[Generation], None] | None = None,
+) -> Evolution:
+    """Evolve a linear controller by its dreamed returns and keep the one that is best in reality.
+
+    Every generation is one batched dream of `population * rollouts` rollouts under common random numbers, and ends
+    with a checkpoint in `out_dir`. The same call continues an interrupted run and ends as an unbroken one would, bit
+    for bit on the same machine (a time limit apart). Written there: agent.safetensors, evolution.safetensors (the
+    checkpoint), evolution.json (the history to read) and ledger.json (real frames consumed).
+
+    Args:
+        generations: In all, those of interrupted calls included; a finished run goes on when it is raised.
+        optimiser: "cma" or "openai"; `optimiser_options` go to its constructor.
+        population: Candidates a generation.
+        rollouts: Dreams a candidate.
+        horizon: Longest dream in actions; None takes the model's limit.
+        temperature: None takes the model's own.
+        start: Start states, "initial" or "replay".
+        sigma: Initial step size of the weights.
+        seed: Of candidates and dreams.
+        observation: What the controller reads, "features" or "latent".
+        action_map: See `ActionMap`; None fits the action space.
+        start_weights: `[outputs, F + 1]` to begin the search at; None begins at zero.
+        validate: Scores an agent on real validation episodes (see `dreamenv.evaluation.Validator`).
+        validate_every: Generations between real validations of the mean solution and of the best candidate; the last
+            generation is validated too. 0 chooses by the dream alone and uses no real frame.
+        time_limit: Seconds of work, interrupted calls included, after which no generation begins.
+        max_batch: Most dreams at once.
+        tensorboard: Write scalars to `out_dir`/tensorboard.
+        progress: Called after every generation.
+
+    Raises:
+        ConfigurationError: A setting out of range, or `out_dir` holds a run with other settings.
+        NonFiniteError: A dreamed return is not finite; the last checkpoint stays good.
+        MissingExtraError: `cma` or `tensorboard` is needed and not installed.
+    """
+    if generations < 1:
+        raise ConfigurationError(f"generations must be at least 1, got {generations}")
+    if (validate is None) != (validate_every == 0) or validate_every < 0:
+        raise ConfigurationError(
+            f"validate_every={validate_every} with validate={'None' if validate is None else 'given'}: "
+            "give both to validate on real episodes, or neither"
+        )
+    if time_limit is not None and time_limit <= 0:
+        raise ConfigurationError(f"time_limit must be above 0 seconds, got {time_limit}")
+    shape = weight_shape(world_model, observation=observation, action_map=action_map)
+    begin = initial_weights(world_model, observation=observation, action_map=action_map)
+    if start_weights is not None:
+        begin = np.array(start_weights, dtype=np.float64)
+        if begin.shape != shape:
+            raise ConfigurationError(f"start_weights have shape {begin.shape}, this model needs {shape}")
+    horizon = world_model.max_episode_steps if horizon is None else horizon
+    temperature = world_model.temperature if temperature is None else temperature
+    options = dict(optimiser_options or {})
+    search = make_optimiser(optimiser, begin.ravel(), population=population, sigma=sigma, seed=seed, **options)
+    settings = {
+        "model": fingerprint(world_model),
+        "optimiser": optimiser,
+        "optimiser_options": options,
+        "population": population,
+        "rollouts": rollouts,
+        "horizon": horizon,
+        "temperature": temperature,
+        "start": start,
+        "sigma": sigma,
+        "seed": seed,
+        "observation": observation,
+        "action_map": action_map,
+        "start_weights": None if start_weights is None else hashlib.sha256(begin.tobytes()).hexdigest()[:16],
+        "validate_every": validate_every,
+    }
+    folder = Path(out_dir)
+    folder.mkdir(parents=True, exist_ok=True)
+    state = EvolutionState.resume(folder, settings)
+    for fitness in state.fitness:
+        search.ask()
+        search.tell(fitness)
+    writer = _summary_writer(folder, len(state.history)) if tensorboard else None
+    run = _Run(world_model, search, state, shape, max_batch)
+    began = time.monotonic() - state.elapsed
+
+    def time_is_up() -> bool:
+        state.elapsed = time.monotonic() - began
+        return time_limit is not None and state.elapsed >= time_limit
+
+    last = len(state.history) >= generations or time_is_up()
+    try:
+        while not last:
+            index = len(state.history) + 1
+            candidates, fitness = run.dream(index)
+            last = index == generations or time_is_up()
+            record = Generation(
+                index, float(fitness.mean()), float(fitness.max()), float(np.median(fitness)), search.step_size
+            )
+            if validate is not None and (index % validate_every == 0 or last):
+                record = run.validated(record, validate, candidates[int(np.argmax(fitness))])
+            state.history.append(replace(record, real_frames=state.real_frames + record.validation_frames))
+            state.elapsed = time.monotonic() - began
+            save_agent(run.agent(), folder)
+            state.save(folder)
+            if writer is not None:
+                _write_scalars(writer, state.history[-1])
+            if progress is not None:
+                progress(state.history[-1])
+    finally:
+        if writer is not None:
+            writer.close()
+    agent = run.agent()
+    return Evolution(
+        agent,
+        save_agent(agent, folder),
+        state.history,
+        state.best_validation,
+        state.real_frames,
+        state.elapsed,
+        "generations" if len(state.history) >= generations else "time_limit",
+    )
+
+
+class _Run:
+    """The parts of a run that belong together: model, optimiser, and what has been found so far."""
+
+    def __init__(
+        self, world_model: WorldModel, search: Optimiser, state: EvolutionState, shape: tuple[int, int], max_batch: int
+    ) -> None:
+        self._world_model = world_model
+        self._search = search
+        self._state = state
+        self._shape = shape
+        self._max_batch = max_batch
+
+    def dream(self, index: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Candidates `[P, N]` of generation `index` and their fitness `[P]`, which the optimiser has been told."""
+        settings = self._state.settings
+        candidates = self._search.ask()
+        try:
+            returns = score_population(
+                self._world_model,
+                torch.from_numpy(candidates.reshape(len(candidates), *self._shape)),
+                rollouts=settings["rollouts"],
+                generator=_generation_noise(settings["seed"], index),
+                horizon=settings["horizon"],
+                temperature=settings["temperature"],
+                start=settings["start"],
+                observation=settings["observation"],
+                action_map=settings["action_map"],
+                max_batch=self._max_batch,
+            )
+        except NonFiniteError as error:
+            good = f"{CHECKPOINT_FILE} holds generation {index - 1}" if index > 1 else "there is no checkpoint yet"
+            raise NonFiniteError(f"generation {index}: {error}; {good}") from error
+        fitness = returns.mean(dim=1).cpu().numpy()
+        self._search.tell(fitness)
+        self._state.fitness.append(fitness)
+        return candidates, fitness
+
+    def validated(
+        self, record: Generation, validate: Callable[[Agent], ValidationScore], best: NDArray[np.float64]
+    ) -> Generation:
+        """`record` with the real scores of the mean solution and of candidate `best` `[N]`; the better one is kept."""
+        state = self._state
+        scores = []
+        for weights in (self._search.mean, best):
+            score = validate(self._controller(weights, {}))
+            scores.append(score)
+            if state.best_validation is None or score.mean > state.best_validation.mean:
+                state.best_validation, state.best_generation = score, record.index
+                state.best_weights = weights.reshape(self._shape).astype(np.float32)
+        return replace(record, validation_mean=scores[0], validation_best=scores[1])
+
+    def agent(self) -> LinearController:
+        """The agent of the best validation, or without validation the optimiser's mean solution."""
+        state = self._state
+        best = state.best_validation
+        provenance = {
+            "real_id": self._world_model.real.id,
+            "real_frames": state.real_frames,
+            "settings": state.settings,
+            "generations": len(state.history),
+            "generation": state.best_generation or len(state.history),
+            "validation": None if best is None else {"mean": best.mean, "episodes": len(best.returns)},
+        }
+        return self._controller(self._search.mean if state.best_weights is None else state.best_weights, provenance)
+
+    def _controller(self, weights: NDArray[Any], provenance: dict[str, Any]) -> LinearController:
+        settings = self._state.settings
+        return LinearController(
+            weights.reshape(self._shape),
+            self._world_model.observation_space(settings["observation"]),
+            self._world_model.action_space,
+            observation=settings["observation"],
+            action_map=settings["action_map"],
+            provenance=provenance,
+        )
+
+
+def _generation_noise(seed: int, index: int) -> torch.Generator:
+    """Dreams of a generation depend on the seed and its number alone, so that resuming need not store a generator."""
+    key = int(np.random.SeedSequence([seed, index]).generate_state(1, np.uint64)[0] >> np.uint64(1))
+    return torch.Generator().manual_seed(key)
+
+
+def _summary_writer(folder: Path, generations: int) -> Any:
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError as error:
+        raise missing_extra("tensorboard", "train") from error
+    return SummaryWriter(str(folder / "tensorboard"), purge_step=generations + 1)
+
+
+def _write_scalars(writer: Any, record: Generation) -> None:
+    values = {
+        "dream/mean": record.dream_mean,
+        "dream/best": record.dream_best,
+        "dream/median": record.dream_median,
+        "step_size": record.step_size,
+        "real_frames": record.real_frames,
+    }
+    if record.validation_mean is not None and record.validation_best is not None:
+        values["real/mean_solution"] = record.validation_mean.mean
+        values["real/best_candidate"] = record.validation_best.mean
+    for name, value in values.items():
+        writer.add_scalar(f"evolution/{name}", value, record.index)

@@ -1,0 +1,189 @@
+"""What an evolution run keeps between generations, as one file that is replaced whole."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+
+from dreamenv.errors import BundleError, ConfigurationError
+from dreamenv.world_model import WorldModel
+
+CHECKPOINT_FILE = "evolution.safetensors"
+FORMAT_VERSION = 1
+
+
+@dataclass(frozen=True)
+class ValidationScore:
+    """Real returns of one agent on validation episodes.
+
+    Attributes:
+        mean: Mean return, in units of the real environment.
+        returns: Return of each episode, in the order of its seeds.
+        real_frames: Real frames these episodes consumed.
+    """
+
+    mean: float
+    returns: tuple[float, ...]
+    real_frames: int
+
+
+@dataclass(frozen=True)
+class Generation:
+    """One generation. Dream scores are a candidate's returns averaged over its rollouts.
+
+    Attributes:
+        index: Counted from 1.
+        dream_mean, dream_best, dream_median: Over the candidates.
+        step_size: Of the optimiser, after the generation.
+        validation_mean: Real validation of the optimiser's mean solution, when it was due.
+        validation_best: Real validation of the generation's best candidate, when it was due.
+        real_frames: Real frames consumed up to here.
+    """
+
+    index: int
+    dream_mean: float
+    dream_best: float
+    dream_median: float
+    step_size: float
+    validation_mean: ValidationScore | None = None
+    validation_best: ValidationScore | None = None
+    real_frames: int = 0
+
+    @property
+    def validation_frames(self) -> int:
+        """Real frames that this generation's own validation consumed."""
+        return sum(score.real_frames for score in (self.validation_mean, self.validation_best) if score is not None)
+
+
+@dataclass
+class EvolutionState:
+    """All that a run needs to go on: with the settings and the seed, the fitness history rebuilds the optimiser.
+
+    Attributes:
+        settings: What must be equal for a run to be continued.
+        fitness: `[P]` float64 a generation.
+        history: One record a generation.
+        best_weights: Weights of the agent with the best validation so far.
+        best_validation: Its score.
+        best_generation: Its generation.
+        elapsed: Seconds spent, interrupted calls included.
+    """
+
+    settings: dict[str, Any]
+    fitness: list[NDArray[np.float64]] = field(default_factory=list)
+    history: list[Generation] = field(default_factory=list)
+    best_weights: NDArray[np.float32] | None = None
+    best_validation: ValidationScore | None = None
+    best_generation: int | None = None
+    elapsed: float = 0.0
+
+    @property
+    def real_frames(self) -> int:
+        """Real frames that validation has consumed."""
+        return self.history[-1].real_frames if self.history else 0
+
+    def save(self, folder: Path) -> None:
+        """Write the checkpoint, then evolution.json and ledger.json; each file is replaced atomically."""
+        arrays: dict[str, NDArray[Any]] = {"fitness": np.stack(self.fitness)}
+        if self.best_weights is not None:
+            arrays["best_weights"] = self.best_weights
+        record = {
+            "settings": self.settings,
+            "history": [asdict(item) for item in self.history],
+            "best_validation": asdict(self.best_validation) if self.best_validation else None,
+            "best_generation": self.best_generation,
+            "elapsed": self.elapsed,
+        }
+        temporary = folder / f".{CHECKPOINT_FILE}.part"
+        save_file(arrays, temporary, metadata={"format_version": str(FORMAT_VERSION), "record": json.dumps(record)})
+        os.replace(temporary, folder / CHECKPOINT_FILE)
+        write_json(folder / "evolution.json", record)
+        write_json(folder / "ledger.json", {"validation": self.real_frames})
+
+    @classmethod
+    def resume(cls, folder: Path, settings: dict[str, Any]) -> EvolutionState:
+        """The state of the run in `folder`, or a new one where there is none.
+
+        Raises:
+            ConfigurationError: The folder holds a run with other settings.
+            BundleError: The checkpoint cannot be read.
+        """
+        file = folder / CHECKPOINT_FILE
+        if not file.exists():
+            return cls(settings)
+        try:
+            with safe_open(file, framework="np") as opened:
+                metadata = opened.metadata() or {}
+                arrays = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 (not a dict)
+            if metadata.get("format_version") != str(FORMAT_VERSION):
+                raise BundleError(
+                    f"{file}: format_version {metadata.get('format_version')!r}, expected {FORMAT_VERSION}. "
+                    "Continue with the dreamenv that wrote it, or use another folder."
+                )
+            record = json.loads(metadata["record"])
+            _refuse_other_settings(file, record["settings"], settings)
+            best = record["best_validation"]
+            return cls(
+                settings,
+                list(arrays["fitness"]),
+                [_generation(item) for item in record["history"]],
+                arrays.get("best_weights"),
+                _validation(best),
+                record["best_generation"],
+                record["elapsed"],
+            )
+        except (SafetensorError, OSError, KeyError, TypeError, json.JSONDecodeError) as error:
+            raise BundleError(
+                f"{file}: not a whole evolution checkpoint: {error!r}. Delete it to begin anew."
+            ) from error
+
+
+def _refuse_other_settings(file: Path, found: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
+    other = [
+        f"{name}: {found.get(name)!r} there, {wanted.get(name)!r} here"
+        for name in sorted(found.keys() | wanted.keys())
+        if found.get(name) != wanted.get(name)
+    ]
+    if other:
+        raise ConfigurationError(
+            f"{file} holds a run with other settings ({'; '.join(other)}). "
+            "Repeat them to continue it, or use another folder."
+        )
+
+
+def _generation(item: dict[str, Any]) -> Generation:
+    validations = {name: _validation(item[name]) for name in ("validation_mean", "validation_best")}
+    return Generation(**(item | validations))
+
+
+def _validation(item: dict[str, Any] | None) -> ValidationScore | None:
+    return None if item is None else ValidationScore(**(item | {"returns": tuple(item["returns"])}))
+
+
+def write_json(file: Path, content: Any) -> None:
+    """Replace `file` by `content` as JSON, atomically."""
+    temporary = file.with_name(f".{file.name}.part")
+    temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    os.replace(temporary, file)
+
+
+def fingerprint(world_model: WorldModel) -> str:
+    """Sixteen hexadecimal digits that change with the model's parameters or start states."""
+    digest = hashlib.sha256()
+    parts = {f"vision.{k}": v for k, v in world_model.vision.state_dict().items()}
+    parts |= {f"memory.{k}": v for k, v in world_model.memory.state_dict().items()}
+    parts |= {"initial": world_model.starts.initial, **world_model.starts.replay}
+    for name in sorted(parts):
+        digest.update(name.encode())
+        digest.update(parts[name].detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()[:16]

@@ -1,0 +1,261 @@
+"""Learning behaviour in imagination: an actor-critic whose gradient runs through the dream."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dreamenv.agents.actor_critic import ActorCritic, ActorCriticAgent
+from dreamenv.agents.base import Agent
+from dreamenv.agents.evolution_state import ValidationScore, fingerprint
+from dreamenv.agents.load import save_agent
+from dreamenv.errors import ConfigurationError
+from dreamenv.memory.base import Noise, as_noise
+from dreamenv.training.ledger import read_ledger, record_frames
+from dreamenv.training.optimise import Losses, Scalars, fit, seeded_weights, step_generator
+from dreamenv.world_model import WorldModel
+
+
+@dataclass(frozen=True)
+class ImaginationOptions:
+    """Hyperparameters of `train_actor_critic`.
+
+    Attributes:
+        steps: Optimiser steps.
+        batch_size: Dreams a step.
+        horizon: Length of a dream in actions.
+        discount: γ per action.
+        trace: λ of the λ-return.
+        learning_rate: Adam's, for actor and critic.
+        entropy: Weight of the policy's entropy in nats.
+        replay_share: Share of dreams that start from replay states; the others start where episodes do.
+        target_rate: How far the slow critic moves at each step.
+        reward_clip: Rewards are clipped to this range, so that one rare prediction does not carry the policy.
+        temperature: Of the dream; None takes the model's own.
+        width: Hidden units of actor and critic.
+        action_map: See `ActionMap`.
+    """
+
+    steps: int = 1500
+    batch_size: int = 256
+    horizon: int = 15
+    discount: float = 0.97
+    trace: float = 0.95
+    learning_rate: float = 5e-4
+    entropy: float = 1e-3
+    replay_share: float = 0.9
+    target_rate: float = 0.02
+    reward_clip: tuple[float, float] | None = None
+    temperature: float | None = None
+    width: int = 128
+    action_map: str | None = None
+
+    def __post_init__(self) -> None:
+        if min(self.steps, self.batch_size, self.horizon) < 1:
+            raise ConfigurationError("steps, batch_size and horizon must be at least 1")
+        if not (0 < self.discount <= 1 and 0 <= self.trace <= 1 and 0 <= self.replay_share <= 1):
+            raise ConfigurationError("discount must be in (0, 1], trace and replay_share in [0, 1]")
+
+
+class Dream(NamedTuple):
+    """A batch of dreamed trajectories, time first.
+
+    Attributes:
+        features: `[H+1, B, F]`.
+        reward: `[H, B]`.
+        continuation: `[H, B]` probability that the task goes on.
+        entropy: `[H, B]` nats.
+    """
+
+    features: Tensor
+    reward: Tensor
+    continuation: Tensor
+    entropy: Tensor
+
+
+class Learned(NamedTuple):
+    """What came of a run: the agent, its file, its real validation (None without), real frames of validation."""
+
+    agent: ActorCriticAgent
+    file: Path
+    validation: float | None
+    real_frames: int
+
+
+def dream(
+    world_model: WorldModel, networks: ActorCritic, state: Any, *, horizon: int, temperature: float, noise: Noise
+) -> Dream:
+    """Roll the actor through the dream from `state`, keeping gradients."""
+    memory = world_model.memory
+    features, rewards, continuations, entropies = [memory.features(state)], [], [], []
+    for _ in range(horizon):
+        choice = networks.actor.sample(features[-1], noise)
+        state, prediction = memory.imagine(state, choice.action, generator=noise, temperature=temperature)
+        features.append(memory.features(state))
+        rewards.append(prediction.reward)
+        continuations.append(1 - prediction.termination_probability)
+        entropies.append(choice.entropy)
+    return Dream(torch.stack(features), torch.stack(rewards), torch.stack(continuations), torch.stack(entropies))
+
+
+def lambda_returns(reward: Tensor, continuation: Tensor, value: Tensor, *, discount: float, trace: float) -> Tensor:
+    """λ-returns `[H, B]` (Sutton & Barto 2018, eq. 12.18; Hafner et al. 2020, eq. 6).
+
+    R_t = r_t + γ c_t ((1 - λ) v_{t+1} + λ R_{t+1}), R_H = v_H.
+
+    Args:
+        reward: `[H, B]`.
+        continuation: `[H, B]`, c.
+        value: `[H+1, B]`, v of the states before and behind each reward.
+    """
+    returns = [value[-1]]
+    for step in reversed(range(len(reward))):
+        ahead = (1 - trace) * value[step + 1] + trace * returns[-1]
+        returns.append(reward[step] + discount * continuation[step] * ahead)
+    return torch.stack(returns[:0:-1])
+
+
+def imagination_losses(networks: ActorCritic, dreamed: Dream, options: ImaginationOptions) -> Losses:
+    """Losses of actor and critic on dreamed trajectories (Hafner et al. 2020, "Dream to Control", eq. 7 and 8).
+
+    The actor maximises the λ-return through the dream's dynamics, divided by the spread of returns (Hafner et al. 2023,
+    eq. 12); the critic regresses on it. Both weigh a step by the probability that the dream got there.
+    """
+    reward = dreamed.reward if options.reward_clip is None else dreamed.reward.clamp(*options.reward_clip)
+    value = networks.target(dreamed.features.flatten(0, 1)).view(dreamed.features.shape[:2])
+    returns = lambda_returns(reward, dreamed.continuation, value, discount=options.discount, trace=options.trace)
+    stays = (options.discount * dreamed.continuation[:-1]).detach()
+    reached = torch.cat([torch.ones_like(reward[:1]), stays]).cumprod(0)
+    with torch.no_grad():
+        spread = torch.quantile(returns.flatten()[:100_000], 0.95) - torch.quantile(returns.flatten()[:100_000], 0.05)
+        networks.scale.lerp_(spread, 0.01)
+    actor = -(reached * returns).mean() / networks.scale.clamp(min=1.0)
+    entropy = (reached * dreamed.entropy).mean()
+    before = dreamed.features[:-1].detach().flatten(0, 1)
+    critic = (networks.critic.loss(before, returns.detach().flatten()) * reached.flatten()).mean()
+    return {
+        "loss": actor - options.entropy * entropy + critic,
+        "actor": actor.detach(),
+        "critic": critic.detach(),
+        "entropy": dreamed.entropy.mean().detach(),
+        "dream_return": returns[0].mean().detach(),
+        "dream_reward": dreamed.reward.mean().detach(),
+    }
+
+
+def train_actor_critic(
+    world_model: WorldModel,
+    *,
+    out_dir: str | Path,
+    options: ImaginationOptions,
+    seed: int = 0,
+    validate: Callable[[Agent], ValidationScore] | None = None,
+    validate_every: int = 250,
+    begin: ActorCritic | None = None,
+    progress: Callable[[int, int, Scalars], None] = lambda step, steps, scalars: None,
+) -> Learned:
+    """Train an actor-critic inside the dream; with `validate`, keep the agent that is best on real validation episodes.
+
+    Writes `<out_dir>/checkpoint.safetensors`, agent.safetensors and ledger.json, and continues from the checkpoint. On
+    CPU a resumed run ends as an unbroken one.
+
+    Args:
+        world_model: The dream; it is not changed.
+        out_dir: Folder.
+        options: Hyperparameters.
+        seed: Initial weights and dreams.
+        validate: Scores an agent on real validation episodes; None keeps the last agent.
+        validate_every: Steps between validations and checkpoints.
+        begin: Networks to start from, changed in place; None starts afresh.
+        progress: Called at each validation with step, steps and scalars.
+
+    Raises:
+        NonFiniteError: A loss or gradient is not finite.
+        ConfigurationError: A checkpoint of other settings.
+    """
+    out_dir = Path(out_dir)
+    space = world_model.observation_space("features")
+    networks = begin or new_actor_critic(world_model, options, seed=seed)
+    for parameter in [*world_model.memory.parameters(), *world_model.vision.parameters()]:
+        parameter.requires_grad_(False)
+    temperature = world_model.temperature if options.temperature is None else options.temperature
+    share = options.replay_share if world_model.starts.replay else 0.0
+    device = world_model.device
+    reached = 0
+
+    def agent() -> ActorCriticAgent:
+        return ActorCriticAgent(networks.actor, space, world_model.action_space)
+
+    def losses(step: int) -> Losses:
+        nonlocal reached
+        reached = step + 1
+        networks.follow(options.target_rate)
+        noise = as_noise(step_generator(seed, step, device))
+        state = _starts(world_model, options.batch_size, share, np.random.default_rng([seed, step]), noise)
+        dreamed = dream(world_model, networks, state, horizon=options.horizon, temperature=temperature, noise=noise)
+        return imagination_losses(networks, dreamed, options)
+
+    def check() -> Scalars:
+        if validate is None:
+            return {"loss": -float(reached)}  # the last is kept
+        score = validate(agent())
+        record_frames(out_dir, f"validation at step {reached}", score.real_frames)
+        return {"loss": -score.mean, "real_return": score.mean}
+
+    fitted = fit(
+        networks,
+        losses,
+        check,
+        checkpoint=out_dir / "checkpoint.safetensors",
+        steps=options.steps,
+        learning_rate=options.learning_rate,
+        clip=10.0,
+        validate_every=validate_every,
+        precision="float32",
+        settings={"options": _json_ready(asdict(options)), "seed": seed, "model": fingerprint(world_model)},
+        progress=progress,
+    )
+    frames = sum(read_ledger(out_dir).values())
+    validation = fitted.best.get("real_return")
+    learned = agent()
+    learned.provenance = {
+        "real_id": world_model.real.id,
+        "real_frames": frames,
+        "trained_in": "dream",
+        "settings": _json_ready(asdict(options)) | {"seed": seed},
+        "validation": None if validation is None else {"mean": validation},
+    }
+    return Learned(learned, save_agent(learned, out_dir), validation, frames)
+
+
+def new_actor_critic(world_model: WorldModel, options: ImaginationOptions, *, seed: int) -> ActorCritic:
+    """Fresh networks for a world model's features and actions."""
+    with seeded_weights(seed):
+        networks = ActorCritic(
+            world_model.memory.feature_size,
+            world_model.action_space,
+            action_map=options.action_map,
+            width=options.width,
+        )
+    networks.actor.to_action.to(world_model.device)
+    return networks.to(world_model.device)
+
+
+def _starts(world_model: WorldModel, rows: int, replay_share: float, rng: np.random.Generator, noise: Noise) -> Any:
+    replay = round(rows * replay_share)
+    parts = []
+    for start, count in (("replay", replay), ("initial", rows - replay)):
+        if count:
+            index = torch.from_numpy(rng.integers(world_model.start_count(start), size=count)).to(world_model.device)
+            parts.append(world_model.start(index, start=start, generator=noise))
+    return type(parts[0])(*(torch.cat(tensors) for tensors in zip(*parts, strict=True)))
+
+
+def _json_ready(options: dict[str, Any]) -> dict[str, Any]:
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in options.items()}

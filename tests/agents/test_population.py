@@ -1,0 +1,161 @@
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from dreamenv.agents import LinearController, initial_weights, score_population, weight_shape
+from dreamenv.errors import ConfigurationError, NonFiniteError, SpaceMismatchError
+from dreamenv.memory.base import GeneratorNoise
+from dreamenv.world_model import WorldModel
+from tests.fakes import BOX, CountingMemory, NoisyMemory, fake_world_model, trained_like_world_model
+
+
+def seeded(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def population(model: WorldModel, count: int, scale: float = 1.0, **kwargs: Any) -> Tensor:
+    return scale * torch.randn(count, *weight_shape(model, **kwargs), generator=seeded(99))
+
+
+def test_returns_of_a_dream_known_by_heart() -> None:
+    # Three steps; the reward is the action's sum plus the age; biases alone choose the action
+    model = fake_world_model(CountingMemory(lifetime=3), action_space=BOX)
+    weights = torch.zeros(3, *weight_shape(model))
+    weights[0, :, -1] = 99.0
+    weights[1, :, -1] = -99.0
+    returns = score_population(model, weights, rollouts=2, generator=seeded())
+    assert returns.tolist() == [[3 * 3 + 6] * 2, [-3 + 6] * 2, [3 + 6] * 2]
+    horizon = score_population(model, weights, rollouts=1, generator=seeded(), horizon=2)
+    assert horizon[:, 0].tolist() == [2 * 3 + 3, -2 + 3, 2 + 3]
+
+
+def test_replay_starts_are_used() -> None:
+    # Their age is 2 already
+    model = fake_world_model(CountingMemory(lifetime=4), action_space=BOX)
+    returns = score_population(model, initial_weights(model)[None], rollouts=1, generator=seeded(), start="replay")
+    assert returns.item() == 2 * 1 + 3 + 4
+
+
+@pytest.mark.parametrize("action_map", ["squash", "throttle"])
+def test_the_batch_acts_as_the_controller_does(action_map: str) -> None:
+    model = fake_world_model(NoisyMemory(), action_space=BOX, max_episode_steps=1)
+    weights = population(model, 4, scale=0.1, action_map=action_map)
+    acted: list[Tensor] = []
+    imagine = model.memory.imagine
+
+    def watch(state: Any, action: Tensor, **kwargs: Any) -> Any:
+        acted.extend((model.memory.features(state), action))
+        return imagine(state, action, **kwargs)
+
+    model.memory.imagine = watch  # type: ignore[method-assign]
+    score_population(model, weights, rollouts=3, generator=seeded(), action_map=action_map)
+    features, actions = acted[0].view(4, 3, -1), acted[1].view(4, 3, -1)
+    for own, seen, action in zip(weights, features, actions, strict=True):
+        controller = LinearController(own.numpy(), model.observation_space(), BOX, action_map=action_map)
+        np.testing.assert_allclose(action.numpy(), controller.predict(seen.numpy())[0], rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("model", [fake_world_model(NoisyMemory(death=0.3)), trained_like_world_model()])
+def test_equal_candidates_get_equal_returns_and_rollouts_differ(model: WorldModel) -> None:
+    weights = population(model, 3)
+    weights[2] = weights[0]
+    returns = score_population(model, weights, rollouts=16, generator=seeded())
+    assert torch.equal(returns[0], returns[2])
+    assert not torch.equal(returns[0], returns[1])
+    assert len(returns[0].unique()) > 1
+    assert torch.equal(returns, score_population(model, weights, rollouts=16, generator=seeded()))
+    assert not torch.equal(returns, score_population(model, weights, rollouts=16, generator=seeded(1)))
+
+
+@pytest.mark.parametrize("compact_below", [0.5, 0.75, 1.0])
+@pytest.mark.parametrize("model", [fake_world_model(NoisyMemory(death=0.3)), trained_like_world_model()])
+def test_leaving_the_batch_changes_nothing(model: WorldModel, compact_below: float) -> None:
+    weights = population(model, 8)
+    kept, left = (
+        score_population(model, weights, rollouts=16, generator=seeded(), horizon=40, compact_below=share)
+        for share in (0.0, compact_below)
+    )
+    torch.testing.assert_close(kept, left, rtol=1e-5, atol=1e-5)
+
+
+def test_ended_dreams_do_leave_the_batch() -> None:
+    model = fake_world_model(NoisyMemory(death=0.3))
+    sizes: list[int] = []
+    imagine = model.memory.imagine
+
+    def watch(state: Any, action: Tensor, **kwargs: Any) -> Any:
+        sizes.append(len(action))
+        return imagine(state, action, **kwargs)
+
+    model.memory.imagine = watch  # type: ignore[method-assign]
+    score_population(model, population(model, 8), rollouts=16, generator=seeded(), horizon=40)
+    assert sizes[0] == 128
+    assert sizes == sorted(sizes, reverse=True)
+    assert sizes[-1] < 32
+
+
+@pytest.mark.parametrize("model", [fake_world_model(NoisyMemory(death=0.3)), trained_like_world_model()])
+def test_scoring_in_parts_changes_nothing(model: WorldModel) -> None:
+    weights = population(model, 7)
+    whole = score_population(model, weights, rollouts=4, generator=seeded())
+    parts = score_population(model, weights, rollouts=4, generator=seeded(), max_batch=9)
+    torch.testing.assert_close(whole, parts, rtol=1e-5, atol=1e-5)
+
+
+def test_shared_noise_is_distributed_like_independent_noise() -> None:
+    # The mean over many rollouts agrees with a plain loop over the memory model
+    model = fake_world_model(NoisyMemory(death=0.2))
+    weights = initial_weights(model)[None]
+    shared = score_population(model, weights, rollouts=4000, generator=seeded(), horizon=10)
+    generator = GeneratorNoise(seeded(1))
+    state = model.start(torch.randint(5, (4000,), generator=seeded(2)), generator=generator)
+    alive, total = torch.ones(4000, dtype=torch.bool), torch.zeros(4000)
+    for _ in range(10):
+        state, prediction = model.memory.imagine(state, torch.ones(4000, dtype=torch.long), generator=generator)
+        total += alive * prediction.reward
+        alive &= ~prediction.terminated
+    assert shared.mean().item() == pytest.approx(total.mean().item(), rel=0.05)
+
+
+def test_gradients_and_parameters_are_left_alone() -> None:
+    model = trained_like_world_model()
+    returns = score_population(model, population(model, 2), rollouts=2, generator=seeded())
+    assert not returns.requires_grad
+    returns += 1  # an ordinary tensor, not one of inference mode
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"rollouts": 0}, "rollouts must be at least 1"),
+        ({"horizon": 0}, "horizon must be at least 1"),
+        ({"max_batch": 0}, "max_batch"),
+        ({"temperature": 0.0}, "temperature"),
+        ({"temperature": float("nan")}, "temperature"),
+        ({"compact_below": 1.5}, "compact_below"),
+        ({"start": "middle"}, "'initial' or 'replay'"),
+        ({"observation": "pixels"}, "'features' or 'latent'"),
+    ],
+)
+def test_bad_settings(settings: dict[str, Any], message: str) -> None:
+    model = fake_world_model()
+    with pytest.raises(ConfigurationError, match=message):
+        score_population(model, population(model, 2), generator=seeded(), **({"rollouts": 2} | settings))
+
+
+def test_bad_weights() -> None:
+    model = fake_world_model()
+    with pytest.raises(SpaceMismatchError, match=r"got weights of shape \(2, 3, 3\), expected \(P, 4, 6\)"):
+        score_population(model, torch.zeros(2, 3, 3), rollouts=1, generator=seeded())
+
+
+def test_a_return_that_is_not_finite_stops_at_once() -> None:
+    model = fake_world_model(CountingMemory(broken_from=3))
+    with pytest.raises(NonFiniteError, match="candidate 0 of 2"):
+        score_population(model, population(model, 2), rollouts=2, generator=seeded())
+    assert score_population(model, population(model, 2), rollouts=2, generator=seeded(), horizon=2).isfinite().all()
