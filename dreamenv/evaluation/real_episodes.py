@@ -1,0 +1,175 @@
+"""Playing an agent through real episodes, in this process or in several, with the same result."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import save_file
+
+from dreamenv.agents.base import Agent, SavableAgent, check_spaces
+from dreamenv.agents.load import AGENT_KINDS, load_agent, save_agent
+from dreamenv.agents.random_agent import RandomAgent
+from dreamenv.data.preprocess import make_real_env
+from dreamenv.envs.latent_observation import LatentObservation
+from dreamenv.errors import ConfigurationError, NonFiniteError
+from dreamenv.workers import run_tasks
+from dreamenv.world_model import WorldModel
+
+RANDOM = "random"
+
+
+@dataclass(frozen=True)
+class EpisodeResult:
+    """One real episode.
+
+    Attributes:
+        seed: Seed of its reset.
+        undiscounted_return: Sum of the rewards, in units of the real environment.
+        length: Actions taken.
+        real_frames: Real frames consumed, action repeat counted.
+        terminated: It ended by the task, not by the time limit.
+    """
+
+    seed: int
+    undiscounted_return: float
+    length: int
+    real_frames: int
+    terminated: bool
+
+
+def play_episodes(
+    model: WorldModel,
+    agent: Agent | str,
+    seeds: Sequence[int],
+    *,
+    workers: int,
+    progress: Callable[[EpisodeResult], None] | None = None,
+    report: Callable[[str], None] = print,
+) -> list[EpisodeResult]:
+    """Results of real episodes in the order of `seeds`; they do not depend on `workers`.
+
+    Networks run on the CPU in one thread each, since another number of threads may round otherwise and send a chaotic
+    episode elsewhere. One environment is stepped at a time for the same reason: a batch rounds by its size.
+
+    Args:
+        model: The world model through which the agent sees.
+        agent: The agent, or "random" for actions uniform over the action space, drawn from the episode's seed.
+        seeds: One an episode.
+        workers: Processes; 1 plays in this one. More are spawned, so a script needs its `if __name__ == "__main__"`.
+        progress: Called after each episode, in the order in which they end.
+        report: Receives a line when a worker dies; its episode is tried again.
+
+    Raises:
+        SpaceMismatchError: The agent's spaces are not those of the model.
+        ConfigurationError: More than one worker and an agent that cannot be saved.
+        CollectionError: An episode kills its worker again and again.
+    """
+    results: dict[int, EpisodeResult] = {}
+
+    def keep(result: EpisodeResult) -> None:
+        results[result.seed] = result
+        if progress is not None:
+            progress(result)
+
+    if workers == 1:
+        with _one_thread(), _Player(model, agent) as player:
+            for seed in seeds:
+                keep(player.play(seed))
+    else:
+        with tempfile.TemporaryDirectory(prefix="dreamenv-") as folder:
+            setup = _hand_over(model, agent, Path(folder))
+            for _, result in run_tasks(seeds, _make_player, setup, workers=min(workers, len(seeds)), report=report):
+                keep(result)
+    return [results[seed] for seed in seeds]
+
+
+class _Player:
+    """A real environment and an agent before it; open until `close`."""
+
+    def __init__(self, model: WorldModel, agent: Agent | str) -> None:
+        real = make_real_env(model.real)
+        self._agent: Agent | None = None
+        self._env: Any = real
+        try:
+            if isinstance(agent, str):
+                RandomAgent(real.observation_space, real.action_space, generator=0)  # refuses unbounded spaces
+                return
+            # Models of stable-baselines3 do not say which observation they read
+            kind = getattr(agent, "observation", "features")
+            self._env = LatentObservation(real, model, observation=kind)
+            check_spaces(agent, self._env.observation_space, self._env.action_space, f"the model of {model.real.id}")
+            self._agent = agent
+        except BaseException:
+            real.close()
+            raise
+
+    def __enter__(self) -> _Player:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._env.close()
+
+    def play(self, seed: int) -> EpisodeResult:
+        env = self._env
+        # V and M cost more than the environment, and a random agent looks at neither
+        agent = self._agent or RandomAgent(env.observation_space, env.action_space, generator=seed)
+        observation, _ = env.reset(seed=seed)
+        state, total, length, frames = None, 0.0, 0, 0
+        terminated = truncated = False
+        while not (terminated or truncated):
+            action, state = agent.predict(
+                observation, state=state, episode_start=np.array([length == 0]), deterministic=True
+            )
+            observation, reward, terminated, truncated, info = env.step(action)
+            total += float(reward)
+            length += 1
+            frames += int(info["real_frames"])
+            if not np.isfinite(total):
+                raise NonFiniteError(f"reward {reward} at step {length} of the real episode with seed {seed}")
+        return EpisodeResult(seed, total, length, frames, bool(terminated))
+
+
+def _hand_over(model: WorldModel, agent: Agent | str, folder: Path) -> tuple[str, str]:
+    """Write model and agent where workers read them: files of tensors, exact to the bit."""
+    if isinstance(agent, str):
+        where = agent
+    elif isinstance(agent, SavableAgent) and agent.kind in AGENT_KINDS:
+        where = str(save_agent(agent, folder))
+    else:
+        raise ConfigurationError(
+            f"an agent of class {type(agent).__name__} cannot be handed to worker processes; use workers=1"
+        )
+    model.save(folder)
+    weights = {f"vision.{name}": part for name, part in model.vision.state_dict().items()}
+    weights |= {f"memory.{name}": part for name, part in model.memory.state_dict().items()}
+    # A saved bundle holds half precision; the workers' model is to be this one
+    save_file(
+        {name: part.detach().cpu().contiguous() for name, part in weights.items()},
+        folder / "model.safetensors",
+        metadata={"format_version": "1"},
+    )
+    return str(folder), where
+
+
+def _make_player(setup: tuple[str, str]) -> Callable[[int], EpisodeResult]:
+    torch.set_num_threads(1)
+    folder, where = setup
+    agent = where if where == RANDOM else load_agent(where)
+    return _Player(WorldModel.load(Path(folder)), agent).play
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
