@@ -1,0 +1,5 @@
+"""`python -m dreamenv`."""
+
+from dreamenv.cli import main
+
+main()

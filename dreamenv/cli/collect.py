@@ -1,0 +1,72 @@
+"""`dreamenv collect`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from dreamenv.cli import app
+
+
+@app.command()
+def collect(
+    name: Annotated[str | None, typer.Argument(metavar="[ID]", help="A dream's id; its preset is used.")] = None,
+    real: Annotated[str | None, typer.Option(help="Any Gymnasium id, instead of a dream's.")] = None,
+    out: Annotated[Path, typer.Option(help="Run directory; episodes go to OUT/episodes.")] = Path("runs/run"),
+    frames: Annotated[int | None, typer.Option(help="Real frames to collect (action repeat counted).")] = None,
+    episodes: Annotated[int | None, typer.Option(help="Episodes to collect, instead of frames.")] = None,
+    agent: Annotated[str | None, typer.Option(help="Explore with this agent (id or path) plus noise.")] = None,
+    model: Annotated[str | None, typer.Option(help="World model (id or bundle) that the agent sees through.")] = None,
+    workers: Annotated[int, typer.Option(min=0, help="Worker processes; 0 collects in this one.")] = 2,
+    seed: Annotated[int, typer.Option(min=0, max=4999)] = 0,
+    json_file: Annotated[Path | None, typer.Option("--json", help="Write the figures to this file.")] = None,
+) -> None:
+    """Record real episodes. The same command continues an interrupted collection.
+
+    Example: dreamenv collect DreamDoom-v0 --frames 1000000 --out runs/doom
+    """
+    from dreamenv.agents.exploration import FACTORIES
+    from dreamenv.cli.progress import Progress, write_json
+    from dreamenv.cli.run import explorations, preset, write_config
+    from dreamenv.data.collect import collect as collect_episodes
+    from dreamenv.data.explore import Exploration
+    from dreamenv.errors import ConfigurationError
+    from dreamenv.training.ledger import record_frames
+
+    section, spec = preset(name, real)
+    explore = explorations(section)
+    if agent is not None:
+        world_model = model or name
+        if world_model is None:
+            raise ConfigurationError("--agent needs --model, the bundle that the agent sees through")
+        explore = [Exploration("agent", 1.0, {"agent": agent, "world_model": world_model})]
+    if frames is None and episodes is None:
+        frames = 100_000
+    bar = Progress("collect", frames or episodes, "frame" if frames else "episode")
+
+    def on_episode(count: int, real_frames: int, mean_return: float) -> None:
+        bar.update(real_frames if frames else count, f"{count} episodes, mean return {mean_return:.1f}")
+
+    found = collect_episodes(
+        spec,
+        out / "episodes",
+        explore=explore,
+        frames=frames,
+        episodes=episodes,
+        workers=workers,
+        seed=seed,
+        factories=FACTORIES,
+        progress=on_episode,
+    )
+    bar.close()
+    record_frames(out, "collect", found.real_frames)
+    write_config(
+        out, "collect", {"real": spec.id, "seed": seed, "frames": frames, "episodes": episodes, "agent": agent}
+    )
+    print(f"{found.episodes} episodes, {found.real_frames:,} real frames, mean return {found.mean_return:.1f}")
+    write_json(
+        json_file,
+        {"episodes": found.episodes, "real_frames": found.real_frames, "mean_return": found.mean_return},
+    )

@@ -1,0 +1,65 @@
+"""`dreamenv demo`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from dreamenv.cli import app
+
+
+@app.command()
+def demo(
+    dream: Annotated[str, typer.Option("--id", metavar="ID|BUNDLE", help="The dream to evolve in.")] = "DreamDoom-v0",
+    out: Annotated[Path, typer.Option(help="Folder of report, video and agent.")] = Path("demo"),
+    minutes: Annotated[float, typer.Option(help="Minutes of evolution.")] = 4.0,
+    episodes: Annotated[int, typer.Option(min=1, help="Real episodes of each score.")] = 20,
+    population: Annotated[int, typer.Option(min=4, help="Candidates a generation.")] = 32,
+    rollouts: Annotated[int, typer.Option(min=1, help="Dreams a candidate.")] = 8,
+    horizon: Annotated[int | None, typer.Option(min=1, help="Longest dream in actions.")] = None,
+    validation_episodes: Annotated[
+        int, typer.Option(min=0, help="Real episodes that choose the agent every tenth generation; 0: none.")
+    ] = 0,
+    video_steps: Annotated[int, typer.Option(min=1, help="Most actions in the video.")] = 400,
+    workers: Annotated[int, typer.Option(min=1, help="Processes for the scores.")] = 2,
+    seed: Annotated[int, typer.Option(min=0, max=4999)] = 0,
+    json_file: Annotated[Path | None, typer.Option("--json", help="Write the figures to this file too.")] = None,
+) -> None:
+    """Evolve an agent inside a shipped dream, score it and a random policy in reality, film it, write a report.
+
+    The same command continues an interrupted demonstration.
+
+    Example: dreamenv demo --id DreamDoom-v0 --minutes 4 --out demo
+    """
+    from dreamenv.cli.progress import Progress, write_json
+    from dreamenv.evaluation.demo import REPORT_FILE, VIDEO_FILE, DemoOptions, run_demo
+    from dreamenv.evaluation.report import summarise
+
+    bars: dict[str, Progress] = {}
+
+    def on_progress(stage: str, reached: int, total: int | None, text: str) -> None:
+        if stage not in bars:
+            for bar in bars.values():
+                bar.close()
+            bars[stage] = Progress(stage, total, "generation" if stage == "evolve" else "episode")
+        bars[stage].update(reached, text)
+
+    options = DemoOptions(
+        minutes=minutes,
+        episodes=episodes,
+        seed=seed,
+        population=population,
+        rollouts=rollouts,
+        horizon=horizon,
+        validation_episodes=validation_episodes,
+        video_steps=video_steps,
+    )
+    result = run_demo(dream, out, options, workers=workers, progress=on_progress)
+    for bar in bars.values():
+        bar.close()
+    print(summarise(result))
+    print("seconds: " + ", ".join(f"{stage} {taken:.0f}" for stage, taken in result["seconds"].items()))
+    print(f"report: {out / REPORT_FILE}   video: {out / VIDEO_FILE}")
+    write_json(json_file, result)

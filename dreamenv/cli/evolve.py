@@ -1,0 +1,90 @@
+"""`dreamenv evolve`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from dreamenv.cli import app
+
+
+@app.command()
+def evolve(
+    model: Annotated[str, typer.Argument(metavar="ID|BUNDLE", help="The dream to evolve in.")],
+    out: Annotated[Path, typer.Option(help="Folder of checkpoint and agent.")] = Path("runs/run/agent"),
+    generations: Annotated[int, typer.Option(min=1)] = 100,
+    population: Annotated[int, typer.Option(min=2, help="Candidates a generation.")] = 64,
+    rollouts: Annotated[int, typer.Option(min=1, help="Dreams a candidate; all candidates share their noise.")] = 16,
+    horizon: Annotated[int | None, typer.Option(min=1, help="Longest dream in actions.")] = None,
+    temperature: Annotated[float | None, typer.Option(help="Of the dream; the model's own by default.")] = None,
+    start: Annotated[str, typer.Option(help="Start states: initial or replay.")] = "initial",
+    optimiser: Annotated[str, typer.Option(help="cma (CMA-ES) or openai (OpenAI-ES).")] = "cma",
+    sigma: Annotated[float, typer.Option(help="Initial step size of the weights.")] = 0.1,
+    action_map: Annotated[str | None, typer.Option(help="squash, throttle or argmax; fit to the space.")] = None,
+    validate_every: Annotated[int, typer.Option(min=0, help="Generations between real validations; 0: none.")] = 0,
+    validation_episodes: Annotated[int, typer.Option(min=1)] = 20,
+    time_limit: Annotated[float | None, typer.Option(help="Seconds after which no generation begins.")] = None,
+    workers: Annotated[int, typer.Option(min=1, help="Processes for validation.")] = 2,
+    seed: Annotated[int, typer.Option(min=0, max=4999)] = 0,
+    tensorboard: Annotated[bool, typer.Option(help="Write scalars to OUT/tensorboard.")] = False,
+    json_file: Annotated[Path | None, typer.Option("--json", help="Write the figures to this file.")] = None,
+) -> None:
+    """Evolve the linear controller inside a dream. The same command continues an interrupted run.
+
+    Example: dreamenv evolve DreamDoom-v0 --out runs/doom/agent --generations 100 --validate-every 10
+    """
+    from dreamenv.agents.evolution import evolve as evolve_controller
+    from dreamenv.agents.evolution_state import Generation
+    from dreamenv.cli.progress import Progress, write_json
+    from dreamenv.evaluation.real_return import Validator
+    from dreamenv.world_model import WorldModel
+
+    world_model = WorldModel.load(model)
+    bar = Progress("evolve", generations, "generation")
+
+    def on_generation(record: Generation) -> None:
+        text = f"dream mean {record.dream_mean:.1f}, best {record.dream_best:.1f}"
+        for name, score in (("mean solution", record.validation_mean), ("best candidate", record.validation_best)):
+            if score is not None:
+                text += f", real {name} {score.mean:.1f}"
+        bar.update(record.index, text)
+
+    validator = Validator(model, episodes=validation_episodes, seed=seed, workers=workers) if validate_every else None
+    found = evolve_controller(
+        world_model,
+        out_dir=out,
+        generations=generations,
+        optimiser=optimiser,
+        population=population,
+        rollouts=rollouts,
+        horizon=horizon,
+        temperature=temperature,
+        start=start,
+        sigma=sigma,
+        seed=seed,
+        action_map=action_map,
+        validate=validator,
+        validate_every=validate_every,
+        time_limit=time_limit,
+        tensorboard=tensorboard,
+        progress=on_generation,
+    )
+    bar.close()
+    last = found.history[-1]
+    print(f"agent: {found.file}   {last.index} generations, dream mean {last.dream_mean:.1f}")
+    if found.best_validation is not None:
+        episodes = len(found.best_validation.returns)
+        print(f"best real validation: {found.best_validation.mean:.1f} over {episodes} episodes")
+    print(f"real frames of validation: {found.real_frames:,}")
+    write_json(
+        json_file,
+        {
+            "agent": str(found.file),
+            "generations": last.index,
+            "dream_mean": last.dream_mean,
+            "validation_mean": found.best_validation.mean if found.best_validation else None,
+            "real_frames": found.real_frames,
+        },
+    )

@@ -1,0 +1,40 @@
+"""`dreamenv publish`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from dreamenv.cli import app
+
+
+@app.command()
+def publish(
+    name: Annotated[str, typer.Argument(metavar="ID", help="A dream's id in the registry.")],
+    run: Annotated[Path, typer.Option(help="Run directory with bundle/ and agent/.")],
+    score: Annotated[Path, typer.Option(help="What `dreamenv eval RUN/bundle --agent RUN/agent --json` wrote.")],
+    baseline: Annotated[Path, typer.Option(help="The same of `--agent random`.")],
+    registry_file: Annotated[Path, typer.Option("--registry", help="registry.yaml to record hashes in.")] = Path(
+        "registry.yaml"
+    ),
+    commands: Annotated[Path | None, typer.Option(help="Text file with the commands that made the run.")] = None,
+) -> None:
+    """Put a run's bundle and agent where the registry looks for them, with a model card and sha256 sums.
+
+    Example: dreamenv publish DreamDoom-v0 --run runs/doom --score doom.json --baseline doom-random.json
+    """
+    import json
+
+    from dreamenv.evaluation.publish import publish_bundle
+
+    target = publish_bundle(
+        name,
+        run,
+        registry_file,
+        score=json.loads(score.read_text(encoding="utf-8")),
+        baseline=json.loads(baseline.read_text(encoding="utf-8")),
+        commands=commands.read_text(encoding="utf-8") if commands else "",
+    )
+    print(f"published {name} in {target}; sha256 sums recorded in {registry_file}")

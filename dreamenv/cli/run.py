@@ -1,0 +1,87 @@
+"""What the verbs share: which real environment a name means, and a run directory's resolved settings."""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import yaml
+
+from dreamenv import registry
+from dreamenv.data.explore import Exploration
+from dreamenv.errors import ConfigurationError, UnknownDreamError, did_you_mean
+from dreamenv.registry import EnvironmentSection, TrainSection
+from dreamenv.types import RealEnvSpec
+
+
+def preset(name: str | None, real: str | None) -> tuple[EnvironmentSection | None, RealEnvSpec]:
+    """The registry's section (None for an environment that has none) and the real environment of the arguments.
+
+    Raises:
+        ConfigurationError: Neither or both of a dream's id and `--real`.
+        UnknownDreamError: No dream, or no Gymnasium environment, of that name.
+    """
+    if (name is None) == (real is None):
+        raise ConfigurationError("give either a dream's id (see `dreamenv list`) or --real with a Gymnasium id")
+    if name is not None:
+        section = registry.find(name).section
+        return section, section.real.spec()
+    assert real is not None
+    for entry in registry.entries().values():
+        if entry.section.real.id == real:
+            return entry.section, entry.section.real.spec()
+    module, _, bare = real.rpartition(":")
+    # ViZDoom's ids are known once its package is imported, which making the environment does
+    if not module and bare not in gym.registry and not bare.startswith("Vizdoom"):
+        raise UnknownDreamError(f"Gymnasium knows no environment {real!r}. {did_you_mean(bare, gym.registry)}")
+    return None, RealEnvSpec(real)
+
+
+def explorations(section: EnvironmentSection | None) -> list[Exploration]:
+    """The preset's exploration policies; none for an environment without a preset."""
+    return [Exploration(e.policy, e.weight, e.kwargs) for e in section.explore] if section else []
+
+
+def training_preset(section: EnvironmentSection | None) -> TrainSection:
+    """The preset's hyperparameters; the defaults for an environment without a preset."""
+    return section.train if section else TrainSection()
+
+
+def dream_id(real: RealEnvSpec) -> str:
+    """The id given to a new dream of `real`: `Pendulum-v1` becomes `DreamPendulum-v1`."""
+    bare = real.id.rpartition(":")[2].rpartition("/")[2]
+    return "Dream" + (bare if re.search(r"-v\d+$", bare) else f"{bare}-v0")
+
+
+def write_config(run_dir: Path, stage: str, settings: dict[str, Any]) -> None:
+    """Record a stage's resolved settings in `<run_dir>/config.yaml`."""
+    run_dir.mkdir(parents=True, exist_ok=True)
+    file = run_dir / "config.yaml"
+    known = yaml.safe_load(file.read_text(encoding="utf-8")) if file.exists() else {}
+    known[stage] = settings
+    _write_yaml(file, known)
+
+
+def _write_yaml(file: Path, content: Any) -> None:
+    """Replace `file` whole or not at all."""
+    temporary = file.with_name(f".{file.name}.part")
+    temporary.write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
+    os.replace(temporary, file)
+
+
+def write_registry(run_dir: Path, real: RealEnvSpec, max_episode_steps: int, temperature: float) -> tuple[Path, str]:
+    """Write `<run_dir>/registry.yaml` for the run's bundle; returns the file and the dream's id."""
+    name = dream_id(real)
+    section = {
+        "latent_id": name.replace("Dream", "Latent", 1),
+        "checkpoint": "bundle",
+        "real": {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(real).items()},
+        "dream": {"max_episode_steps": max_episode_steps, "temperature": temperature},
+    }
+    file = run_dir / "registry.yaml"
+    _write_yaml(file, {"format": 1, "environments": {name: section}})
+    return file, name

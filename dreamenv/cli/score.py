@@ -1,0 +1,48 @@
+"""`dreamenv eval`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from dreamenv.cli import app
+
+
+@app.command("eval")
+def evaluate(
+    model: Annotated[str, typer.Argument(metavar="ID|BUNDLE", help="The world model the agent sees through.")],
+    agent: Annotated[
+        str | None, typer.Option(help="Agent's path or id, or random; the shipped one by default.")
+    ] = None,
+    episodes: Annotated[int, typer.Option(min=1, help="Real episodes.")] = 100,
+    seed: Annotated[int, typer.Option(min=0, max=4999, help="Chooses the evaluation episodes.")] = 0,
+    workers: Annotated[int, typer.Option(min=1)] = 2,
+    json_file: Annotated[Path | None, typer.Option("--json", help="Write the figures to this file.")] = None,
+) -> None:
+    """Score an agent on the real environment, on seeds that neither trained nor chose anything.
+
+    Example: dreamenv eval DreamDoom-v0 --episodes 100 --json doom.json
+    """
+    from dreamenv.cli.progress import Progress, write_json
+    from dreamenv.evaluation.real_return import EpisodeResult
+    from dreamenv.evaluation.real_return import evaluate as score_agent
+
+    bar = Progress("eval", episodes, "episode")
+    returns: list[float] = []
+
+    def on_episode(result: EpisodeResult) -> None:
+        returns.append(result.undiscounted_return)
+        bar.update(len(returns), f"mean so far {sum(returns) / len(returns):.1f}")
+
+    score = score_agent(model, agent, episodes=episodes, seed=seed, workers=workers, progress=on_episode)
+    bar.close()
+    low, high = score.ci95
+    print(
+        f"{score.real_id}, agent {score.agent}: {score.mean:.1f} ± {score.std:.1f} over {score.episodes} episodes "
+        f"(95% interval of the mean {low:.1f} to {high:.1f})"
+    )
+    if score.real_frames is not None:
+        print(f"real frames consumed by model and agent: {score.real_frames:,}")
+    write_json(json_file, score.to_json())

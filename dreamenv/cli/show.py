@@ -1,0 +1,225 @@
+"""`dreamenv list`, `dreamenv video` and `dreamenv plot`: what there is, and how it looks."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from dreamenv.cli import app
+from dreamenv.registry import DreamEntry
+
+
+@app.command("list")
+def list_dreams(
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+) -> None:
+    """The registered dreams, and what each bundle holds.
+
+    Example: dreamenv list --json
+    """
+    from dreamenv.registry import entries
+
+    dreams = [_describe(entry) for entry in entries().values()]
+    if as_json:
+        print(json.dumps(dreams, indent=2))
+        return
+    rows = [("id", "latent twin", "real environment", "bundle", "real frames", "shipped agent's score")]
+    for dream in dreams:
+        size = f"{dream['bundle_bytes'] / 1e6:.1f} MB" if dream["bundle_present"] else "not there"
+        frames = "-" if dream["real_frames"] is None else f"{dream['real_frames']:,}"
+        rows.append((dream["id"], dream["latent_id"], dream["real_id"], size, frames, _show_score(dream["score"])))
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    for row in rows:
+        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
+@app.command()
+def video(
+    model: Annotated[str, typer.Argument(metavar="ID|BUNDLE", help="The dream, and the model the agent sees through.")],
+    out: Annotated[Path, typer.Option(help="A .mp4 or .gif file.")],
+    what: Annotated[str, typer.Option(help="dream, real or both (side by side).")] = "both",
+    agent: Annotated[
+        str | None, typer.Option(help="Its path or id, or random; the shipped one by default.")
+    ] = None,
+    steps: Annotated[int | None, typer.Option(min=1, help="Most actions to show.")] = None,
+    skip: Annotated[int, typer.Option(min=0, help="Actions to leave out at the beginning.")] = 0,
+    view: Annotated[
+        str, typer.Option(help="Reality as seen (by V) or rendered (its own picture).")
+    ] = "seen",
+    size: Annotated[int, typer.Option(min=64, max=1024, help="Side of a picture in pixels.")] = 256,
+    temperature: Annotated[float | None, typer.Option(help="Of the dream; the model's own by default.")] = None,
+    seed: Annotated[int, typer.Option(min=0, max=4999)] = 0,
+) -> None:
+    """Film an agent in the dream, in the real environment, or in both from the same first frame.
+
+    Example: dreamenv video DreamDoom-v0 --out doom.gif --steps 150
+    """
+    from dreamenv.agents.load import load_agent
+    from dreamenv.envs.render import frames_per_second
+    from dreamenv.errors import ConfigurationError, did_you_mean
+    from dreamenv.evaluation.recording import RANDOM, record_dream, record_real
+    from dreamenv.evaluation.video import side_by_side, titled, write_video
+    from dreamenv.types import episode_seeds
+    from dreamenv.world_model import WorldModel
+
+    kinds = ("dream", "real", "both")
+    if what not in kinds:
+        raise ConfigurationError(f"--what {what}: not known. {did_you_mean(what, kinds)}")
+    world_model = WorldModel.load(model)
+    player = RANDOM if agent == RANDOM else load_agent(model if agent is None else agent)
+    episode = episode_seeds("validation", seed, 1)[0]
+    length = None if steps is None else skip + steps
+    clips = {}
+    if what != "dream":
+        clips["reality"] = record_real(world_model, player, seed=episode, steps=length, view=view, size=size)
+    if what != "real":
+        first = clips["reality"].first_observation if "reality" in clips else None
+        clips["dream"] = record_dream(
+            world_model, player, seed=episode, steps=length, first_observation=first, temperature=temperature, size=size
+        )
+    sides = []
+    for label, clip in sorted(clips.items()):
+        begin = min(skip, len(clip.frames) - 1)
+        sides.append((clip.frames[begin:], label, clip.captions()[begin:]))
+        print(f"{label}: {len(clip.rewards)} actions, return {clip.undiscounted_return:.1f}")
+    if len(sides) == 2:
+        (left, label, notes), (right, other_label, other_notes) = sides
+        frames = side_by_side(left, right, (label, other_label), (notes, other_notes))
+    else:
+        frames = titled(*sides[0])
+    file = write_video(out, frames, frames_per_second(world_model.real))
+    print(f"{file}: {len(frames)} frames, {file.stat().st_size / 1e6:.2f} MB")
+
+
+@app.command()
+def plot(
+    name: Annotated[str | None, typer.Argument(metavar="[ID|BUNDLE]", help="The dream; needless with --run.")] = None,
+    out: Annotated[Path, typer.Option(help="Folder of the pictures.")] = Path("plots"),
+    bundle: Annotated[Path | None, typer.Option(help="Another bundle to use instead of the dream's.")] = None,
+    agent: Annotated[str | None, typer.Option(help="What drives, with a little noise; or random.")] = None,
+    horizons: Annotated[str, typer.Option(help="Dreamed actions after which to compare.")] = "1,5,15,50",
+    samples: Annotated[int, typer.Option(min=1, help="Dreams of the same moment.")] = 3,
+    context: Annotated[int | None, typer.Option(min=0, help="Real actions before the dream.")] = None,
+    temperature: Annotated[float, typer.Option(help="Of the dreams.")] = 1.0,
+    run: Annotated[Path | None, typer.Option(help="Run directory; the evolution in RUN/agent is drawn.")] = None,
+    seed: Annotated[int, typer.Option(min=0, max=4999)] = 0,
+) -> None:
+    """Pictures of what a model has learned: reconstructions.png and open_loop.png; of a run: evolution.png.
+
+    Example: dreamenv plot DreamDoom-v0 --out docs/images/doom
+    """
+    from dreamenv.errors import ConfigurationError
+    from dreamenv.evaluation.plots import evolution_figure, read_evolution, save_figure
+
+    source = str(bundle) if bundle is not None else name
+    if source is None and run is None:
+        raise ConfigurationError("give a dream's id, --bundle or --run")
+    if source is not None:
+        _plot_model(source, out, agent, horizons, samples, context, temperature, seed)
+    if run is not None:
+        folder = run / "agent" if (run / "agent").is_dir() else run
+        print(save_figure(evolution_figure(read_evolution(folder), str(run)), out / "evolution.png"))
+
+
+def _plot_model(
+    source: str,
+    out: Path,
+    agent: str | None,
+    horizons: str,
+    samples: int,
+    context: int | None,
+    temperature: float,
+    seed: int,
+) -> None:
+    from dreamenv.agents.load import AGENT_FILE
+    from dreamenv.errors import ConfigurationError
+    from dreamenv.evaluation.plots import (
+        check_horizons,
+        first_moment,
+        open_loop_figure,
+        reconstruction_figure,
+        record_episodes,
+        save_figure,
+    )
+    from dreamenv.world_model import WorldModel, resolve_bundle
+
+    try:
+        steps = check_horizons([int(part) for part in horizons.split(",")])
+    except ValueError as error:
+        raise ConfigurationError(f"--horizons {horizons}: expected whole numbers like 1,5,15,50") from error
+    model = WorldModel.load(source)
+    if agent is None and (resolve_bundle(source)[0] / AGENT_FILE).exists():
+        agent = source
+    driver = None if agent == "random" else agent
+    before = first_moment(model.real) if context is None else context
+    episodes = record_episodes(model, least=before + steps[-1], seed=seed, source=source, agent=driver)
+    if model.vision.is_image:
+        print(save_figure(reconstruction_figure(model, episodes), out / "reconstructions.png"))
+    figure = open_loop_figure(
+        model, episodes[0], horizons=steps, context=context, samples=samples, seed=seed, temperature=temperature
+    )
+    print(save_figure(figure, out / "open_loop.png"))
+
+
+def _describe(entry: DreamEntry) -> dict[str, Any]:
+    """A dream's entry and what its bundle says of itself; the model is not loaded."""
+    config = entry.checkpoint / "config.json"
+    agent = _agent_provenance(entry.checkpoint / "agent.safetensors")
+    provenance = json.loads(config.read_text(encoding="utf-8")).get("provenance", {}) if config.exists() else {}
+    present = config.exists() and (entry.checkpoint / "model.safetensors").exists()
+    files = [file for file in entry.checkpoint.iterdir() if file.is_file()] if present else []
+    return {
+        "id": entry.id,
+        "latent_id": entry.section.latent_id,
+        "real_id": entry.section.real.id,
+        "bundle": str(entry.checkpoint),
+        "bundle_present": present,
+        "bundle_bytes": sum(file.stat().st_size for file in files),
+        "real_frames": _real_frames(provenance, agent),
+        "score": _score(provenance, agent),
+    }
+
+
+def _agent_provenance(file: Path) -> dict[str, Any] | None:
+    if not file.exists():
+        return None
+    from safetensors import SafetensorError, safe_open
+
+    from dreamenv.errors import BundleError
+
+    try:
+        with safe_open(file, framework="np") as opened:
+            return dict(json.loads((opened.metadata() or {}).get("provenance", "{}")))
+    except (SafetensorError, ValueError) as error:
+        raise BundleError(f"{file}: not a whole safetensors file (cut short?): {error}") from error
+
+
+def _real_frames(provenance: dict[str, Any], agent: dict[str, Any] | None) -> int | None:
+    """Real frames that model and agent consumed together; None when one of them does not say."""
+    total = 0
+    for part in (provenance, {"real_frames": 0} if agent is None else agent):
+        frames = part.get("real_frames")
+        if frames is None:
+            return None
+        total += sum(frames.values()) if isinstance(frames, dict) else int(frames)
+    return total
+
+
+def _score(provenance: dict[str, Any], agent: dict[str, Any] | None) -> dict[str, Any] | None:
+    """Mean, and where they are known std and episodes, of the real score that the bundle records."""
+    for key, role in (("score", "evaluation"), ("validation", "validation")):
+        for part in (provenance, agent or {}):
+            if isinstance(part.get(key), dict) and "mean" in part[key]:
+                return {name: part[key].get(name) for name in ("mean", "std", "episodes")} | {"of": role}
+    return None
+
+
+def _show_score(score: dict[str, Any] | None) -> str:
+    if score is None:
+        return "-"
+    spread = f" ± {score['std']:.0f}" if score["std"] is not None else ""
+    episodes = f", {score['episodes']} episodes" if score["episodes"] is not None else ""
+    return f"{score['mean']:.0f}{spread} ({score['of']}{episodes})"
