@@ -130,7 +130,12 @@ def _explain(path: Path, item: Any) -> str:
 
 def _fields_at(location: tuple[str | int, ...]) -> list[str]:
     model: type[BaseModel] = _RegistryFile
-    sections: dict[str, type[BaseModel]] = {"real": RealSection, "dream": DreamSection, "explore": ExplorationSection, "train": TrainSection}
+    sections: dict[str, type[BaseModel]] = {
+        "real": RealSection,
+        "dream": DreamSection,
+        "explore": ExplorationSection,
+        "train": TrainSection,
+    }
     for depth, part in enumerate(location):
         if depth == 1:
             model = EnvironmentSection

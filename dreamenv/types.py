@@ -48,7 +48,7 @@ class RealEnvSpec:
         image_size: Side in pixels of the square that image frames are resized to (area average).
         action_repeat: Real frames per action; their rewards are summed.
         max_episode_steps: Time limit in real frames; None takes the limit of the environment's own spec.
-        drop_terminal_observation: The frame at a termination is meaningless (ViZDoom returns zeros): repeat the one before.
+        drop_terminal_observation: A termination's frame is meaningless (ViZDoom's: zeros); repeat the one before.
         start_margin: Real frames at the start of an episode that are never used as replay start states.
     """
 

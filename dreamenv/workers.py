@@ -143,11 +143,11 @@ def run_tasks(
                     again.append(task)
                     idle.append(_Worker[TaskT](make_runner, setup))
                     continue
+                idle.append(worker)
                 if kind == "error":
                     error, trace = value
                     report(trace)
                     raise error
-                idle.append(worker)
                 yield task, value
     finally:
         for worker in [*idle, *busy.values()]:

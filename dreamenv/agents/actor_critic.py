@@ -177,14 +177,15 @@ class ActorCriticAgent:
             NonFiniteError: An observation that is not finite.
         """
         batch, single = as_batch(observation, self.observation_space)
-        inputs = torch.from_numpy(np.ascontiguousarray(batch, dtype=np.float32))
+        device = next(self.actor.parameters()).device
+        inputs = torch.from_numpy(np.ascontiguousarray(batch, dtype=np.float32)).to(device)
         if not bool(torch.isfinite(inputs).all()):
             raise NonFiniteError("the observation given to the actor is not finite")
         with torch.inference_mode():
             if deterministic:
                 action = self.actor.mode(inputs)
             else:
-                generator = torch.Generator().manual_seed(int(self._rng.integers(2**63)))
+                generator = torch.Generator(device).manual_seed(int(self._rng.integers(2**63)))
                 action = self.actor.sample(inputs, as_noise(generator)).action
                 if self.actor.discrete:
                     action = self.actor.to_action(action)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -57,10 +58,22 @@ class ImaginationOptions:
     action_map: str | None = None
 
     def __post_init__(self) -> None:
-        if min(self.steps, self.batch_size, self.horizon) < 1:
-            raise ConfigurationError("steps, batch_size and horizon must be at least 1")
-        if not (0 < self.discount <= 1 and 0 <= self.trace <= 1 and 0 <= self.replay_share <= 1):
-            raise ConfigurationError("discount must be in (0, 1], trace and replay_share in [0, 1]")
+        for name in ("steps", "batch_size", "horizon", "width"):
+            if getattr(self, name) < 1:
+                raise ConfigurationError(f"{name} must be at least 1, got {getattr(self, name)}")
+        for name in ("trace", "replay_share", "target_rate"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ConfigurationError(f"{name} must be in [0, 1], got {getattr(self, name)}")
+        if not 0 < self.discount <= 1:
+            raise ConfigurationError(f"discount must be in (0, 1], got {self.discount}")
+        if not self.entropy >= 0:
+            raise ConfigurationError(f"entropy must be at least 0, got {self.entropy}")
+        if self.temperature is not None and not self.temperature > 0:
+            raise ConfigurationError(f"temperature must be above 0, got {self.temperature}")
+        if self.reward_clip is not None and not (
+            len(self.reward_clip) == 2 and self.reward_clip[0] < self.reward_clip[1]
+        ):
+            raise ConfigurationError(f"reward_clip must be (least, most), got {self.reward_clip}")
 
 
 class Dream(NamedTuple):
@@ -182,8 +195,6 @@ def train_actor_critic(
     out_dir = Path(out_dir)
     space = world_model.observation_space("features")
     networks = begin or new_actor_critic(world_model, options, seed=seed)
-    for parameter in [*world_model.memory.parameters(), *world_model.vision.parameters()]:
-        parameter.requires_grad_(False)
     temperature = world_model.temperature if options.temperature is None else options.temperature
     share = options.replay_share if world_model.starts.replay else 0.0
     device = world_model.device
@@ -208,19 +219,23 @@ def train_actor_critic(
         record_frames(out_dir, f"validation at step {reached}", score.real_frames)
         return {"loss": -score.mean, "real_return": score.mean}
 
-    fitted = fit(
-        networks,
-        losses,
-        check,
-        checkpoint=out_dir / "checkpoint.safetensors",
-        steps=options.steps,
-        learning_rate=options.learning_rate,
-        clip=10.0,
-        validate_every=validate_every,
-        precision="float32",
-        settings={"options": _json_ready(asdict(options)), "seed": seed, "model": fingerprint(world_model)},
-        progress=progress,
-    )
+    def report(step: int, steps: int, scalars: Scalars) -> None:
+        progress(step, steps, {name: value for name, value in scalars.items() if name != "held_out/loss"})
+
+    with _frozen(world_model):
+        fitted = fit(
+            networks,
+            losses,
+            check,
+            checkpoint=out_dir / "checkpoint.safetensors",
+            steps=options.steps,
+            learning_rate=options.learning_rate,
+            clip=10.0,
+            validate_every=validate_every,
+            precision="float32",
+            settings={"options": _json_ready(asdict(options)), "seed": seed, "model": fingerprint(world_model)},
+            progress=report,
+        )
     frames = sum(read_ledger(out_dir).values())
     validation = fitted.best.get("real_return")
     learned = agent()
@@ -245,6 +260,20 @@ def new_actor_critic(world_model: WorldModel, options: ImaginationOptions, *, se
         )
     networks.actor.to_action.to(world_model.device)
     return networks.to(world_model.device)
+
+
+@contextmanager
+def _frozen(world_model: WorldModel) -> Iterator[None]:
+    """Within it, no gradient is kept for the model's parameters; they get their flags back behind it."""
+    parameters = [*world_model.memory.parameters(), *world_model.vision.parameters()]
+    before = [parameter.requires_grad for parameter in parameters]
+    try:
+        for parameter in parameters:
+            parameter.requires_grad_(False)
+        yield
+    finally:
+        for parameter, needed in zip(parameters, before, strict=True):
+            parameter.requires_grad_(needed)
 
 
 def _starts(world_model: WorldModel, rows: int, replay_share: float, rng: np.random.Generator, noise: Noise) -> Any:

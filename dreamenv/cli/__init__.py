@@ -20,7 +20,18 @@ app = typer.Typer(
 
 def main() -> None:
     """Entry point of `dreamenv`: errors of this package are shown as one line, Ctrl-C leaves a resumable run."""
-    from dreamenv.cli import collect, demo, evolve, learn, publish, score, show, train  # noqa: F401  (importing registers the verbs)
+    from dreamenv.cli import (  # noqa: F401  (importing registers the verbs)
+        bench,
+        collect,
+        demo,
+        evolve,
+        learn,
+        play,
+        publish,
+        score,
+        show,
+        train,
+    )
 
     try:
         app(standalone_mode=False)

@@ -76,8 +76,8 @@ def loop(
 
     section, spec = preset(name, real)
     chosen = training_preset(section)
-    knobs = dict(chosen.loop)
-    of_agent: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in knobs.pop("agent", {}).items()}
+    knobs = _known(LoopOptions, chosen.loop, "train.loop") | ({"rounds": rounds} if rounds else {})
+    of_agent = _known(ImaginationOptions, knobs.pop("agent", {}), "train.loop.agent")
     options = LoopOptions(
         first_frames=chosen.frames,
         train=TrainOptions(
@@ -89,14 +89,17 @@ def loop(
             replay_starts=8192,
         ),
         agent=ImaginationOptions(**of_agent),
-        **(knobs | ({"rounds": rounds} if rounds else {})),
+        **knobs,
     )
     write_config(out, "loop", {"real": spec.id, "seed": seed, "options": _plain(asdict(options))})
     bars: dict[str, Progress] = {}
 
     def on_progress(stage: str, step: int, steps: int, scalars: dict[str, float]) -> None:
+        if steps and stage not in bars:
+            for bar in bars.values():
+                bar.close()
+            bars[stage] = Progress(stage, steps, "row" if "encode" in stage else "step")
         if steps:
-            bars.setdefault(stage, Progress(stage, steps, "row" if "encode" in stage else "step"))
             bars[stage].update(step, show_scalars(scalars))
 
     def on_round(row: Round) -> None:
@@ -114,13 +117,28 @@ def loop(
         max_episode_steps=section.dream.max_episode_steps if section else None,
         workers=workers,
         seed=seed,
-        provenance={"command": f"dreamenv loop {name or '--real ' + spec.id} --seed {seed}"},
+        provenance={"command": f"dreamenv loop {name or '--real ' + spec.id} --rounds {options.rounds} --seed {seed}"},
         progress=on_progress,
         on_round=on_round,
     )
+    for bar in bars.values():
+        bar.close()
     limit = section.dream.max_episode_steps if section else _time_limit(out)
     write_registry(out, spec, limit, options.train.temperature)
     write_json(json_file, [asdict(row) for row in table])
+
+
+def _known(kind: type, found: dict[str, Any], where: str) -> dict[str, Any]:
+    """Keyword arguments of the dataclass `kind` from registry.yaml, lists as tuples."""
+    from dataclasses import fields
+
+    from dreamenv.errors import RegistryError, did_you_mean
+
+    names = {field.name for field in fields(kind)} - {"train", "first_frames"}
+    for key in found:
+        if key not in names:
+            raise RegistryError(f"{where}: unknown option {key!r}. {did_you_mean(key, names)}")
+    return {key: tuple(value) if isinstance(value, list) else value for key, value in found.items()}
 
 
 def _time_limit(run_dir: Path) -> int:

@@ -92,6 +92,9 @@ class PreprocessedEnv(gym.Wrapper[Any, Any, Any, Any]):
         return self._last.copy(), info | {"real_frames": 0, "observation_valid": True}
 
     def step(self, action: Any) -> tuple[Any, SupportsFloat, bool, bool, dict[str, Any]]:
+        if isinstance(self.action_space, spaces.Discrete):
+            # ViZDoom takes an array without axes, as agents return it, for a row of buttons and presses all of them
+            action = np.asarray(action)[()]
         total, frames = 0.0, 0
         terminated = truncated = False
         observation: Any = None

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from dreamenv.agents.base import Agent
+from dreamenv.agents.base import Agent, check_spaces
 from dreamenv.envs.dream_vector_env import DreamVectorEnv
 from dreamenv.errors import ConfigurationError
 from dreamenv.world_model import WorldModel
@@ -25,11 +27,15 @@ def dream_returns(
 
     Args:
         world_model: The dream.
-        agent: Acts deterministically on the observation kind it reads.
+        agent: Acts deterministically on the observation kind it reads; it keeps its own state within an episode.
         episodes: How many dreams.
         seed: Dream i is that of `reset(seed=seed + i)`.
         temperature: None takes the model's own.
         start: Start states, "initial" or "replay".
+
+    Raises:
+        ConfigurationError: No episodes, or start states that the model does not hold.
+        SpaceMismatchError: The agent's spaces are not those of the model.
     """
     if episodes < 1:
         raise ConfigurationError(f"episodes must be at least 1, got {episodes}")
@@ -40,12 +46,16 @@ def dream_returns(
         temperature=temperature,
         start=start,
     )
+    spaces = envs.single_observation_space, envs.single_action_space
+    check_spaces(agent, *spaces, f"the model of {world_model.real.id}")
     observation, _ = envs.reset(seed=seed)
     total = np.zeros(episodes)
-    alive = np.ones(episodes, bool)
+    alive, begins = np.ones(episodes, bool), np.ones(episodes, bool)
+    state: Any = None
     with torch.inference_mode():
         while alive.any():
-            action, _ = agent.predict(observation, None, None, True)
+            action, state = agent.predict(observation, state, begins, True)
+            begins = np.zeros(episodes, bool)
             observation, reward, terminated, truncated, _ = envs.step(action)
             total += np.where(alive, reward, 0.0)
             alive &= ~(terminated | truncated)

@@ -36,8 +36,8 @@ class LoopOptions:
     Attributes:
         rounds: Rounds, the first from exploration alone.
         first_frames: Real frames that the first round explores.
-        greedy_episodes: Episodes without noise that each later round collects.
-        noisy_episodes: Episodes with noise that each later round collects.
+        greedy_episodes: Episodes without noise that each later round collects, in expectation.
+        noisy_episodes: Episodes with noise that each later round collects; the sum of both is exact.
         train: V and M of the first round.
         refit_vision_steps: Optimiser steps of V in a later round, which starts from the round before.
         refit_memory_steps: The same of M.
@@ -58,6 +58,11 @@ class LoopOptions:
     def __post_init__(self) -> None:
         if min(self.rounds, self.first_frames, self.validation_episodes) < 1:
             raise ConfigurationError("rounds, first_frames and validation_episodes must be at least 1")
+        if min(self.greedy_episodes, self.noisy_episodes) < 0 or self.greedy_episodes + self.noisy_episodes < 1:
+            raise ConfigurationError(
+                "a later round needs episodes: greedy_episodes and noisy_episodes are at least 0 and together at least "
+                f"1, got {self.greedy_episodes} and {self.noisy_episodes}"
+            )
 
 
 @dataclass(frozen=True)
@@ -115,22 +120,26 @@ def run_loop(
         on_round: Called with each finished round.
     """
     run_dir = Path(run_dir)
-    table = [_round_from_json(row) for row in _read_json(run_dir / "rounds.json", [])]
+    _check_same_loop(run_dir, real, options, max_episode_steps, seed)
+    table = [Round(**row) for row in _read_json(run_dir / "rounds.json", [])]
     for number in range(len(table), options.rounds):
         folder = run_dir / "rounds" / f"{number:02d}"
         before = run_dir / "rounds" / f"{number - 1:02d}" if number else None
         collected = _collect(real, run_dir, folder, before, options, explore, number, workers, seed)
         record_frames(run_dir, f"collect {number}", collected.real_frames)
-        model = train(
-            real,
-            folder,
-            _train_options(options, number, seed),
-            episodes=run_dir / "episodes",
-            begin=WorldModel.load(before / "bundle") if before else None,
-            max_episode_steps=max_episode_steps,
-            provenance=(provenance or {}) | {"round": number},
-            progress=partial(_in_round, progress, number),
-        )
+        if not (folder / "bundle" / "config.json").exists():  # the file that a bundle is finished with
+            train(
+                real,
+                folder,
+                _train_options(options, number, seed),
+                episodes=run_dir / "episodes",
+                begin=WorldModel.load(before / "bundle") if before else None,
+                max_episode_steps=max_episode_steps,
+                provenance=(provenance or {}) | {"round": number},
+                progress=partial(_in_round, progress, number),
+            )
+        # The agent learns in the very dream that is kept, half precision and all
+        model = WorldModel.load(folder / "bundle")
         networks = new_actor_critic(model, options.agent, seed=seed)
         if before is not None:
             _continue_from(networks, before)
@@ -240,8 +249,26 @@ def _keep_best(run_dir: Path, number: int, table: list[Round]) -> None:
     shutil.copyfile(source / "agent" / "agent.safetensors", run_dir / "agent" / "agent.safetensors")
 
 
-def _round_from_json(row: dict[str, Any]) -> Round:
-    return Round(**row)
+def _check_same_loop(
+    run_dir: Path, real: RealEnvSpec, options: LoopOptions, max_episode_steps: int | None, seed: int
+) -> None:
+    """Record a loop's settings in loop.json, or refuse others; only the number of rounds may change."""
+    settings: dict[str, Any] = {"real": asdict(real), "max_episode_steps": max_episode_steps, "seed": seed}
+    for name, value in asdict(options).items():
+        settings |= {f"{name}.{key}": item for key, item in value.items()} if isinstance(value, dict) else {name: value}
+    settings.pop("rounds")
+    wanted = json.loads(json.dumps(settings))
+    run_dir.mkdir(parents=True, exist_ok=True)
+    found = _read_json(run_dir / "loop.json", {})
+    for name, value in wanted.items():
+        before = found.get(name, value)  # a setting of a later version is missing in an older file
+        if before != value:
+            raise ConfigurationError(
+                f"{run_dir} holds a loop with {name}={before!r}, this call has {name}={value!r}. "
+                "Take another folder, or the same settings to continue."
+            )
+    if not found:
+        _write_json(run_dir / "loop.json", wanted)
 
 
 def _read_json(file: Path, default: Any) -> Any:

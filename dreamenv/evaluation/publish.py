@@ -7,11 +7,16 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import torch
+from torch import Tensor
+
 from dreamenv import registry
 from dreamenv.agents.load import load_agent
 from dreamenv.errors import ConfigurationError, RegistryError
-from dreamenv.world_model import WorldModel, file_sha256
+from dreamenv.world_model import StartStates, WorldModel, file_sha256
 
+# A bundle is to stay under 16 MB.
+MOST_STARTS = 2048
 _SCORE_KEYS = ("real_id", "agent", "episodes", "mean", "std", "ci95", "real_frames")
 
 
@@ -50,6 +55,9 @@ def publish_bundle(
     model.provenance["baseline"] = {key: baseline[key] for key in _SCORE_KEYS}
     model.temperature = entry.section.dream.temperature
     model.max_episode_steps = entry.section.dream.max_episode_steps
+    model.starts = StartStates(
+        _spread(model.starts.initial), {field: _spread(part) for field, part in model.starts.replay.items()}
+    )
     target = entry.checkpoint
     hashes = model.save(target)
     shutil.copyfile(run_dir / "agent" / "agent.safetensors", target / "agent.safetensors")
@@ -57,6 +65,12 @@ def publish_bundle(
     (target / "README.md").write_text(_card(name, model, load_agent(target).provenance, commands), encoding="utf-8")
     _record_hashes(registry_file, name, hashes)
     return target
+
+
+def _spread(rows: Tensor) -> Tensor:
+    """At most `MOST_STARTS` rows, evenly spread (the rows are sorted by their moment in the episode)."""
+    count = min(len(rows), MOST_STARTS)
+    return rows[torch.linspace(0, len(rows) - 1, count).round().long()]
 
 
 def _record_hashes(file: Path, name: str, hashes: dict[str, str]) -> None:

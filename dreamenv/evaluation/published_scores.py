@@ -31,8 +31,6 @@ _WORLD_MODELS = "Ha and Schmidhuber 2018 (World Models)"
 PUBLISHED: dict[str, tuple[PublishedScore, ...]] = {
     "VizdoomTakeCover-v1": (
         PublishedScore(f"{_WORLD_MODELS}, temperature 1.15", "dream", 1092, 556, _DOOM),
-        PublishedScore(f"{_WORLD_MODELS}, temperature 1.0", "dream", 868, 511, _DOOM),
-        PublishedScore(f"{_WORLD_MODELS}, temperature 0.1", "dream", 193, 58, _DOOM),
         PublishedScore("best of the leaderboard at that time", "real", 820, 58, _DOOM),
         PublishedScore(f"{_WORLD_MODELS}, random policy", "none", 210, 108, _DOOM),
     ),

@@ -63,7 +63,8 @@ class SequenceBatch:
     """Real sequences for teacher forcing. T actions, T+1 latents; padded steps have `mask` 0.
 
     Attributes:
-        latents: `[B, T+1, Z]` float32.
+        latents: `[B, T+1, Z]` float32, what M is given.
+        targets: `[B, T, Z]` float32, what it is to predict: the next latents, or a less noisy view of them.
         actions: `[B, T, A]` float32 (Box) or `[B, T]` int64 (Discrete).
         rewards: `[B, T]` float32.
         terminated: `[B, T]` float32, 1 where the task ended at that step.
@@ -72,6 +73,7 @@ class SequenceBatch:
     """
 
     latents: Tensor
+    targets: Tensor
     actions: Tensor
     rewards: Tensor
     terminated: Tensor
@@ -82,6 +84,7 @@ class SequenceBatch:
         """The same batch on `device`."""
         return SequenceBatch(
             self.latents.to(device),
+            self.targets.to(device),
             self.actions.to(device),
             self.rewards.to(device),
             self.terminated.to(device),

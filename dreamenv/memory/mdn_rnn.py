@@ -58,9 +58,9 @@ class MDNRNN(MemoryModel[MDNRNNState]):
     """M: an LSTM over (latent, action), a Gaussian mixture a latent dimension, a reward and a termination head.
 
     For h' = LSTM([z, a], h) and each latent dimension, P(z' | h') = sum_k pi_k N(mu_k, sigma_k²). Temperature tau
-    divides the log weights and multiplies the variances (Ha & Eck 2017, eq. 8), as in the paper. Departures from the paper:
-    latents are normalised inside M; the means are predicted relative to the present latent; there is a reward head;
-    ends are sampled from their calibrated probability (`termination="sample"`) or cut as in the paper (`"cut"`).
+    divides the log weights and multiplies the variances (Ha & Eck 2017, eq. 8), as in the paper. Departures from
+    the paper: latents are normalised inside M; there is a reward head; ends are sampled from their calibrated
+    probability (`termination="sample"`) or cut as in the paper (`"cut"`).
 
     Args:
         latent_size: Z.
@@ -185,8 +185,7 @@ class MDNRNN(MemoryModel[MDNRNNState]):
         component = (uniform.unsqueeze(1) >= weights.cumsum(1)[:, :-1]).sum(1, keepdim=True)
         mean = means.gather(1, component).squeeze(1)
         log_std = log_stds.gather(1, component).squeeze(1).clamp(*_LOG_STD_RANGE)
-        step = mean + log_std.exp() * (noise.normal(rows, size) * math.sqrt(temperature))
-        normalised = self.normalise(state.latent) + step
+        normalised = mean + log_std.exp() * (noise.normal(rows, size) * math.sqrt(temperature))
         latent = normalised * self.latent_std + self.latent_mean
         prediction = self._predict(state, hidden, normalised, noise)
         return MDNRNNState(latent, hidden, cell, state.dropout), prediction
@@ -216,7 +215,7 @@ class MDNRNN(MemoryModel[MDNRNNState]):
         heads' losses. `generator` draws the dropout of a training step; None hides nothing.
         """
         hidden, seen, mixture = self._force(batch.latents, batch.actions, generator)
-        nll = mixture_nll(self.normalise(batch.latents[:, 1:]).unsqueeze(2), *mixture).mean(-1)
+        nll = mixture_nll(self.normalise(batch.targets).unsqueeze(2), *mixture).mean(-1)
         latent_nll = _masked_mean(nll, batch.latent_mask)
         reward = _masked_mean(self.reward_head.loss(seen, batch.rewards), batch.mask)
         termination = _masked_mean(self.termination_head.loss(hidden, batch.terminated), batch.mask)
@@ -237,9 +236,8 @@ class MDNRNN(MemoryModel[MDNRNNState]):
         if generator is not None and self.dropout > 0:
             # torch's own dropout takes no generator
             hidden = hidden * self._dropout_factors(hidden, GeneratorNoise(generator)).unsqueeze(1)
-        log_weights, steps, log_stds = self._mixture(hidden).float().unbind(2)
+        log_weights, means, log_stds = self._mixture(hidden).float().unbind(2)
         seen = torch.cat([hidden, normalised[:, 1:].to(hidden.dtype)], -1) if self.reward_sees_next else hidden
-        means = steps + normalised[:, :-1].unsqueeze(2)
         return hidden, seen, (log_weights, means, log_stds.clamp(*_LOG_STD_RANGE))
 
     def _mixture(self, hidden: Tensor) -> Tensor:

@@ -150,7 +150,7 @@ def train(
             if vision.is_image and panel is not None:
                 recorder.picture("memory/open_loop", step, open_loop_panel(vision, memory, cache, panel, context=10))
 
-    sample = options.fit_memory.get("latents_as", "mean") == "sample"
+    sample = options.fit_memory.get("latents_as", "denoise") != "mean"
     active = set_latent_scale(memory, latents, sample=sample)
     progress("memory", 0, 0, {"active_latents": float(active)})
     fitted = fit_memory(
@@ -159,7 +159,7 @@ def train(
         latents,
         run_dir / "memory",
         seed=options.seed,
-        settings={"data": data},
+        settings={"data": data, "vision_weights": _weights_fingerprint(vision)},
         progress=on_memory,
         **options.fit_memory,
     )
@@ -202,6 +202,15 @@ def _fingerprint(cache: EpisodeCache) -> str:
     digest = hashlib.sha256(cache.lengths.tobytes())
     digest.update(np.ascontiguousarray(cache.actions).tobytes())
     digest.update(cache.rewards.tobytes())
+    return digest.hexdigest()[:16]
+
+
+def _weights_fingerprint(vision: Vision) -> str:
+    """Sixteen hexadecimal digits that change with V, whose latents M is fitted to."""
+    digest = hashlib.sha256()
+    for name, part in vision.state_dict().items():
+        digest.update(name.encode())
+        digest.update(part.cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()[:16]
 
 

@@ -41,7 +41,7 @@ def make_start_states(
     first = torch.from_numpy(latents.mean[cache.first[chosen]])
     long_enough = episodes[cache.lengths[episodes] > margin + 1]
     moments_per_episode = np.maximum(cache.lengths[long_enough] - margin - 1, 0).astype(np.float64)
-    if len(long_enough) == 0:
+    if len(long_enough) == 0 or replay == 0:
         return StartStates(first)
     picked = rng.choice(long_enough, size=replay, p=moments_per_episode / moments_per_episode.sum())
     moments = margin + 1 + (rng.random(replay) * (cache.lengths[picked] - margin - 1)).astype(np.int64)

@@ -54,7 +54,8 @@ class ConvVAE(Vision):
         if min(latent_size, channels) < 1 or reconstruction_std <= 0 or min(beta, rare_colour_exponent) < 0:
             raise ConfigurationError(
                 "latent_size and channels must be at least 1, reconstruction_std positive, beta and "
-                f"rare_colour_exponent not negative; got {latent_size}, {channels}, {reconstruction_std}, {beta}, {rare_colour_exponent}"
+                f"rare_colour_exponent not negative; got {latent_size}, {channels}, {reconstruction_std}, {beta}, "
+                f"{rare_colour_exponent}"
             )
         self.rare_colour_exponent = rare_colour_exponent
         self.latent_size = latent_size

@@ -1,0 +1,293 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from gymnasium import spaces
+from torch import Tensor
+
+from dreamenv.agents.actor_critic import ActorCritic
+from dreamenv.agents.base import Agent
+from dreamenv.agents.evolution_state import ValidationScore
+from dreamenv.agents.imagination import (
+    Dream,
+    ImaginationOptions,
+    Learned,
+    dream,
+    imagination_losses,
+    lambda_returns,
+    new_actor_critic,
+    train_actor_critic,
+)
+from dreamenv.agents.load import load_agent
+from dreamenv.errors import ConfigurationError, NonFiniteError
+from dreamenv.memory.base import GeneratorNoise
+from dreamenv.training.ledger import read_ledger
+from tests.agents.small_dreams import CHOICE, MOVE, TARGET, StairsMemory, TargetMemory, small_dream
+from tests.fakes import BOX, CountingMemory, fake_world_model, trained_like_world_model
+
+TINY = ImaginationOptions(steps=6, batch_size=8, horizon=3, width=8)
+
+
+def column(*values: float) -> Tensor:
+    return torch.tensor(values, dtype=torch.float32).unsqueeze(1)
+
+
+def test_lambda_returns_by_hand() -> None:
+    found = lambda_returns(column(1, 2), column(1, 0.5), column(9, 5, 4), discount=0.5, trace=0.5)
+    # R_1 = 2 + 0.5 · 0.5 · 4 = 3 and R_0 = 1 + 0.5 · (0.5 · 5 + 0.5 · 3) = 3
+    assert found.squeeze(1).tolist() == [3.0, 3.0]
+
+
+def test_lambda_returns_at_both_ends_of_the_trace() -> None:
+    generator = torch.Generator().manual_seed(0)
+    reward, continuation = torch.randn(4, 3, generator=generator), torch.rand(4, 3, generator=generator)
+    value = torch.randn(5, 3, generator=generator)
+    one_step = lambda_returns(reward, continuation, value, discount=0.9, trace=0.0)
+    torch.testing.assert_close(one_step, reward + 0.9 * continuation * value[1:])
+    whole = lambda_returns(reward, continuation, value, discount=0.9, trace=1.0)
+    weight = torch.cat([torch.ones(1, 3), (0.9 * continuation).cumprod(0)])
+    torch.testing.assert_close(whole[0], (weight[:4] * reward).sum(0) + weight[4] * value[4])
+
+
+def hand_made_losses(continuation: tuple[float, float], **options: Any) -> dict[str, Tensor]:
+    """Losses of one dream of two steps with rewards 1 and 2 under a critic that says 0."""
+    networks = ActorCritic(1, MOVE, width=8)
+    dreamed = Dream(torch.zeros(3, 1, 1), column(1, 2), column(*continuation), torch.zeros(2, 1))
+    return imagination_losses(networks, dreamed, ImaginationOptions(discount=0.9, trace=1.0, **options))
+
+
+def test_termination_discounts_what_follows() -> None:
+    # R = (1 + 0.9 c · 2, 2), each weighted by the chance of getting there: 1 and 0.9 c
+    assert float(hand_made_losses((1.0, 1.0))["actor"]) == pytest.approx(-(2.8 + 0.9 * 2) / 2)
+    assert float(hand_made_losses((0.5, 1.0))["actor"]) == pytest.approx(-(1.9 + 0.45 * 2) / 2)
+    assert float(hand_made_losses((0.0, 1.0))["actor"]) == pytest.approx(-0.5)
+
+
+def test_rewards_are_clipped() -> None:
+    assert float(hand_made_losses((0.0, 1.0), reward_clip=(-1.0, 0.25))["actor"]) == pytest.approx(-0.125)
+
+
+def test_large_returns_are_scaled_down_and_small_ones_are_not() -> None:
+    networks = ActorCritic(1, MOVE, width=8)
+    reward = 1000.0 * torch.arange(10.0).unsqueeze(0)
+    dreamed = Dream(torch.zeros(2, 10, 1), reward, torch.ones(1, 10), torch.zeros(1, 10))
+    first = float(imagination_losses(networks, dreamed, ImaginationOptions())["actor"])
+    for _ in range(500):
+        last = float(imagination_losses(networks, dreamed, ImaginationOptions())["actor"])
+    # Between the 5% and the 95% quantile of 0, 1000, ... 9000 lie 8100
+    assert float(networks.scale) == pytest.approx(8100, rel=0.01)
+    assert last == pytest.approx(-4500 / 8100, rel=0.01)
+    assert first == pytest.approx(-4500 / 82, rel=0.01)
+
+
+class _Still:
+    """Noise that is none."""
+
+    def uniform(self, rows: int, columns: int) -> Tensor:
+        return torch.full((rows, columns), 0.5)
+
+    def normal(self, rows: int, columns: int) -> Tensor:
+        return torch.zeros(rows, columns)
+
+
+def test_the_actors_gradient_agrees_with_finite_differences() -> None:
+    """In a deterministic dream, over several steps, through reward, state and critic."""
+    model = small_dream(TargetMemory(ends=0.1), MOVE)
+    options = ImaginationOptions(horizon=4, discount=0.9, trace=0.8, entropy=0.0, width=16)
+    networks = new_actor_critic(model, options, seed=0)
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():  # away from where weights begin: outputs near 0 and a critic that says 0
+        for weights in [*networks.actor.parameters(), *networks.target.parameters()]:
+            weights.add_(0.2 * torch.randn(weights.shape, generator=generator))
+
+    def actor_loss() -> tuple[Tensor, Tensor]:
+        networks.scale.zero_()
+        state = model.start(torch.arange(41), generator=generator)
+        dreamed = dream(model, networks, state, horizon=4, temperature=1.0, noise=_Still())
+        losses = imagination_losses(networks, dreamed, options)
+        return losses["loss"], losses["actor"]
+
+    actor_loss()[0].backward()
+    weights = list(networks.actor.parameters())
+    gradient = [w.grad.clone() for w in weights if w.grad is not None]
+    assert len(gradient) == len(weights)
+    for _ in range(5):
+        direction = [torch.randn(w.shape, generator=generator) for w in weights]
+        length = sum(float(d.square().sum()) for d in direction) ** 0.5
+        found = []
+        for sign in (1, -1):
+            with torch.no_grad():
+                for w, d in zip(weights, direction, strict=True):
+                    w.add_(d, alpha=sign * 0.01 / length)
+                found.append(float(actor_loss()[1]))
+                for w, d in zip(weights, direction, strict=True):
+                    w.sub_(d, alpha=sign * 0.01 / length)
+        predicted = sum(float((g * d).sum()) for g, d in zip(gradient, direction, strict=True)) / length
+        assert abs(predicted) > 1e-4
+        assert (found[0] - found[1]) / 0.02 == pytest.approx(predicted, rel=0.02, abs=2e-5)
+
+
+def test_finds_the_optimum_of_a_small_box_dream(tmp_path: Path) -> None:
+    model = small_dream(TargetMemory(), MOVE)
+    options = ImaginationOptions(
+        steps=300, batch_size=64, horizon=5, discount=0.9, learning_rate=3e-3, entropy=1e-4, width=32
+    )
+    agent = train_actor_critic(model, out_dir=tmp_path, options=options).agent
+    places = np.linspace(-1, 1, 9, dtype=np.float32)
+    action, _ = agent.predict(places[:, None])
+    assert np.abs(action[:, 0] - np.clip(TARGET - places, -0.5, 0.5)).max() < 0.12
+
+
+@pytest.mark.parametrize(("discount", "best"), [(0.9, CHOICE.start + 2), (0.5, CHOICE.start + 1)])
+def test_finds_the_optimum_of_a_small_discrete_dream(discount: float, best: int, tmp_path: Path) -> None:
+    """The same stairs: worth climbing for the farsighted alone, whom the critic must tell of what lies beyond."""
+    model = small_dream(StairsMemory(), CHOICE)
+    options = ImaginationOptions(
+        steps=250, batch_size=64, horizon=4, discount=discount, learning_rate=3e-3, entropy=1e-3, width=32
+    )
+    agent = train_actor_critic(model, out_dir=tmp_path, options=options).agent
+    action, _ = agent.predict(np.linspace(-1, 1, 9, dtype=np.float32)[:, None])
+    assert action.tolist() == [best] * 9
+
+
+class Interrupted(Exception):
+    pass
+
+
+def interrupt_at(step: int) -> Any:
+    def progress(reached: int, steps: int, scalars: dict[str, float]) -> None:
+        if reached == step:
+            raise Interrupted
+
+    return progress
+
+
+def same(first: Learned, second: Learned) -> bool:
+    one, two = first.agent.tensors(), second.agent.tensors()
+    return one.keys() == two.keys() and all(torch.equal(one[name], two[name]) for name in one)
+
+
+@pytest.mark.parametrize("space", [BOX, spaces.Discrete(4, start=1)], ids=["box", "discrete"])
+def test_a_resumed_run_ends_as_an_unbroken_one(space: Any, tmp_path: Path) -> None:
+    model = trained_like_world_model(action_space=space, image=False)
+    run: dict[str, Any] = {"options": TINY, "seed": 3, "validate_every": 2}
+    unbroken = train_actor_critic(model, out_dir=tmp_path / "unbroken", **run)
+    for step in (2, 4):
+        with pytest.raises(Interrupted):
+            train_actor_critic(model, out_dir=tmp_path / "broken", progress=interrupt_at(step), **run)
+    resumed = train_actor_critic(model, out_dir=tmp_path / "broken", **run)
+    assert same(unbroken, resumed)
+    files = [folder / "checkpoint.safetensors" for folder in (tmp_path / "unbroken", tmp_path / "broken")]
+    assert files[0].read_bytes() == files[1].read_bytes()  # the critics, Adam and the scale of returns too
+    other = train_actor_critic(model, out_dir=tmp_path / "other", **(run | {"seed": 4}))
+    assert not same(unbroken, other)
+
+
+def test_validation_keeps_the_best_agent_and_counts_frames(tmp_path: Path) -> None:
+    model = trained_like_world_model(image=False)
+    scores = {2: 1.0, 4: 7.0, 6: 5.0}
+    seen: list[dict[str, Tensor]] = []
+
+    def validate(agent: Agent) -> ValidationScore:
+        seen.append({name: part.clone() for name, part in agent.tensors().items()})  # type: ignore[attr-defined]
+        score = scores[2 * len(seen)]
+        return ValidationScore(score, (score,), 10)
+
+    rows: list[dict[str, float]] = []
+    learned = train_actor_critic(
+        model,
+        out_dir=tmp_path,
+        options=TINY,
+        validate=validate,
+        validate_every=2,
+        progress=lambda step, steps, scalars: rows.append(scalars),
+    )
+    assert (learned.validation, learned.real_frames) == (7.0, 30)
+    assert all(torch.equal(part, seen[1][name]) for name, part in learned.agent.tensors().items())
+    assert not torch.equal(seen[1]["network.0.weight"], seen[2]["network.0.weight"])
+    assert read_ledger(tmp_path) == {f"validation at step {step}": 10 for step in (2, 4, 6)}
+    assert [row["held_out/real_return"] for row in rows] == [1.0, 7.0, 5.0]
+    loaded = load_agent(learned.file)
+    assert loaded.provenance["validation"] == {"mean": 7.0}
+    assert loaded.provenance["real_frames"] == 30
+
+
+def test_a_run_may_begin_with_given_networks(tmp_path: Path) -> None:
+    model = trained_like_world_model(image=False)
+    begin = new_actor_critic(model, TINY, seed=9)
+    before = begin.actor.network[0].weight.clone()
+    learned = train_actor_critic(model, out_dir=tmp_path, options=TINY, begin=begin)
+    assert learned.agent.actor is begin.actor
+    assert not torch.equal(begin.actor.network[0].weight, before)
+
+
+def test_the_model_stays_as_it_is(tmp_path: Path) -> None:
+    model = trained_like_world_model(image=False)
+    before = {name: part.clone() for name, part in model.memory.state_dict().items()}
+    train_actor_critic(model, out_dir=tmp_path, options=TINY)
+    assert all(torch.equal(part, before[name]) for name, part in model.memory.state_dict().items())
+    assert all(parameter.requires_grad and parameter.grad is None for parameter in model.memory.parameters())
+
+
+def test_starts_are_shared_between_replay_and_initial(tmp_path: Path) -> None:
+    """The fake's replay states have an age of 2, its initial ones of 0: the first reward tells them apart."""
+    model = fake_world_model(CountingMemory(), action_space=BOX)
+    ages = {}
+    for share in (0.0, 0.25, 1.0):
+        rows: list[dict[str, float]] = []
+        options = ImaginationOptions(steps=1, batch_size=8, horizon=1, width=8, replay_share=share)
+        train_actor_critic(
+            model,
+            out_dir=tmp_path / str(share),
+            options=options,
+            progress=lambda step, steps, scalars, rows=rows: rows.append(scalars),  # type: ignore[misc]
+        )
+        ages[share] = rows[0]["train/dream_reward"]
+    # The policy begins near the middle of the Box, whose sum is 1, with the same noise
+    assert ages[1.0] - ages[0.0] == pytest.approx(2, abs=0.5)
+    assert ages[0.25] - ages[0.0] == pytest.approx(0.5, abs=0.5)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"steps": 0}, "steps must be at least 1"),
+        ({"width": 0}, "width must be at least 1"),
+        ({"discount": 0.0}, "discount must be in"),
+        ({"trace": 1.5}, "trace must be in"),
+        ({"replay_share": -0.1}, "replay_share must be in"),
+        ({"target_rate": 2.0}, "target_rate must be in"),
+        ({"entropy": -1.0}, "entropy must be at least 0"),
+        ({"temperature": 0.0}, "temperature must be above 0"),
+        ({"reward_clip": (1.0, -1.0)}, "reward_clip must be"),
+    ],
+)
+def test_bad_options(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigurationError, match=message):
+        ImaginationOptions(**options)
+
+
+def test_bad_runs(tmp_path: Path) -> None:
+    model = trained_like_world_model(image=False)
+    train_actor_critic(model, out_dir=tmp_path, options=TINY)
+    with pytest.raises(ConfigurationError, match="written with seed=0, this run has seed=1"):
+        train_actor_critic(model, out_dir=tmp_path, options=TINY, seed=1)
+    with pytest.raises(ConfigurationError, match="does not fit"):
+        train_actor_critic(model, out_dir=tmp_path / "map", options=ImaginationOptions(action_map="argmax"))
+    broken = fake_world_model(CountingMemory(broken_from=2), action_space=BOX)
+    with pytest.raises(NonFiniteError, match="not finite at step 0"):
+        train_actor_critic(broken, out_dir=tmp_path / "broken", options=TINY)
+
+
+def test_dreams_have_time_first(tmp_path: Path) -> None:
+    model = trained_like_world_model(image=False)
+    networks = new_actor_critic(model, TINY, seed=0)
+    noise = GeneratorNoise(torch.Generator().manual_seed(0))
+    state = model.start(torch.arange(5), generator=noise)
+    dreamed = dream(model, networks, state, horizon=7, temperature=1.0, noise=noise)
+    assert dreamed.features.shape == (8, 5, model.memory.feature_size)
+    assert dreamed.reward.shape == dreamed.continuation.shape == dreamed.entropy.shape == (7, 5)

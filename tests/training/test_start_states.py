@@ -1,0 +1,78 @@
+"""Start states: burned-in moments equal the steps they stand for."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from gymnasium import spaces
+
+from dreamenv.data.episodes import EpisodeCache
+from dreamenv.memory.mdn_rnn import MDNRNN
+from dreamenv.training.start_states import make_start_states
+from tests.fakes import draw_weights
+from tests.training.synthetic import counted, exact
+
+LENGTHS = [3, 12, 7, 9]
+
+
+def small() -> tuple[MDNRNN, EpisodeCache]:
+    cache = counted(LENGTHS)
+    memory = MDNRNN(2, spaces.Discrete(40), hidden_size=6, mixtures=2)
+    draw_weights(memory, torch.Generator().manual_seed(1))
+    memory.latent_mean.copy_(torch.tensor([100.0, -5.0]))
+    memory.latent_std.copy_(torch.tensor([80.0, 3.0]))
+    return memory.eval(), cache
+
+
+def moments(replay: dict[str, torch.Tensor]) -> list[tuple[int, int]]:
+    """Episode and step of each replay state, read off its latent (100 e + t, -t)."""
+    return [(round((z0 + z1) / 100), round(-z1)) for z0, z1 in replay["latent"].tolist()]
+
+
+def test_burned_in_states_equal_real_steps_one_by_one() -> None:
+    memory, cache = small()
+    starts = make_start_states(memory, cache, exact(cache), replay=30, seed=2)
+    assert set(starts.replay) == {"latent", "hidden", "cell", "dropout"}
+    assert len(set(moments(starts.replay))) > 10
+    generator = torch.Generator()
+    for row, (episode, moment) in enumerate(moments(starts.replay)):
+        first, step = cache.first[episode], cache.first_step[episode]
+        seen = torch.from_numpy(np.asarray(cache.observations[first : first + moment + 1]))
+        with torch.no_grad():
+            state = memory.initial(seen[:1], generator=generator)
+            for t in range(moment):
+                action = torch.from_numpy(cache.actions[step + t : step + t + 1])
+                state, _ = memory.observe(state, action, seen[t + 1 : t + 2], generator=generator)
+        for name, part in state._asdict().items():
+            torch.testing.assert_close(starts.replay[name][row], part[0], msg=f"{name} of {(episode, moment)}")
+
+
+@pytest.mark.parametrize("margin", [0, 4])
+def test_moments_lie_within_training_episodes_beyond_the_margin(margin: int) -> None:
+    memory, cache = small()
+    starts = make_start_states(memory, cache, exact(cache), replay=400, margin=margin)
+    found = set(moments(starts.replay))
+    # the last episode is held out; a dream from a last observation would dream what came after the end
+    expected = {(e, t) for e, n in enumerate(LENGTHS[:3]) for t in range(margin + 1, n)}
+    assert found == expected
+
+
+def test_initial_starts_are_first_observations_of_training_episodes() -> None:
+    memory, cache = small()
+    starts = make_start_states(memory, cache, exact(cache))
+    assert sorted(starts.initial[:, 0].tolist()) == [0, 100, 200]
+    assert make_start_states(memory, cache, exact(cache), initial=2).initial.shape == (2, 2)
+
+
+def test_there_may_be_no_replay_starts() -> None:
+    memory, cache = small()
+    assert make_start_states(memory, cache, exact(cache), margin=50).replay == {}
+    assert make_start_states(memory, cache, exact(cache), replay=0).replay == {}
+
+
+def test_the_seed_chooses() -> None:
+    memory, cache = small()
+    one, two, other = (moments(make_start_states(memory, cache, exact(cache), seed=s).replay) for s in (1, 1, 2))
+    assert one == two
+    assert one != other
