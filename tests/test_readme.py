@@ -17,7 +17,8 @@ def test_scores_and_real_frames_are_the_bundles_own(name: str) -> None:
         "provenance"
     ]
     score, baseline = provenance["score"], provenance["baseline"]
-    assert score["episodes"] >= 100 and baseline["episodes"] >= 100
+    assert score["episodes"] >= 100
+    assert baseline["episodes"] >= 100
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     card = (ROOT / "dreamenv/pretrained" / name / "README.md").read_text(encoding="utf-8")
     assert f"{score['mean']:.0f} ± {score['std']:.0f}" in readme

@@ -63,6 +63,7 @@ def evolve(
     horizon: int | None = None,
     temperature: float | None = None,
     start: str = "initial",
+    expected: bool = False,
     sigma: float = 0.1,
     seed: int = 0,
     observation: str = "features",
@@ -91,6 +92,7 @@ def evolve(
         horizon: Longest dream in actions; None takes the model's limit.
         temperature: None takes the model's own.
         start: Start states, "initial" or "replay".
+        expected: Score by expected returns, see `score_population`.
         sigma: Initial step size of the weights.
         seed: Of candidates and dreams.
         observation: What the controller reads, "features" or "latent".
@@ -137,6 +139,7 @@ def evolve(
         "horizon": horizon,
         "temperature": temperature,
         "start": start,
+        "expected": expected,
         "sigma": sigma,
         "seed": seed,
         "observation": observation,
@@ -217,6 +220,7 @@ class _Run:
                 horizon=settings["horizon"],
                 temperature=settings["temperature"],
                 start=settings["start"],
+                expected=settings["expected"],
                 observation=settings["observation"],
                 action_map=settings["action_map"],
                 max_batch=self._max_batch,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
@@ -16,7 +17,7 @@ from dreamenv.agents.base import Agent, SavableAgent, check_spaces
 from dreamenv.agents.controller import LinearController
 from dreamenv.agents.load import AGENT_FILE, load_agent
 from dreamenv.agents.population import weight_shape
-from dreamenv.data.explore import Actor, Noisy, Range
+from dreamenv.data.explore import Actor, Noisy, Range, checked_range
 from dreamenv.world_model import WorldModel, resolve_bundle
 
 
@@ -44,6 +45,8 @@ class _Seeing:
 
 # Every episode asks for them; a file that has been written anew since is loaded anew.
 def _model(id_or_path: str) -> WorldModel:
+    if multiprocessing.parent_process() is not None:
+        torch.set_num_threads(1)  # in a worker: there is one for each core already
     return _load_model(id_or_path, _written(resolve_bundle(id_or_path)[0] / "model.safetensors"))
 
 
@@ -94,7 +97,8 @@ def random_linear(
     """A linear controller on [z, h] whose weights are drawn anew each episode: N(0, s²), s drawn from `scale`."""
     model = _model(world_model)
     outputs, inputs = weight_shape(model)
-    weights = rng.normal(scale=rng.uniform(*scale), size=(outputs, inputs)).astype(np.float32)
+    deviation = rng.uniform(*checked_range("scale", scale, 0.0, np.inf))
+    weights = rng.normal(scale=deviation, size=(outputs, inputs)).astype(np.float32)
     controller = LinearController(weights, model.observation_space(), action_space)
     return Noisy(_Seeing(model, controller, "features"), "random_linear", action_space, rng, probability=(0.0, 0.0))
 

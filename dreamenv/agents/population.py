@@ -14,6 +14,9 @@ from dreamenv.errors import ConfigurationError, NonFiniteError, SpaceMismatchErr
 from dreamenv.memory.base import select
 from dreamenv.world_model import WorldModel
 
+# What is left of a dream when it may be forgotten, as a share.
+LEAST_REACHED = 0.02
+
 
 class SharedNoise:
     """Common random numbers: rollout r of every candidate draws the same.
@@ -68,6 +71,7 @@ def score_population(
     start: str = "initial",
     observation: str = "features",
     action_map: str | None = None,
+    expected: bool = False,
     max_batch: int = 16384,
     compact_below: float = 0.75,
 ) -> Tensor:
@@ -83,6 +87,9 @@ def score_population(
         horizon: Longest dream in actions; None takes the model's limit.
         temperature: None takes the model's own.
         start: "initial" or "replay".
+        expected: Weigh each reward by the probability that the task still goes on, in place of ending the dream by
+            chance: of the same mean, with the variance of the ends taken out (the Rao-Blackwell estimator). A dream
+            leaves when less than `LEAST_REACHED` of it is left.
         max_batch: Most dreams at once; larger populations are scored in parts, with the same numbers.
         compact_below: Ended dreams leave when the share of living ones falls below this; 0 keeps them all.
 
@@ -125,12 +132,17 @@ def score_population(
         state = select(state, noise.rollout)
         returns = torch.zeros(rows, dtype=torch.float64, device=device)
         alive = torch.ones(rows, dtype=torch.bool, device=device)
+        reached = torch.ones(rows, dtype=torch.float64, device=device)
         policy = _PopulationPolicy(part, rollouts, to_action)
         for _ in range(horizon):
             action = policy(world_model.observation(state, observation), slots)
             state, prediction = world_model.memory.imagine(state, action, generator=noise, temperature=temperature)
-            returns[slots] += torch.where(alive, prediction.reward, 0.0).double()
-            alive = alive & ~prediction.terminated
+            returns[slots] += torch.where(alive, prediction.reward, 0.0).double() * reached[slots]
+            if expected:
+                reached[slots] *= 1 - prediction.termination_probability.double()
+                alive = alive & (reached[slots] >= LEAST_REACHED)
+            else:
+                alive = alive & ~prediction.terminated
             living = int(alive.sum())
             if living == 0:
                 break

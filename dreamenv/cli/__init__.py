@@ -8,10 +8,11 @@ import typer
 
 from dreamenv.errors import DreamEnvError
 
+_INTERRUPTED = 130
+
 app = typer.Typer(
     name="dreamenv",
     help="A trained world model is a Gymnasium environment: collect, train, evolve, score.",
-    no_args_is_help=True,
     add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
@@ -25,6 +26,7 @@ def main() -> None:
         collect,
         demo,
         evolve,
+        gap,
         learn,
         play,
         publish,
@@ -34,12 +36,12 @@ def main() -> None:
     )
 
     try:
-        app(standalone_mode=False)
+        # Without standalone mode typer returns the status of an exit; newer versions turn Ctrl-C into status 130
+        status = app(sys.argv[1:] or ["--help"], standalone_mode=False) or 0
     except typer.Exit as leave:
-        sys.exit(leave.exit_code)
+        status = leave.exit_code
     except (typer.Abort, KeyboardInterrupt):
-        print("stopped; the same command continues from the last checkpoint", file=sys.stderr)
-        sys.exit(130)
+        status = _INTERRUPTED
     except DreamEnvError as error:
         print(f"dreamenv: {error}", file=sys.stderr)
         sys.exit(2)
@@ -48,3 +50,7 @@ def main() -> None:
             print(f"dreamenv: {error.format_message()}", file=sys.stderr)
             sys.exit(2)
         raise
+    if status == _INTERRUPTED:
+        print("stopped; the same command continues from the last checkpoint", file=sys.stderr)
+    if status:
+        sys.exit(status)

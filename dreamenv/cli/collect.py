@@ -19,6 +19,9 @@ def collect(
     episodes: Annotated[int | None, typer.Option(help="Episodes to collect, instead of frames.")] = None,
     agent: Annotated[str | None, typer.Option(help="Explore with this agent (id or path) plus noise.")] = None,
     model: Annotated[str | None, typer.Option(help="World model (id or bundle) that the agent sees through.")] = None,
+    part: Annotated[
+        str | None, typer.Option(help="Collect into OUT/episodes/PART, beside what OUT/episodes holds already.")
+    ] = None,
     workers: Annotated[int, typer.Option(min=0, help="Worker processes; 0 collects in this one.")] = 2,
     seed: Annotated[int, typer.Option(min=0, max=4999)] = 0,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the figures to this file.")] = None,
@@ -51,7 +54,7 @@ def collect(
 
     found = collect_episodes(
         spec,
-        out / "episodes",
+        out / "episodes" / (part or ""),
         explore=explore,
         frames=frames,
         episodes=episodes,
@@ -61,10 +64,9 @@ def collect(
         progress=on_episode,
     )
     bar.close()
-    record_frames(out, "collect", found.real_frames)
-    write_config(
-        out, "collect", {"real": spec.id, "seed": seed, "frames": frames, "episodes": episodes, "agent": agent}
-    )
+    stage = f"collect {part}" if part else "collect"
+    record_frames(out, stage, found.real_frames)
+    write_config(out, stage, {"real": spec.id, "seed": seed, "frames": frames, "episodes": episodes, "agent": agent})
     print(f"{found.episodes} episodes, {found.real_frames:,} real frames, mean return {found.mean_return:.1f}")
     write_json(
         json_file,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -20,7 +20,11 @@ def evolve(
     horizon: Annotated[int | None, typer.Option(min=1, help="Longest dream in actions.")] = None,
     temperature: Annotated[float | None, typer.Option(help="Of the dream; the model's own by default.")] = None,
     start: Annotated[str, typer.Option(help="Start states: initial or replay.")] = "initial",
+    expected: Annotated[
+        bool, typer.Option(help="Score by expected returns: ends weigh rewards instead of happening by chance.")
+    ] = False,
     optimiser: Annotated[str, typer.Option(help="cma (CMA-ES) or openai (OpenAI-ES).")] = "cma",
+    begin: Annotated[str | None, typer.Option(help="Linear agent (id or path) to start the search from.")] = None,
     sigma: Annotated[float, typer.Option(help="Initial step size of the weights.")] = 0.1,
     action_map: Annotated[str | None, typer.Option(help="squash, throttle or argmax; fit to the space.")] = None,
     validate_every: Annotated[int, typer.Option(min=0, help="Generations between real validations; 0: none.")] = 0,
@@ -62,6 +66,8 @@ def evolve(
         horizon=horizon,
         temperature=temperature,
         start=start,
+        expected=expected,
+        start_weights=_weights(begin) if begin else None,
         sigma=sigma,
         seed=seed,
         action_map=action_map,
@@ -88,3 +94,15 @@ def evolve(
             "real_frames": found.real_frames,
         },
     )
+
+
+def _weights(agent: str) -> Any:
+    """`[outputs, F + 1]` of a linear agent."""
+    from dreamenv.agents.controller import LinearController
+    from dreamenv.agents.load import load_agent
+    from dreamenv.errors import ConfigurationError
+
+    found = load_agent(agent)
+    if not isinstance(found, LinearController):
+        raise ConfigurationError(f"--begin {agent}: evolution starts from a linear agent, this is {found.kind}")
+    return found.weights

@@ -41,14 +41,10 @@ def video(
     model: Annotated[str, typer.Argument(metavar="ID|BUNDLE", help="The dream, and the model the agent sees through.")],
     out: Annotated[Path, typer.Option(help="A .mp4 or .gif file.")],
     what: Annotated[str, typer.Option(help="dream, real or both (side by side).")] = "both",
-    agent: Annotated[
-        str | None, typer.Option(help="Its path or id, or random; the shipped one by default.")
-    ] = None,
+    agent: Annotated[str | None, typer.Option(help="Its path or id, or random; the shipped one by default.")] = None,
     steps: Annotated[int | None, typer.Option(min=1, help="Most actions to show.")] = None,
     skip: Annotated[int, typer.Option(min=0, help="Actions to leave out at the beginning.")] = 0,
-    view: Annotated[
-        str, typer.Option(help="Reality as seen (by V) or rendered (its own picture).")
-    ] = "seen",
+    view: Annotated[str, typer.Option(help="Reality as seen (by V) or rendered (its own picture).")] = "seen",
     size: Annotated[int, typer.Option(min=64, max=1024, help="Side of a picture in pixels.")] = 256,
     temperature: Annotated[float | None, typer.Option(help="Of the dream; the model's own by default.")] = None,
     seed: Annotated[int, typer.Option(min=0, max=4999)] = 0,

@@ -16,7 +16,11 @@ def train(
     real: Annotated[str | None, typer.Option(help="Any Gymnasium id, instead of a dream's.")] = None,
     out: Annotated[Path, typer.Option(help="Run directory; the bundle goes to OUT/bundle.")] = Path("runs/run"),
     frames: Annotated[int | None, typer.Option(help="Real frames to collect first, if OUT holds no episodes.")] = None,
-    vision_steps: Annotated[int | None, typer.Option(min=1, help="Optimiser steps of V.")] = None,
+    begin: Annotated[str | None, typer.Option(help="Bundle (id or folder) whose weights to start from.")] = None,
+    episodes: Annotated[Path | None, typer.Option(help="Episode store to fit; OUT/episodes by default.")] = None,
+    vision_steps: Annotated[
+        int | None, typer.Option(min=0, help="Optimiser steps of V; 0, with --begin, keeps it as it is.")
+    ] = None,
     memory_steps: Annotated[int | None, typer.Option(min=1, help="Optimiser steps of M.")] = None,
     latent_size: Annotated[int | None, typer.Option(min=1, help="Z (image environments).")] = None,
     hidden_size: Annotated[int | None, typer.Option(min=1, help="H, the LSTM's width.")] = None,
@@ -39,11 +43,13 @@ def train(
     from dreamenv.data.episodes import EpisodeStore
     from dreamenv.training.pipeline import TrainOptions
     from dreamenv.training.pipeline import train as train_model
+    from dreamenv.world_model import WorldModel
 
     section, spec = preset(name, real)
     options = training_preset(section)
-    episodes = out / "episodes"
-    if len(EpisodeStore(episodes)) == 0 or is_unfinished(episodes) or frames is not None:
+    given = episodes is not None
+    episodes = episodes or out / "episodes"
+    if not given and (len(EpisodeStore(episodes)) == 0 or is_unfinished(episodes) or frames is not None):
         collecting = Progress("collect", frames or options.frames, "frame")
         collect_episodes(
             spec,
@@ -59,7 +65,7 @@ def train(
     chosen = TrainOptions(
         vision=options.vision | ({"latent_size": latent_size} if latent_size else {}),
         memory=options.memory | ({"hidden_size": hidden_size} if hidden_size else {}),
-        fit_vision=options.fit_vision | chosen_precision | ({"steps": vision_steps} if vision_steps else {}),
+        fit_vision=options.fit_vision | chosen_precision | ({} if vision_steps is None else {"steps": vision_steps}),
         fit_memory=options.fit_memory | chosen_precision | ({"steps": memory_steps} if memory_steps else {}),
         temperature=section.dream.temperature if section else 1.0,
         seed=seed,
@@ -76,6 +82,8 @@ def train(
         spec,
         out,
         chosen,
+        episodes=episodes,
+        begin=WorldModel.load(begin) if begin else None,
         max_episode_steps=section.dream.max_episode_steps if section else None,
         provenance={"command": f"dreamenv train {name or '--real ' + spec.id} --seed {seed}"},
         progress=on_progress,

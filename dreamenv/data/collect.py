@@ -97,7 +97,7 @@ def collect(
     store = EpisodeStore(path)
     found = _check_same_collection(setup)
     store.sweep()
-    held = {int(file.stem): _frames_and_return(file) for file in store.files()}
+    held = {int(file.stem): _frames_and_return(file) for file in store.own_files()}
     count = _Count(held, episodes, frames)
     count.update()
     unfinished = found.get("unfinished", {})
@@ -125,7 +125,7 @@ def collect(
             f"{MOST_EPISODES} episodes hold fewer than {frames} frames; collect with another seed too"
         )
     keep = max(keep, count.first)
-    for file in store.files():
+    for file in store.own_files():
         if int(file.stem) >= keep:
             file.unlink()
     store.sweep()

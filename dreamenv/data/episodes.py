@@ -46,6 +46,10 @@ class EpisodeStore:
         """Episode files in order."""
         return sorted(self.path.rglob("[0-9]*.h5"))
 
+    def own_files(self) -> list[Path]:
+        """Those that lie in the folder itself."""
+        return sorted(self.path.glob("[0-9]*.h5"))
+
     def __len__(self) -> int:
         return len(self.files())
 
@@ -57,7 +61,7 @@ class EpisodeStore:
 
     def append(self, episode: Episode) -> Path:
         """Write `episode` behind the last one and return its file."""
-        numbers = [int(file.stem) for file in self.path.glob("[0-9]*.h5")]
+        numbers = [int(file.stem) for file in self.own_files()]
         return self.write(max(numbers, default=-1) + 1, episode)
 
     def write(self, index: int, episode: Episode) -> Path:

@@ -62,13 +62,13 @@ class Autocorrelated:
         if bias is not None and len(bias) != size:
             raise ConfigurationError(f"policy 'autocorrelated': {len(bias)} bias ranges for {size} action dimensions")
         self._rng = rng
-        self._sigma = rng.uniform(*_checked("scale", scale, 0.0, np.inf), size=size)
-        self._rho = rng.uniform(*_checked("correlation", correlation, 0.0, 1.0), size=size)
+        self._sigma = rng.uniform(*checked_range("scale", scale, 0.0, np.inf), size=size)
+        self._rho = rng.uniform(*checked_range("correlation", correlation, 0.0, 1.0), size=size)
         half = (self._high - self._low) / 2
         if bias is None:
             self._bias = (self._low + self._high) / 2 + half * rng.uniform(-0.5, 0.5, size=size)
         else:
-            self._bias = np.array([rng.uniform(*_checked("bias", pair, -np.inf, np.inf)) for pair in bias])
+            self._bias = np.array([rng.uniform(*checked_range("bias", pair, -np.inf, np.inf)) for pair in bias])
         self._half = half
         self._x = self._sigma * rng.standard_normal(size)
         self.name = f"autocorrelated(scale={self._sigma.mean():.2f}, correlation={self._rho.mean():.2f})"
@@ -90,7 +90,7 @@ class Sticky:
         if not isinstance(action_space, spaces.Discrete):
             raise ConfigurationError(f"policy 'sticky' needs a Discrete action space, got {action_space}")
         self._space, self._rng = action_space, rng
-        self._stay = float(rng.uniform(*_checked("stay", stay, 0.0, 1.0)))
+        self._stay = float(rng.uniform(*checked_range("stay", stay, 0.0, 1.0)))
         self._action = uniform_action(action_space, rng)
         self.name = f"sticky(stay={self._stay:.2f})"
 
@@ -119,7 +119,7 @@ class Noisy:
         scale: Range = (0.1, 0.5),
     ) -> None:
         self._choose, self._rng, self._stay = choose, rng, stay
-        self._probability = float(rng.uniform(*_checked("probability", probability, 0.0, 1.0)))
+        self._probability = float(rng.uniform(*checked_range("probability", probability, 0.0, 1.0)))
         self._noise: Sticky | Autocorrelated
         if isinstance(action_space, spaces.Discrete):
             self._noise = Sticky(action_space, rng, stay=(stay, stay))
@@ -195,7 +195,7 @@ def uniform_action(space: gym.Space[Any], rng: np.random.Generator) -> Any:
     return rng.uniform(low, high).astype(np.float32)
 
 
-def _checked(name: str, value: Any, low: float, high: float) -> Range:
+def checked_range(name: str, value: Any, low: float, high: float) -> Range:
     """`value` as a range within [low, high]; a single number in registry.yaml is an easy slip."""
     try:
         first, second = (float(end) for end in value)

@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from dreamenv.agents.actor_critic import ActorCritic
@@ -19,12 +20,12 @@ from dreamenv.agents.imagination import ImaginationOptions, new_actor_critic, tr
 from dreamenv.data.collect import collect
 from dreamenv.data.explore import Exploration
 from dreamenv.errors import ConfigurationError
-from dreamenv.evaluation.dream_return import dream_returns
-from dreamenv.evaluation.real_return import evaluate
+from dreamenv.evaluation.dream_gap import measure_gap, record_agent
 from dreamenv.training.checkpoint import load_tensors
 from dreamenv.training.ledger import read_ledger, record_frames
 from dreamenv.training.optimise import Scalars
 from dreamenv.training.pipeline import TrainOptions, train
+from dreamenv.training.record import Recorder
 from dreamenv.types import RealEnvSpec
 from dreamenv.world_model import WorldModel
 
@@ -77,6 +78,7 @@ class Round:
         real_mean: Its mean return over the validation episodes.
         real_std: Their sample standard deviation.
         held_out: M's figures on held-out episodes.
+        gap: Figures of the gap between dream and reality on the validation episodes (`Gap.scalars`).
     """
 
     number: int
@@ -86,6 +88,7 @@ class Round:
     real_mean: float
     real_std: float
     held_out: dict[str, float]
+    gap: dict[str, float] = field(default_factory=dict)
 
 
 def run_loop(
@@ -104,8 +107,8 @@ def run_loop(
     """Run the loop and leave the best round's model and agent in `<run_dir>/bundle` and `<run_dir>/agent`.
 
     "Best" is by real validation episodes, whose seeds no evaluation uses. Round r keeps its work in
-    `<run_dir>/rounds/<r>`, its episodes in `<run_dir>/episodes/<r>`; rounds.json holds the table, ledger.json the real
-    frames. A killed loop continues with the same call.
+    `<run_dir>/rounds/<r>`, its episodes in `<run_dir>/episodes/<r>`; rounds.json holds the table (tensorboard/ the same
+    as scalars), ledger.json the real frames. A killed loop continues with the same call.
 
     Args:
         real: The real environment.
@@ -113,7 +116,7 @@ def run_loop(
         options: Hyperparameters.
         explore: Exploration policies of the first round.
         max_episode_steps: The dream's time limit in actions.
-        workers: Processes for collecting and validation.
+        workers: Processes for collecting and validation; 0 does both in this one.
         seed: Of everything.
         provenance: Recorded in the bundles.
         progress: Called with a stage's name, step, steps and scalars.
@@ -151,32 +154,41 @@ def run_loop(
             begin=networks,
             progress=partial(_in_round, progress, number, "agent"),
         )
-        score = evaluate(
+        played = record_agent(
             folder / "bundle",
             learned.file,
             episodes=options.validation_episodes,
             seed=seed,
             role="validation",
             workers=workers,
-            resamples=1,
         )
-        ledger = record_frames(run_dir, f"validation {number}", score.played_frames)
-        dreamed = dream_returns(model, learned.agent, episodes=64, seed=seed)
+        gap = measure_gap(model, learned.agent, played, "loop", samples=8, moments=8, seed=seed)
+        ledger = record_frames(run_dir, f"validation {number}", gap.played_frames)
         row = Round(
             number,
             sum(ledger.values()),
             collected.mean_return,
-            float(dreamed.mean()),
-            score.mean,
-            score.std,
+            gap.dream_return,
+            gap.real_return,
+            float(np.std(gap.real_returns, ddof=1)) if len(played) > 1 else 0.0,
             model.provenance["held_out"],
+            gap.scalars(),
         )
+        _record(run_dir, row)
         table.append(row)
         _write_json(run_dir / "rounds.json", [asdict(entry) for entry in table])
         on_round(row)
     best = max(table, key=lambda row: row.real_mean)
     _keep_best(run_dir, best.number, table)
     return table
+
+
+def _record(run_dir: Path, row: Round) -> None:
+    """TensorBoard scalars of a round, so that one sees a dream go wrong while it happens."""
+    recorder = Recorder(run_dir / "tensorboard")
+    figures = {"real_frames": row.real_frames, "collected_return": row.collected_return, "real_std": row.real_std}
+    recorder.scalars("loop", row.number, figures | row.gap)
+    recorder.close()
 
 
 def _in_round(

@@ -193,7 +193,7 @@ def read_evolution(folder: str | Path) -> list[dict[str, Any]]:
 
 def evolution_figure(history: Sequence[dict[str, Any]], title: str = "") -> Figure:
     """Dreamed returns a generation, with the real validation scores where there are some."""
-    figure = _new_figure(7.0, 3.6)
+    figure = new_figure(7.0, 3.6)
     axes = figure.subplots()
     index = [record["index"] for record in history]
     axes.plot(index, [r["dream_best"] for r in history], color=_DREAM, alpha=0.4, label="dream: best candidate")
@@ -228,7 +228,12 @@ def _actor(action_space: Any, rng: np.random.Generator, source: str | None, agen
     return POLICIES[exploration.policy](action_space, rng, **exploration.kwargs)
 
 
-def _new_figure(width: float, height: float) -> Figure:
+def new_figure(width: float, height: float) -> Figure:
+    """An empty figure of that many inches.
+
+    Raises:
+        MissingExtraError: matplotlib is not installed.
+    """
     try:
         from matplotlib.figure import Figure
     except ImportError as error:
@@ -238,7 +243,7 @@ def _new_figure(width: float, height: float) -> Figure:
 
 
 def _picture_grid(rows: Sequence[tuple[str, NDArray[np.uint8]]], columns: Sequence[str], title: str) -> Figure:
-    figure = _new_figure(1.25 * len(columns) + 0.6, 1.3 * len(rows) + 0.6)
+    figure = new_figure(1.25 * len(columns) + 0.6, 1.3 * len(rows) + 0.6)
     grid = figure.subplots(len(rows), len(columns), squeeze=False)
     for row, (label, pictures) in enumerate(rows):
         for column, picture in enumerate(pictures):
@@ -256,7 +261,7 @@ def _picture_grid(rows: Sequence[tuple[str, NDArray[np.uint8]]], columns: Sequen
 
 def _line_grid(real: NDArray[Any], dreamed: torch.Tensor, title: str) -> Figure:
     dimensions = min(real.shape[1], _SHOWN_DIMENSIONS)
-    figure = _new_figure(7.0, 1.5 * dimensions + 0.6)
+    figure = new_figure(7.0, 1.5 * dimensions + 0.6)
     grid = figure.subplots(dimensions, 1, squeeze=False, sharex=True)[:, 0]
     steps = np.arange(len(real))
     dreams = dreamed.cpu().numpy()

@@ -84,7 +84,7 @@ def write_report(path: Path, result: dict[str, Any], curve: Figure, video: Path)
             ]
         ),
         frames=escape(_frames(scores["agent"]["real_frames"])),
-        curve=_svg(curve),
+        curve=svg(curve),
         stages="\n".join(
             f'<tr><td>{escape(name)}</td><td class="number">{taken:.1f}</td></tr>'
             for name, taken in [*seconds.items(), ("together", sum(seconds.values()))]
@@ -157,7 +157,8 @@ def _video(result: dict[str, Any], file: Path) -> str:
     )
 
 
-def _svg(figure: Figure) -> str:
+def svg(figure: Figure) -> str:
+    """A figure as an SVG element, to be put into a page."""
     buffer = io.StringIO()
     figure.savefig(buffer, format="svg")
     text = buffer.getvalue()

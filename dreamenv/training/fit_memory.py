@@ -53,7 +53,8 @@ def encode_episodes(
     std = np.empty((rows, vision.latent_size), np.float32)
     with torch.inference_mode():
         for begin in range(0, rows, batch_size):
-            frames = torch.from_numpy(np.asarray(cache.observations[begin : begin + batch_size])).to(device)
+            # a copy: the cache is read-only, which torch warns of
+            frames = torch.from_numpy(np.array(cache.observations[begin : begin + batch_size])).to(device)
             found = vision.posterior(frames)
             mean[begin : begin + batch_size] = found[0].cpu().numpy()
             std[begin : begin + batch_size] = found[1].cpu().numpy()

@@ -73,8 +73,8 @@ def open_loop(
             f"context {context} and horizon {horizon} do not fit into an episode of {len(actions)} actions"
         )
     device = next(memory.parameters()).device
-    seen = vision.encode(torch.from_numpy(np.asarray(observations[: context + 1])).to(device))
-    moves = torch.from_numpy(np.asarray(actions[: context + horizon])).to(device)
+    seen = vision.encode(torch.from_numpy(np.array(observations[: context + 1])).to(device))
+    moves = torch.from_numpy(np.array(actions[: context + horizon])).to(device)
     moves = moves.unsqueeze(1).expand(-1, samples, *moves.shape[1:])
     state = memory.initial(seen[:1].expand(samples, -1), generator=generator)
     for step in range(context):

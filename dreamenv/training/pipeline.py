@@ -92,7 +92,8 @@ def train(
         run_dir: The run directory.
         options: Hyperparameters.
         episodes: Folder of the episode store; `<run_dir>/episodes` by default.
-        begin: A model of the same options whose weights the fit starts from; None starts afresh.
+        begin: A model of the same options whose weights the fit starts from; None starts afresh. With it, V is kept as
+            it is when `fit_vision` has 0 steps.
         max_episode_steps: The dream's time limit in actions; the longest real episode by default.
         provenance: Recorded in the bundle.
         tensorboard: Whether to write TensorBoard events.
@@ -125,7 +126,7 @@ def train(
             recorder.scalars("vision", step, scalars)
             recorder.picture("vision/reconstructions", step, reconstruction_panel(vision, frames))
 
-    if vision.is_image:
+    if vision.is_image and not (begin is not None and options.fit_vision.get("steps") == 0):
         fit_vision(
             vision,
             cache,

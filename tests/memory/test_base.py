@@ -103,6 +103,6 @@ def test_states_are_rebuilt_from_tensors() -> None:
 
 
 def test_a_batch_moves_as_a_whole() -> None:
-    parts = [torch.zeros(1, 2, 3) for _ in range(6)]
+    parts = [torch.zeros(1, 2, 3) for _ in range(7)]
     moved = SequenceBatch(*parts).to("meta")
     assert {part.device.type for part in vars(moved).values()} == {"meta"}

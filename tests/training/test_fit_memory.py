@@ -98,21 +98,33 @@ def test_every_step_is_drawn_as_often() -> None:
     np.testing.assert_allclose(counts.numpy() / 2000, [1, 2, 1, 1, 1, 2], rtol=0.1)
 
 
-def test_latents_are_means_or_drawn_anew() -> None:
+def test_latents_are_means_or_drawn_anew_or_to_be_denoised() -> None:
     cache = counted([50, 50])
     latents = exact(cache, std=0.5)
-    means, samples = (
+    mean, sample, denoise = (
         SequenceSampler(cache, latents, np.array([0]), length=40, burn_in=0, latents_as=kind)
-        for kind in ("mean", "sample")
+        for kind in ("mean", "sample", "denoise")
     )
     which = np.zeros(64, np.int64)
-    plain = means.windows(which, seeded()).latents
-    noise = samples.windows(which, seeded(1)).latents - plain
+    plain = mean.windows(which, seeded()).latents
     assert torch.equal(plain[0, :, 0], torch.arange(41.0))
-    assert noise.std().item() == pytest.approx(0.5, rel=0.05)
-    assert noise.mean().item() == pytest.approx(0, abs=0.03)
-    assert torch.equal(samples.windows(which, seeded(1)).latents - plain, noise)
-    assert not torch.equal(samples.windows(which, seeded(2)).latents - plain, noise)
+    assert torch.equal(mean.windows(which, seeded()).targets, plain[:, 1:])
+    for sampler_of_noise in (sample, denoise):
+        found = sampler_of_noise.windows(which, seeded(1))
+        noise = found.latents - plain
+        assert noise.std().item() == pytest.approx(0.5, rel=0.05)
+        assert noise.mean().item() == pytest.approx(0, abs=0.03)
+        again, other = (sampler_of_noise.windows(which, seeded(seed)) for seed in (1, 2))
+        assert torch.equal(again.latents, found.latents)
+        assert torch.equal(again.targets, found.targets)
+        assert not torch.equal(other.latents, found.latents)
+        if sampler_of_noise is sample:
+            assert torch.equal(found.targets, found.latents[:, 1:])
+            continue
+        left = found.targets - plain[:, 1:]
+        assert left.std().item() == pytest.approx(0.25 * 0.5, rel=0.05)
+        # of its own: else M could read it off what it is given next
+        assert abs(torch.corrcoef(torch.stack([left.flatten(), noise[:, 1:].flatten()]))[0, 1]) < 0.05
 
 
 @pytest.mark.parametrize("options", [{"latents_as": "means"}, {"length": 1}, {"burn_in": 4}, {"burn_in": -1}])
@@ -169,7 +181,7 @@ def test_the_mean_of_very_many_rows_is_exact() -> None:
     assert memory.latent_std.item() == pytest.approx(0.25, rel=1e-2)
 
 
-@pytest.mark.parametrize("latents_as", ["mean", "sample"])
+@pytest.mark.parametrize("latents_as", ["mean", "sample", "denoise"])
 def test_a_known_process_is_learned(tmp_path: Path, latents_as: str) -> None:
     """Clearly better than to say that nothing changes, and the reward and the ends along with it."""
     cache = rotation(60)
@@ -181,22 +193,24 @@ def test_a_known_process_is_learned(tmp_path: Path, latents_as: str) -> None:
     )  # fmt: skip
     assert found.best["reward_r2"] > 0.8
     assert found.best["window_return_r2"] > 0.8
-    held_out = [19, 39, 59]
-    rows = np.concatenate([np.arange(cache.first[e], cache.first[e] + cache.lengths[e]) for e in held_out])
-    steps = np.concatenate([np.arange(cache.first_step[e], cache.first_step[e] + cache.lengths[e]) for e in held_out])
-    real = torch.from_numpy(np.asarray(cache.observations))
-    state = memory.initial(real[rows], generator=seeded())
-    with torch.no_grad():
-        states, prediction = memory.imagine(
-            state, torch.from_numpy(cache.actions[steps]), generator=seeded(), temperature=1e-3
-        )
-    error = (states.latent - real[rows + 1]).square().mean()
-    no_change = (real[rows] - real[rows + 1]).square().mean()
-    assert error < 0.15 * no_change
-    ended = torch.from_numpy(cache.observations[rows + 1][:, 0] > 1.2)
-    if ended.any():
-        probability = prediction.termination_probability
-        assert probability[ended].mean() > 3 * probability[~ended].mean()
+    errors, no_change, chances, ends = [], [], [], []
+    for episode in (19, 39, 59):
+        first, step, length = cache.first[episode], cache.first_step[episode], cache.lengths[episode]
+        real = torch.from_numpy(np.asarray(cache.observations[first : first + length + 1]))
+        moves = torch.from_numpy(cache.actions[step : step + length])
+        state = memory.initial(real[:1], generator=seeded())
+        with torch.no_grad():
+            for t in range(length):
+                dreamed, prediction = memory.imagine(state, moves[t : t + 1], generator=seeded(t))
+                state, _ = memory.observe(state, moves[t : t + 1], real[t + 1 : t + 2], generator=seeded())
+                errors.append((dreamed.latent[0] - real[t + 1]).square().mean())
+                no_change.append((real[t] - real[t + 1]).square().mean())
+                chances.append(prediction.termination_probability[0])
+                ends.append(bool(cache.terminated[episode]) and t == length - 1)
+    assert torch.stack(errors).mean() < 0.1 * torch.stack(no_change).mean()
+    ended = torch.tensor(ends)
+    assert ended.any()
+    assert torch.stack(chances)[ended].mean() > 10 * torch.stack(chances)[~ended].mean()
 
 
 def test_an_interrupted_fit_ends_bit_for_bit_as_an_unbroken_one(tmp_path: Path) -> None:
@@ -235,7 +249,7 @@ def test_held_out_episodes_do_not_train(tmp_path: Path) -> None:
         )  # fmt: skip
         found.append(fitted.best["loss"])
         weights.append(memory.lstm.weight_ih_l0.detach())
-    assert found[1] > found[0] + 0.5
+    assert found[1] != found[0]
     assert torch.equal(*weights)
 
 

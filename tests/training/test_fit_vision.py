@@ -54,7 +54,7 @@ def test_it_learns_and_weights_rare_colours(tmp_path: Path) -> None:
         vision, cache, tmp_path, **(OPTIONS | {"steps": 60, "validate_every": 20}),
         learning_rate=3e-3, progress=lambda step, steps, scalars: held_out.append(scalars["held_out/loss"]),
     )  # fmt: skip
-    assert held_out[-1] < 0.7 * held_out[0]
+    assert held_out[-1] < 0.9 * held_out[0]
     cells = [(30 >> 5) * 73, ((240 >> 5) * 8 + (200 >> 5)) * 8 + (40 >> 5)]
     ground, square = vision.colour_weights[cells].tolist()
     assert square > 3 * ground

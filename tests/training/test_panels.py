@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import pytest
 import torch
@@ -76,14 +74,12 @@ def test_samples_are_independent_and_the_generator_decides() -> None:
     assert not torch.equal(dream(1)[0], dream(1)[1])
 
 
-@pytest.mark.parametrize(
-    "options", [{"context": 3, "horizon": 3}, {"context": -1, "horizon": 2}, {"context": 0, "horizon": 0}]
-)
-def test_a_dream_beyond_the_episode_is_refused(options: dict[str, Any]) -> None:
+@pytest.mark.parametrize(("context", "horizon"), [(3, 3), (-1, 2), (0, 0)])
+def test_a_dream_beyond_the_episode_is_refused(context: int, horizon: int) -> None:
     with pytest.raises(ConfigurationError, match="do not fit into an episode of 5 actions"):
         open_loop(
             IdentityVision(3), CountingMemory(3), np.zeros((6, 3), np.float32), np.ones(5, np.int64),
-            generator=torch.Generator(), **options,
+            generator=torch.Generator(), context=context, horizon=horizon,
         )  # fmt: skip
 
 

@@ -1,0 +1,68 @@
+"""`dreamenv gap`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from dreamenv.cli import app
+
+
+@app.command()
+def gap(
+    model: Annotated[str, typer.Argument(metavar="ID|BUNDLE", help="The dream, and the model the agent sees through.")],
+    agent: Annotated[
+        str | None, typer.Option(help="Agent's path or id, or random; the shipped one by default.")
+    ] = None,
+    episodes: Annotated[int, typer.Option(min=1, help="Real episodes.")] = 20,
+    horizons: Annotated[str, typer.Option(help="Dreamed actions after which to compare.")] = "1,5,15,50",
+    samples: Annotated[int, typer.Option(min=1, help="Dreams of a moment; their mean is the prediction.")] = 16,
+    html: Annotated[Path | None, typer.Option(help="Write a page with figures to this file.")] = None,
+    json_file: Annotated[Path | None, typer.Option("--json", help="Write the figures to this file.")] = None,
+    seed: Annotated[int, typer.Option(min=0, max=4999, help="Chooses the evaluation episodes.")] = 0,
+    workers: Annotated[int, typer.Option(min=0, help="Processes that play; 0 plays in this one.")] = 2,
+) -> None:
+    """Measure on fresh real episodes of an agent how wrong the dream is.
+
+    Example: dreamenv gap DreamCarRacing-v0 --json gap.json --html gap.html
+    """
+    from dreamenv.cli.progress import Progress, write_json
+    from dreamenv.errors import ConfigurationError
+    from dreamenv.evaluation.dream_gap import dream_gap
+    from dreamenv.evaluation.gap_report import summarise_gap, write_gap_report
+
+    try:
+        steps = [int(part) for part in horizons.split(",")]
+    except ValueError as error:
+        raise ConfigurationError(f"--horizons {horizons}: expected whole numbers like 1,5,15,50") from error
+    bar = Progress("gap", episodes, "episode")
+    found = dream_gap(
+        model,
+        agent,
+        episodes=episodes,
+        horizons=steps,
+        samples=samples,
+        seed=seed,
+        workers=workers,
+        progress=bar.update,
+    )
+    bar.close()
+    print(summarise_gap(found))
+    print(f"reward R² a step ahead: {found.reward_r2:.3f}")
+    precision, recall = (_shown(value) for value in (found.termination_precision, found.termination_recall))
+    print(f"ends: precision {precision}, recall {recall} at probability {found.termination_threshold:.3g}")
+    for row in found.open_loop:
+        line = f"after {row.horizon:>3}: latent error {_shown(row.latent_mse)}"
+        line += f" (no change {_shown(row.latent_mse_no_change)})"
+        if row.pixel_mse is not None:
+            line += f", pixel error {_shown(row.pixel_mse)} (no change {_shown(row.pixel_mse_no_change)})"
+        print(line)
+    write_json(json_file, found.to_json())
+    if html is not None:
+        print(write_gap_report(html, found))
+
+
+def _shown(value: float | None) -> str:
+    return "undefined" if value is None else f"{value:.4g}"

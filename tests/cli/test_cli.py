@@ -1,0 +1,212 @@
+"""The command line: help with an example, errors on one line, no traceback."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import pytest
+import yaml
+
+import dreamenv.cli as cli
+from dreamenv import registry
+from dreamenv.cli.progress import Progress
+from dreamenv.cli.run import dream_id, preset, write_config, write_registry
+from dreamenv.data.episodes import EpisodeStore
+from dreamenv.errors import ConfigurationError, UnknownDreamError
+from dreamenv.registry import read_registry
+from dreamenv.training.ledger import read_ledger
+from dreamenv.types import RealEnvSpec
+
+Capture = pytest.CaptureFixture[str]
+VERBS = ("bench", "collect", "demo", "eval", "evolve", "list", "loop", "play", "plot", "train", "video")
+
+
+@pytest.fixture
+def call(monkeypatch: pytest.MonkeyPatch, capsys: Capture, tmp_path: Path) -> Any:
+    """Run `dreamenv ARGUMENTS` in this process; returns exit status, standard output and standard error."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["dreamenv", *arguments])
+        capsys.readouterr()
+        try:
+            cli.main()
+            status: Any = 0
+        except SystemExit as leave:
+            status = leave.code or 0
+        out, err = capsys.readouterr()
+        assert "Traceback" not in out + err
+        return status, out, err
+
+    return run
+
+
+def test_alone_it_says_what_it_can(call: Any) -> None:
+    for arguments in ((), ("--help",)):
+        status, out, err = call(*arguments)
+        assert (status, err) == (0, "")
+        assert all(re.search(rf"^  {verb} ", out, re.MULTILINE) for verb in VERBS)
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_verb_has_help_with_an_example(call: Any, verb: str) -> None:
+    status, out, _ = call(verb, "--help")
+    assert status == 0
+    assert f"Example: dreamenv {verb} " in " ".join(out.split()) + " "
+
+
+@pytest.mark.parametrize("verb", ["bench", "collect", "eval", "evolve", "loop", "train"])
+def test_verbs_that_report_figures_write_json_and_those_that_draw_take_a_seed(call: Any, verb: str) -> None:
+    _, out, _ = call(verb, "--help")
+    assert "--json" in out
+    assert "--seed" in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["evolv"], "evolve"),
+        (["eval", "DreamDom-v0"], "no dream is called 'DreamDom-v0'. Did you mean DreamDoom-v0"),
+        (["evolve", "DreamDom-v0"], "Did you mean DreamDoom-v0"),
+        (["collect", "DreamCarRacin-v0"], "Did you mean DreamCarRacing-v0"),
+        (
+            ["train", "--real", "Pendullum-v1"],
+            "Gymnasium knows no environment 'Pendullum-v1'. Did you mean Pendulum-v1",
+        ),
+        (["collect", "--real", "nothing_like_it:Own-v0", "--workers", "0"], "nothing_like_it:Own-v0 cannot be made"),
+        (["collect"], "either a dream's id"),
+        (["collect", "DreamDoom-v0", "--real", "Pendulum-v1"], "either a dream's id"),
+        (["collect", "--real", "Pendulum-v1", "--frames", "0"], "frames >= 1"),
+        (["collect", "--real", "Pendulum-v1", "--agent", "x"], "--agent needs --model"),
+        (["collect", "--real", "Pendulum-v1", "--seed", "5000"], "'--seed'"),
+        (["collect", "--frame", "1"], "--frames"),
+        (["train", "--real", "Pendulum-v1", "--frames", "many"], "'--frames'"),
+        (["eval", "no/such/folder"], "no such folder"),
+    ],
+)
+def test_bad_input_gets_one_line_and_status_2(call: Any, arguments: list[str], message: str) -> None:
+    status, out, err = call(*arguments)
+    assert (status, out) == (2, "")
+    assert err.startswith("dreamenv: ")
+    assert message in err
+
+
+def test_ctrl_c_leaves_a_hint(call: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*args: Any, **kwargs: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("dreamenv.data.collect.collect", interrupted)
+    status, _, err = call("collect", "--real", "Pendulum-v1")
+    assert status == 130
+    assert "the same command continues" in err
+
+
+def test_an_error_of_ours_is_not_hidden(call: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*args: Any, **kwargs: Any) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr("dreamenv.data.collect.collect", broken)
+    with pytest.raises(ZeroDivisionError):
+        call("collect", "--real", "Pendulum-v1")
+
+
+def test_collect_writes_episodes_ledger_settings_and_figures(call: Any, tmp_path: Path) -> None:
+    command = [
+        "collect",
+        "--real",
+        "CartPole-v1",
+        "--episodes",
+        "3",
+        "--workers",
+        "0",
+        "--out",
+        "run",
+        "--json",
+        "c.json",
+    ]
+    status, out, _ = call(*command)
+    store = EpisodeStore(tmp_path / "run" / "episodes")
+    figures = json.loads((tmp_path / "c.json").read_text())
+    assert status == 0
+    assert (len(store), figures["episodes"]) == (3, 3)
+    assert figures["real_frames"] == store.real_frames == read_ledger(tmp_path / "run")["collect"]
+    assert f"3 episodes, {store.real_frames:,} real frames" in out
+    settings = yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())
+    assert settings["collect"]["real"] == "CartPole-v1"
+    # the same command again has nothing left to do
+    assert call(*command)[0] == 0
+    assert len(store) == 3
+
+
+@pytest.mark.integration
+def test_the_module_runs(root: Path) -> None:
+    result = subprocess.run(
+        [sys.executable, "-m", "dreamenv", "eval", "DreamDom-v0"], cwd=root, capture_output=True, text=True, check=False
+    )
+    assert (result.returncode, result.stdout) == (2, "")
+    assert result.stderr.startswith("dreamenv: no dream is called 'DreamDom-v0'. Did you mean DreamDoom-v0")
+    assert len(result.stderr.splitlines()) == 1
+
+
+def test_presets_are_found_by_either_name() -> None:
+    section, spec = preset("DreamDoom-v0", None)
+    assert section is not None
+    assert spec == section.real.spec()
+    assert preset("LatentDoom-v0", None) == preset("dreamenv:DreamDoom-v0", None) == (section, spec)
+    assert preset(None, "VizdoomTakeCover-v1") == (section, spec)
+    assert preset(None, "Pendulum-v1") == (None, RealEnvSpec("Pendulum-v1"))
+    assert preset(None, "own_package:Own-v0") == (None, RealEnvSpec("own_package:Own-v0"))
+    # ViZDoom's ids are registered by importing it, which nothing has done yet
+    assert preset(None, "VizdoomBasic-v1") == (None, RealEnvSpec("VizdoomBasic-v1"))
+    with pytest.raises(UnknownDreamError, match="Did you mean CartPole-v1"):
+        preset(None, "CartPol-v1")
+    with pytest.raises(ConfigurationError):
+        preset(None, None)
+
+
+@pytest.mark.parametrize(
+    ("real", "dream"),
+    [("Pendulum-v1", "DreamPendulum-v1"), ("own:Maze-v3", "DreamMaze-v3"), ("ALE/Pong", "DreamPong-v0")],
+)
+def test_dreams_are_named_after_their_environment(real: str, dream: str) -> None:
+    assert dream_id(RealEnvSpec(real)) == dream
+
+
+def test_the_registry_that_is_written_is_read(tmp_path: Path) -> None:
+    spec = RealEnvSpec("CarRacing-v3", crop=(0, 84, 0, 96), action_repeat=4, max_episode_steps=1000, start_margin=50)
+    file, name = write_registry(tmp_path, spec, 250, 1.1)
+    entry = read_registry(file)[name]
+    assert entry.section.real.spec() == spec
+    assert entry.checkpoint == (tmp_path / "bundle").resolve()
+    assert (entry.section.dream.max_episode_steps, entry.section.dream.temperature) == (250, 1.1)
+    assert name not in registry.entries() or name in gym.registry
+
+
+def test_settings_of_stages_are_kept_beside_each_other(tmp_path: Path) -> None:
+    write_config(tmp_path / "run", "collect", {"frames": 5})
+    write_config(tmp_path / "run", "train", {"steps": 7})
+    write_config(tmp_path / "run", "collect", {"frames": 6})
+    content = yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())
+    assert content == {"collect": {"frames": 6}, "train": {"steps": 7}}
+    assert [file.name for file in (tmp_path / "run").iterdir()] == ["config.yaml"]
+
+
+def test_progress_in_plain_lines_has_rate_and_eta(capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [100.0]
+    monkeypatch.setattr("dreamenv.cli.progress.time.monotonic", lambda: now[0])
+    progress = Progress("collect", 1000, "frame", every=10)
+    for reached in (400, 450, 500, 1000):  # an interrupted run had reached 400
+        now[0] += 5
+        progress.update(reached, "fine")
+    progress.close()
+    lines = capsys.readouterr().err.splitlines()
+    assert lines == [
+        "collect: 450/1,000, 5.0 frame/s, ETA 110 s  fine",
+        "collect: 1,000/1,000, 30.0 frame/s, ETA 0 s  fine",
+    ]

@@ -1,0 +1,83 @@
+"""Seeds that never meet, and episodes that are consistent."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dreamenv.errors import ConfigurationError
+from dreamenv.types import SEED_ROLES, Episode, RealEnvSpec, episode_seeds
+
+
+def test_seeds_of_different_roles_and_runs_never_meet() -> None:
+    """An agent is never scored on an episode that trained or chose it."""
+    edges = sorted(
+        (episode_seeds(role, seed, 1)[0], episode_seeds(role, seed, 100_000)[-1])
+        for role, seed in itertools.product(SEED_ROLES, (0, 1, 2, 2500, 4998, 4999))
+    )
+    assert all(last < first for (_, last), (first, _) in itertools.pairwise(edges))
+    assert edges[0][0] >= 0
+    assert edges[-1][1] < 2**31  # what ViZDoom takes
+
+
+@given(st.sampled_from(sorted(SEED_ROLES)), st.integers(0, 4999), st.integers(0, 50), st.integers(0, 50))
+def test_more_episodes_begin_with_the_same(role: str, seed: int, few: int, more: int) -> None:
+    few, more = sorted((few, more))
+    assert episode_seeds(role, seed, more)[:few] == episode_seeds(role, seed, few)
+    assert len(set(episode_seeds(role, seed, more))) == more
+
+
+@pytest.mark.parametrize(
+    ("role", "seed", "count", "message"),
+    [
+        ("test", 0, 1, "role must be one of"),
+        ("collect", -1, 1, "seed must be in"),
+        ("collect", 5000, 1, "seed must be in"),
+        ("collect", 0, 100_001, "count must be in"),
+        ("collect", 0, -1, "count must be in"),
+    ],
+)
+def test_numbers_out_of_range_are_refused(role: str, seed: int, count: int, message: str) -> None:
+    with pytest.raises(ConfigurationError, match=message):
+        episode_seeds(role, seed, count)
+
+
+def episode(observations: int = 4, actions: int = 3, rewards: int = 3) -> Episode:
+    return Episode(
+        observations=np.zeros((observations, 2), np.float32),
+        actions=np.zeros(actions, np.int64),
+        rewards=np.full(rewards, 0.1, np.float32),
+        terminated=False,
+        truncated=True,
+        seed=0,
+        policy="uniform",
+        real_frames=12,
+    )
+
+
+def test_an_episode_has_one_observation_more_than_actions() -> None:
+    assert len(episode()) == 3
+    assert episode().final_observation_valid
+    for sizes in ((3, 3, 3), (4, 4, 3), (4, 3, 4)):
+        with pytest.raises(ValueError, match="rewards needs .* observations and .* actions, got"):
+            episode(*sizes)
+
+
+def test_the_return_is_summed_in_double_precision() -> None:
+    rewards = np.full(3_000_000, 0.1, np.float32)
+    long = dataclasses.replace(
+        episode(), rewards=rewards, actions=np.zeros(len(rewards)), observations=np.zeros(len(rewards) + 1)
+    )
+    assert long.undiscounted_return == pytest.approx(len(rewards) * float(np.float32(0.1)), rel=1e-12)
+
+
+def test_types_cannot_be_changed() -> None:
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        episode().seed = 1  # type: ignore[misc]
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        RealEnvSpec("x").id = "y"  # type: ignore[misc]

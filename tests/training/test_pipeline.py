@@ -1,0 +1,203 @@
+"""From episodes to a bundle that is a Gymnasium environment."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import pytest
+import torch
+
+import dreamenv
+from dreamenv import registry
+from dreamenv.cli.run import write_registry
+from dreamenv.data.collect import collect
+from dreamenv.data.episodes import EpisodeStore
+from dreamenv.errors import ConfigurationError, EpisodeFileError
+from dreamenv.training.ledger import record_frames
+from dreamenv.training.pipeline import TrainOptions, train
+from dreamenv.types import RealEnvSpec
+from dreamenv.world_model import WorldModel
+
+pytestmark = pytest.mark.integration
+
+PENDULUM = RealEnvSpec("Pendulum-v1", max_episode_steps=30)
+TINY = TrainOptions(
+    memory={"hidden_size": 8, "mixtures": 2},
+    fit_memory={"steps": 8, "validate_every": 4, "batch_size": 4, "sequence_length": 16, "precision": "float32"},
+    replay_starts=12,
+)
+
+
+@pytest.fixture
+def own_registry(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """What a test registers is forgotten afterwards."""
+    monkeypatch.setattr(registry, "_entries", dict(registry.entries()))
+    before = dict(gym.registry)
+    yield
+    gym.registry.clear()
+    gym.registry.update(before)
+
+
+@pytest.mark.parametrize(
+    ("real", "memory"),
+    [(PENDULUM, {}), (RealEnvSpec("CartPole-v1"), {"reward_head": "mse", "termination_weight": 5.0})],
+    ids=["Pendulum", "CartPole"],
+)
+@pytest.mark.usefixtures("own_registry")
+def test_a_dream_of_any_environment_can_be_made(tmp_path: Path, real: RealEnvSpec, memory: dict[str, Any]) -> None:
+    frames = collect(real, tmp_path / "episodes", episodes=4, workers=0).real_frames
+    stages: list[str] = []
+    model = train(
+        real,
+        tmp_path,
+        dataclasses.replace(TINY, memory=TINY.memory | memory),
+        provenance={"command": "a test"},
+        tensorboard=False,
+        progress=lambda stage, step, steps, scalars: stages.append(stage),
+    )
+    assert list(dict.fromkeys(stages)) == ["encode", "memory"]
+    lengths = [len(episode) for episode in EpisodeStore(tmp_path / "episodes")]
+    assert model.max_episode_steps == max(lengths)
+    assert model.provenance["real_frames"] == frames == sum(lengths)
+    assert model.provenance["ledger"] == json.loads((tmp_path / "ledger.json").read_text()) == {"collect": frames}
+    assert model.provenance["command"] == "a test"
+    assert np.isfinite(list(model.provenance["held_out"].values())).all()
+    assert (len(model.starts.initial), len(model.starts.replay["latent"])) == (3, 12)
+    loaded = WorldModel.load(tmp_path / "bundle")
+    assert (loaded.real, loaded.action_space, loaded.provenance) == (real, model.action_space, model.provenance)
+
+    file, name = write_registry(tmp_path, real, model.max_episode_steps, model.temperature)
+    assert name == f"Dream{real.id}"
+    dreamenv.register(file)
+    env, twin = gym.make(name, start="replay"), gym.make(name.replace("Dream", "Latent"))
+    assert env.observation_space == twin.observation_space
+    assert env.action_space == twin.action_space == model.action_space
+    for made in (env, twin):
+        observation, _ = made.reset(seed=1)
+        for _ in range(5):
+            assert made.observation_space.contains(observation)
+            observation, reward, terminated, truncated, _ = made.step(made.action_space.sample())
+            assert np.isfinite(reward)
+            if terminated or truncated:
+                observation, _ = made.reset()
+        made.close()
+    envs = gym.make_vec(name, num_envs=3)
+    assert envs.reset(seed=0)[0].shape == (3, model.memory.feature_size)
+    envs.close()
+
+
+def test_pictures_train_v_and_are_shown(tmp_path: Path) -> None:
+    spec = registry.find("DreamCarRacing-v0").section.real.spec()
+    spec = dataclasses.replace(spec, max_episode_steps=252, start_margin=50)
+    found = collect(spec, tmp_path / "episodes", episodes=2, workers=0)
+    stages: list[str] = []
+    options = dataclasses.replace(
+        TINY,
+        vision={"latent_size": 4, "channels": 2},
+        fit_vision={"steps": 2, "validate_every": 1, "batch_size": 4, "precision": "bfloat16"},
+        fit_memory=TINY.fit_memory | {"latents_as": "sample", "steps": 4},
+    )
+    writes_pictures = tensorboard_is_installed()
+    model = train(
+        spec, tmp_path, options, max_episode_steps=250, tensorboard=writes_pictures,
+        progress=lambda stage, step, steps, scalars: stages.append(stage),
+    )  # fmt: skip
+    assert list(dict.fromkeys(stages)) == ["vision", "encode", "memory"]
+    assert (model.max_episode_steps, model.provenance["real_frames"]) == (250, found.real_frames)
+    assert model.observation_space("pixels").shape == (64, 64, 3)
+    assert not model.vision.training
+    assert (tmp_path / "bundle" / "model.safetensors").exists()
+    env = dreamenv.DreamEnv(WorldModel.load(tmp_path / "bundle"), observation="pixels", start="replay")
+    assert env.reset(seed=0)[0].shape == (64, 64, 3)
+    if writes_pictures:
+        from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+        events = EventAccumulator(str(tmp_path / "tensorboard"))
+        events.Reload()
+        assert {"vision/reconstructions", "memory/open_loop"} <= set(events.Tags()["images"])
+        assert {"vision/held_out/kl", "memory/held_out/reward_r2"} <= set(events.Tags()["scalars"])
+        assert [event.step for event in events.Scalars("vision/held_out/loss")] == [1, 2]
+
+
+def tensorboard_is_installed() -> bool:
+    try:
+        import tensorboard  # noqa: F401
+    except ImportError:
+        return False
+    return True
+
+
+def test_a_finished_or_interrupted_training_goes_on(tmp_path: Path) -> None:
+    class Stop(Exception):
+        pass
+
+    def stop(stage: str, step: int, steps: int, scalars: dict[str, float]) -> None:
+        if stage == "memory" and step == 4:
+            raise Stop
+
+    bundles = []
+    for name in ("whole", "broken"):
+        collect(PENDULUM, tmp_path / name / "episodes", episodes=3, workers=0)
+        if name == "broken":
+            with pytest.raises(Stop):
+                train(PENDULUM, tmp_path / name, TINY, tensorboard=False, progress=stop)
+            assert not (tmp_path / name / "bundle").exists()
+        before = torch.get_rng_state()
+        train(PENDULUM, tmp_path / name, TINY, tensorboard=False)
+        assert torch.equal(torch.get_rng_state(), before)  # nothing seeds globally
+        bundles.append({file.name: file.read_bytes() for file in (tmp_path / name / "bundle").iterdir()})
+    assert bundles[0] == bundles[1]
+    # a second call with nothing left to do writes the same bundle
+    train(PENDULUM, tmp_path / "broken", TINY, tensorboard=False)
+    assert (tmp_path / "broken/bundle/model.safetensors").read_bytes() == bundles[0]["model.safetensors"]
+
+
+def test_a_checkpoint_of_other_data_is_not_continued(tmp_path: Path) -> None:
+    """Else a model of yesterday's episodes would pass for one of today's."""
+    collect(PENDULUM, tmp_path / "episodes", episodes=3, workers=0)
+    train(PENDULUM, tmp_path, TINY, tensorboard=False)
+    collect(PENDULUM, tmp_path / "episodes", episodes=4, workers=0)
+    with pytest.raises(ConfigurationError, match="written with data="):
+        train(PENDULUM, tmp_path, TINY, tensorboard=False)
+
+
+def test_the_ledger_counts_every_stage(tmp_path: Path) -> None:
+    found = collect(PENDULUM, tmp_path / "episodes", episodes=2, workers=0)
+    record_frames(tmp_path, "validation", 1000)
+    model = train(PENDULUM, tmp_path, TINY, tensorboard=False)
+    assert model.provenance["real_frames"] == found.real_frames + 1000
+
+
+def test_what_cannot_be_trained_on_is_explained(tmp_path: Path) -> None:
+    with pytest.raises(EpisodeFileError, match="no episodes"):
+        train(PENDULUM, tmp_path / "none", TINY, tensorboard=False)
+    collect(PENDULUM, tmp_path / "episodes", episodes=1, workers=0)
+    with pytest.raises(ConfigurationError, match="at least 2 episodes"):
+        train(PENDULUM, tmp_path, TINY, tensorboard=False)
+    collect(PENDULUM, tmp_path / "episodes", episodes=2, workers=0)
+    with pytest.raises(ConfigurationError, match=r"observations of shape \(3,\), CartPole-v1 gives \(4,\)"):
+        train(RealEnvSpec("CartPole-v1"), tmp_path, TINY, tensorboard=False)
+    with pytest.raises(ConfigurationError, match="device 'abacus' cannot be used"):
+        train(PENDULUM, tmp_path, dataclasses.replace(TINY, device="abacus"), tensorboard=False)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"vision": {"chanels": 3}}, "vision: unknown option 'chanels'. Did you mean channels"),
+        ({"memory": {"hidden": 3}}, "Did you mean hidden_size"),
+        ({"fit_memory": {"step": 3}}, "Did you mean steps"),
+        # these `train` gives itself
+        ({"fit_vision": {"seed": 3}}, "fit_vision: unknown option 'seed'"),
+        ({"memory": {"latent_size": 3}}, "memory: unknown option 'latent_size'"),
+    ],
+)
+def test_unknown_options_name_the_nearest(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigurationError, match=message):
+        TrainOptions(**options)
