@@ -26,6 +26,7 @@ from dreamenv.agents.load import save_agent
 from dreamenv.agents.optimisers import Optimiser, make_optimiser
 from dreamenv.agents.population import initial_weights, score_population, weight_shape
 from dreamenv.errors import ConfigurationError, NonFiniteError, missing_extra
+from dreamenv.training.optimise import step_generator
 from dreamenv.world_model import WorldModel
 
 
@@ -216,7 +217,7 @@ class _Run:
                 self._world_model,
                 torch.from_numpy(candidates.reshape(len(candidates), *self._shape)),
                 rollouts=settings["rollouts"],
-                generator=_generation_noise(settings["seed"], index),
+                generator=step_generator(settings["seed"], index),
                 horizon=settings["horizon"],
                 temperature=settings["temperature"],
                 start=settings["start"],
@@ -238,10 +239,9 @@ class _Run:
     ) -> Generation:
         """`record` with the real scores of the mean solution and of candidate `best` `[N]`; the better one is kept."""
         state = self._state
-        scores = []
-        for weights in (self._search.mean, best):
-            score = validate(self._controller(weights, {}))
-            scores.append(score)
+        pair = (self._search.mean, best)
+        scores = [validate(self._controller(weights, {})) for weights in pair]
+        for weights, score in zip(pair, scores, strict=True):
             if state.best_validation is None or score.mean > state.best_validation.mean:
                 state.best_validation, state.best_generation = score, record.index
                 state.best_weights = weights.reshape(self._shape).astype(np.float32)
@@ -271,12 +271,6 @@ class _Run:
             action_map=settings["action_map"],
             provenance=provenance,
         )
-
-
-def _generation_noise(seed: int, index: int) -> torch.Generator:
-    """Dreams of a generation depend on the seed and its number alone, so that resuming need not store a generator."""
-    key = int(np.random.SeedSequence([seed, index]).generate_state(1, np.uint64)[0] >> np.uint64(1))
-    return torch.Generator().manual_seed(key)
 
 
 def _summary_writer(folder: Path, generations: int) -> Any:

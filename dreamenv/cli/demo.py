@@ -16,8 +16,8 @@ def demo(
     out: Annotated[Path, typer.Option(help="Folder of report, video and agent.")] = Path("demo"),
     minutes: Annotated[float, typer.Option(help="Minutes of evolution.")] = 4.0,
     episodes: Annotated[int, typer.Option(min=1, help="Real episodes of each score.")] = 20,
-    population: Annotated[int, typer.Option(min=4, help="Candidates a generation.")] = 32,
-    rollouts: Annotated[int, typer.Option(min=1, help="Dreams a candidate.")] = 8,
+    population: Annotated[int, typer.Option(min=4, help="Candidates a generation.")] = 48,
+    rollouts: Annotated[int, typer.Option(min=1, help="Dreams a candidate.")] = 24,
     horizon: Annotated[int | None, typer.Option(min=1, help="Longest dream in actions.")] = None,
     validation_episodes: Annotated[
         int, typer.Option(min=0, help="Real episodes that choose the agent every tenth generation; 0: none.")

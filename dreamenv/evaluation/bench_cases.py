@@ -1,4 +1,4 @@
-"""What the benchmark measures: work that is done once a call, and the bound beside it."""
+"""What the benchmark measures: pieces of work, each a call, and the bound beside it."""
 
 from __future__ import annotations
 

@@ -57,10 +57,10 @@ class DemoOptions:
     minutes: float = 4.0
     episodes: int = 20
     seed: int = 0
-    population: int = 32
-    rollouts: int = 8
+    population: int = 48
+    rollouts: int = 24
     horizon: int | None = None
-    sigma: float = 0.1
+    sigma: float = 0.5
     validation_episodes: int = 0
     validate_every: int = 10
     video_steps: int = 400
@@ -114,6 +114,7 @@ def run_demo(
             population=options.population,
             rollouts=options.rollouts,
             horizon=options.horizon,
+            expected=True,
             sigma=options.sigma,
             seed=options.seed,
             validate=validator,

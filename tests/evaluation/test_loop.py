@@ -104,6 +104,7 @@ class Killed(Exception):
     pass
 
 
+@pytest.mark.slow
 @pytest.mark.integration
 @pytest.mark.parametrize(
     ("stage", "step"), [("round 0 memory", 2), ("round 0 agent", 250), ("round 1 memory", 2), ("round 1 agent", 250)]
@@ -119,6 +120,7 @@ def test_a_killed_loop_ends_as_an_unbroken_one(stage: str, step: int, unbroken: 
     assert contents(tmp_path) == contents(unbroken)
 
 
+@pytest.mark.slow
 @pytest.mark.integration
 def test_a_loop_killed_between_its_rounds(unbroken: Path, tmp_path: Path) -> None:
     def on_round(row: Round) -> None:
