@@ -18,14 +18,11 @@ from dreamenv.agents import LinearController, RandomAgent, save_agent, weight_sh
 from dreamenv.cli import app
 from dreamenv.errors import ConfigurationError, SpaceMismatchError, UnknownDreamError
 from dreamenv.evaluation import evaluate
-from dreamenv.evaluation.calibration import reward_calibration, termination_calibration
 from dreamenv.evaluation.dream_gap import Gap, dream_gap, measure_gap
 from dreamenv.evaluation.gap_report import write_gap_report
-from dreamenv.evaluation.teacher_forcing import force_episodes
 from dreamenv.memory.base import Noise, Prediction, as_noise
 from dreamenv.types import Episode, RealEnvSpec, episode_seeds
-from dreamenv.world_model import WorldModel
-from tests.fakes import BOX, CountingMemory, FakeState, fake_world_model, trained_like_world_model
+from tests.fakes import CountingMemory, FakeState, fake_world_model, trained_like_world_model
 
 ACTION, DRIFT = 2, 0.5
 PENDULUM = spaces.Box(-2, 2, (1,), np.float32)
@@ -170,78 +167,6 @@ def test_precision_and_recall_of_ends() -> None:
     assert always == {"predicted": 1.0, "real": pytest.approx(2 / 5), "steps": 5}
     nothing = gap_of(CountingMemory(), episode(5))
     assert (nothing.termination_precision, nothing.termination_recall) == (None, None)
-
-
-def small_episodes(model: WorldModel, *lengths: int) -> list[Episode]:
-    rng = np.random.default_rng(1)
-    return [
-        Episode(
-            observations=rng.normal(size=(n + 1, model.memory.latent_size)).astype(np.float32),
-            actions=rng.uniform(BOX.low, BOX.high, size=(n, 2)).astype(np.float32),
-            rewards=np.zeros(n, np.float32),
-            terminated=True,
-            truncated=False,
-            seed=n,
-            policy="test",
-            real_frames=n,
-        )
-        for n in lengths
-    ]
-
-
-def test_episodes_of_any_length_are_forced_together_as_alone() -> None:
-    model = trained_like_world_model(image=False)
-    model.memory.termination_head.weight = 5.0
-    episodes = small_episodes(model, 3, 14, 9, 14)
-    forced = force_episodes(model, episodes, moments=4, horizons=(1,), seed=0)
-    with torch.no_grad():
-        for index, played in enumerate(episodes):
-            latents, actions = (torch.from_numpy(part)[None] for part in (played.observations, played.actions))
-            heads = model.memory.teacher_force(latents, actions)
-            np.testing.assert_allclose(forced.rewards[index], heads.reward[0], atol=1e-5)
-            wanted = heads.termination_probability[0]
-            np.testing.assert_allclose(forced.termination_probability[index], wanted, atol=1e-5)
-            for row in np.flatnonzero(forced.moments[:, 0] == index):
-                step = forced.moments[row, 1]
-                assert torch.equal(forced.state.latent[row], latents[0, step])
-                state = model.memory.initial(latents[:, 0], generator=torch.Generator())
-                for now in range(step):
-                    state, _ = model.memory.observe(
-                        state, actions[:, now], latents[:, now + 1], generator=torch.Generator()
-                    )
-                torch.testing.assert_close(forced.state.hidden[row], state.hidden[0])
-    assert sorted(forced.moments[forced.moments[:, 0] == 1, 1].tolist()) == [10, 11, 12, 13]
-
-
-def test_the_cut_is_the_weighted_heads_own() -> None:
-    model = trained_like_world_model(image=False)
-    model.memory.termination_head.weight = 5.0
-    episodes = small_episodes(model, 12, 12)
-    with torch.no_grad():
-
-        def logits() -> Any:
-            pairs = [(torch.from_numpy(e.observations)[None], torch.from_numpy(e.actions)[None]) for e in episodes]
-            return np.concatenate([model.memory.teacher_force(*pair).termination_logit.numpy() for pair in pairs])
-
-        model.memory.termination_head.network[-1].bias.sub_(float(np.median(logits())))  # half of the steps
-        said = logits() > 0
-    agent = RandomAgent(model.observation_space(), model.action_space, generator=0)
-    gap = measure_gap(model, agent, episodes, "test", horizons=(1,), samples=1, dreams=2)
-    assert gap.termination_threshold == pytest.approx(1 / 6)
-    assert 0 < said.sum() < said.size
-    assert gap.termination_precision == pytest.approx(said[:, -1].sum() / said.sum())
-    assert gap.termination_recall == pytest.approx(said[:, -1].mean())
-
-
-def test_calibration_bins() -> None:
-    predicted = np.arange(20, dtype=np.float32)[::-1].copy()
-    rows = reward_calibration(predicted, 2 * predicted, bins=4)
-    assert [row["predicted"] for row in rows] == [2, 7, 12, 17]
-    assert [row["real"] for row in rows] == [4, 14, 24, 34]
-    assert len(reward_calibration(predicted[:2], predicted[:2])) == 2
-    probability = np.array([0.0, 0.0005, 0.2, 0.25, 1.0], np.float32)
-    found = termination_calibration(probability, np.array([False, False, True, False, True]))
-    assert [(row["steps"], row["real"]) for row in found] == [(2, 0.0), (2, 0.5), (1, 1.0)]
 
 
 def invoke(*arguments: str) -> Any:
