@@ -40,7 +40,7 @@ def test_the_shipped_file() -> None:
     shipped = registry.read_registry(registry.shipped_registry_path())
     assert set(shipped) == {"DreamCarRacing-v0", "DreamDoom-v0"}
     doom = shipped["DreamDoom-v0"].section
-    assert doom.dream.temperature == 1.15
+    assert doom.dream.temperature == 1.0
     assert doom.real.drop_terminal_observation
     for entry in shipped.values():
         real = entry.section.real

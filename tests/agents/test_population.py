@@ -64,8 +64,11 @@ def test_the_batch_acts_as_the_controller_does(action_map: str) -> None:
 def test_equal_candidates_get_equal_returns_and_rollouts_differ(model: WorldModel) -> None:
     weights = population(model, 3)
     weights[2] = weights[0]
+    aligned = score_population(model, weights, rollouts=16, generator=seeded(), compact_below=0)
+    assert torch.equal(aligned[0], aligned[2])
     returns = score_population(model, weights, rollouts=16, generator=seeded())
-    assert torch.equal(returns[0], returns[2])
+    # Once rows have left, a matrix product may round a row by its place in the batch.
+    torch.testing.assert_close(returns[0], returns[2], rtol=0, atol=2e-6)
     assert not torch.equal(returns[0], returns[1])
     assert len(returns[0].unique()) > 1
     assert torch.equal(returns, score_population(model, weights, rollouts=16, generator=seeded()))
