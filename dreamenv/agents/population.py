@@ -78,7 +78,8 @@ def score_population(
     """Dreamed returns of P linear controllers, R rollouts each.
 
     Candidates share start states and noise (common random numbers): equal controllers get equal returns (up to
-    the rounding of a product, which may depend on a row's place), and the difference between two is their own. Ended dreams leave the batch once enough have ended for the copy to pay.
+    the rounding of a product, which may depend on a row's place), and the difference between two is their own.
+    Ended dreams leave the batch once enough have ended for the copy to pay.
 
     Args:
         weights: `[P, outputs, F + 1]`; the last column is the bias.
