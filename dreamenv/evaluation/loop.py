@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -15,6 +14,7 @@ import numpy as np
 import torch
 
 from dreamenv.agents.actor_critic import ActorCritic
+from dreamenv.agents.evolution_state import write_json
 from dreamenv.agents.exploration import FACTORIES
 from dreamenv.agents.imagination import ImaginationOptions, new_actor_critic, train_actor_critic
 from dreamenv.data.collect import collect
@@ -176,7 +176,7 @@ def run_loop(
         )
         _record(run_dir, row)
         table.append(row)
-        _write_json(run_dir / "rounds.json", [asdict(entry) for entry in table])
+        write_json(run_dir / "rounds.json", [asdict(entry) for entry in table])
         on_round(row)
     best = max(table, key=lambda row: row.real_mean)
     _keep_best(run_dir, best.number, table)
@@ -280,14 +280,8 @@ def _check_same_loop(
                 "Take another folder, or the same settings to continue."
             )
     if not found:
-        _write_json(run_dir / "loop.json", wanted)
+        write_json(run_dir / "loop.json", wanted)
 
 
 def _read_json(file: Path, default: Any) -> Any:
     return json.loads(file.read_text(encoding="utf-8")) if file.exists() else default
-
-
-def _write_json(file: Path, content: Any) -> None:
-    temporary = file.with_name(f".{file.name}.part")
-    temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-    os.replace(temporary, file)
