@@ -79,7 +79,7 @@ def test_terminated_and_truncated_are_not_called_done() -> None:
     found = [
         f"{name_of(path)}:{number}"
         for path in (*SHIPPED_CODE, *DOCUMENTS)
-        if path.exists() and path != ROOT / "dreamenv" / "sb3.py"
+        if path.exists() and ROOT / "dreamenv" / "sb3" not in path.parents
         for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1)
         if re.search(r"(?i)(?<![a-z])dones?(?![a-z])", line)
     ]

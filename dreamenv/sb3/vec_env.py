@@ -1,9 +1,4 @@
-"""Dreams for Stable-Baselines3: the one file that imports it.
-
->>> from stable_baselines3 import PPO
->>> from dreamenv.sb3 import DreamVecEnv
->>> PPO("MlpPolicy", DreamVecEnv("DreamCarRacing-v0", num_envs=64)).learn(100_000)
-"""
+"""N dreams as a Stable-Baselines3 `VecEnv`."""
 
 from __future__ import annotations
 
