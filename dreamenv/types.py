@@ -49,7 +49,8 @@ class RealEnvSpec:
         action_repeat: Real frames per action; their rewards are summed.
         max_episode_steps: Time limit in real frames; None takes the limit of the environment's own spec.
         drop_terminal_observation: A termination's frame is meaningless (ViZDoom's: zeros); repeat the one before.
-        start_margin: Real frames at the start of an episode that are never used as replay start states.
+        start_margin: Real frames at the start of an episode that look like nothing else in it (a camera that zooms
+            in); dreams begin behind them.
     """
 
     id: str

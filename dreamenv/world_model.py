@@ -42,10 +42,18 @@ class StartStates:
         initial: `[N, Z]` latents of the first observations of real episodes.
         replay: Tensors of a memory state by field name, each `[M, ...]`: moments in real episodes, burned in by
             teacher forcing from the episode's beginning.
+        settled: The same for the moments at which the start margin of real episodes is over (`RealEnvSpec`). Where
+            there are any, dreams begin at these instead of `initial`, which show what is never seen again.
     """
 
     initial: Tensor
     replay: dict[str, Tensor] = field(default_factory=dict)
+    settled: dict[str, Tensor] = field(default_factory=dict)
+
+    def to(self, device: torch.device | str) -> StartStates:
+        """The same start states on `device`."""
+        replay, settled = ({k: v.to(device) for k, v in part.items()} for part in (self.replay, self.settled))
+        return StartStates(self.initial.to(device), replay, settled)
 
 
 class WorldModel:
@@ -101,9 +109,7 @@ class WorldModel:
             self.memory.to(device)
         except (RuntimeError, AssertionError) as error:
             raise ConfigurationError(f"device {device!r} cannot be used: {error}") from error
-        self.starts = StartStates(
-            self.starts.initial.to(device), {name: part.to(device) for name, part in self.starts.replay.items()}
-        )
+        self.starts = self.starts.to(device)
         return self
 
     def observation_space(self, observation: str = "features") -> spaces.Box:
@@ -136,9 +142,10 @@ class WorldModel:
 
     def start(self, index: Tensor, *, start: str = "initial", generator: torch.Generator | Noise) -> Any:
         """Memory states of start states `index` `[B]` int64 of kind `start` ("initial" or "replay")."""
-        if start == "initial":
+        if start == "initial" and not self.starts.settled:
             return self.memory.initial(self.starts.initial[index].float(), generator=as_noise(generator))
-        parts = {name: part[index] for name, part in self.starts.replay.items()}
+        kept = self.starts.settled if start == "initial" else self.starts.replay
+        parts = {name: part[index] for name, part in kept.items()}
         return self.memory.state_from_tensors(
             {name: part.float() if part.is_floating_point() else part for name, part in parts.items()}
         )
@@ -151,7 +158,8 @@ class WorldModel:
         """
         if start not in ("initial", "replay"):
             raise ConfigurationError(f"start={start!r} is not known; it is 'initial' or 'replay'")
-        count = len(self.starts.initial) if start == "initial" else len(next(iter(self.starts.replay.values()), ()))
+        kept = self.starts.replay if start == "replay" else self.starts.settled or {"latent": self.starts.initial}
+        count = len(next(iter(kept.values()), ()))
         if count == 0:
             raise ConfigurationError(f"start={start!r}: this model of {self.real.id} holds no {start} start states")
         return count
@@ -166,6 +174,7 @@ class WorldModel:
         weights = {f"vision.{name}": tensor for name, tensor in self.vision.state_dict().items()}
         weights |= {f"memory.{name}": tensor for name, tensor in self.memory.state_dict().items()}
         starts = {"initial": self.starts.initial} | {f"replay.{k}": v for k, v in self.starts.replay.items()}
+        starts |= {f"settled.{k}": v for k, v in self.starts.settled.items()}
         for filename, tensors in (("model.safetensors", weights), ("starts.safetensors", starts)):
             halves = {k: _half(v).cpu().contiguous() for k, v in tensors.items()}
             temporary = path / f".{filename}.part"
@@ -209,14 +218,17 @@ class WorldModel:
                 raise BundleError(f"{path / 'model.safetensors'}: does not fit config.json: {error}") from error
         if "initial" not in starts:
             raise BundleError(f"{path / 'starts.safetensors'}: no tensor 'initial'")
-        replay = {k.removeprefix("replay."): _full(v) for k, v in starts.items() if k.startswith("replay.")}
+        replay, settled = (
+            {k.removeprefix(prefix): _full(v) for k, v in starts.items() if k.startswith(prefix)}
+            for prefix in ("replay.", "settled.")
+        )
         real = config["real"] | {"crop": tuple(config["real"]["crop"]) if config["real"]["crop"] else None}
         model = cls(
             vision,
             memory,
             RealEnvSpec(**real),
             action_space,
-            StartStates(_full(starts["initial"]), replay),
+            StartStates(_full(starts["initial"]), replay, settled),
             max_episode_steps=config["max_episode_steps"],
             temperature=config["temperature"],
             provenance=config["provenance"],

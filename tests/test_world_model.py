@@ -17,7 +17,7 @@ import dreamenv
 from dreamenv import registry
 from dreamenv.envs import DreamEnv
 from dreamenv.errors import BundleError, ConfigurationError, UnknownDreamError
-from dreamenv.world_model import WorldModel, space_from_json, space_to_json
+from dreamenv.world_model import StartStates, WorldModel, space_from_json, space_to_json
 from tests.fakes import BOX, DISCRETE, CountingMemory, fake_world_model, trained_like_world_model, write_registry
 
 FILES = ["config.json", "model.safetensors", "starts.safetensors"]
@@ -56,6 +56,18 @@ def test_what_is_saved_is_loaded(tmp_path: Path, action_space: gym.Space[Any], i
     assert not loaded.memory.training
     # What half precision has lost is lost once: a second round changes nothing.
     assert loaded.save(tmp_path / "again") == hashes
+
+
+def test_dreams_begin_behind_the_start_margin_where_it_is_known(tmp_path: Path) -> None:
+    saved = trained_like_world_model()
+    settled = {name: part[:3] + 1 for name, part in saved.starts.replay.items()}
+    saved.starts = StartStates(saved.starts.initial, saved.starts.replay, settled)
+    saved.save(tmp_path)
+    loaded = WorldModel.load(tmp_path)
+    assert (loaded.start_count("initial"), loaded.start_count("replay")) == (3, 5)
+    state = loaded.start(torch.tensor([2]), generator=torch.Generator())
+    for name, part in state._asdict().items():
+        torch.testing.assert_close(part[0], settled[name][2].half().float())
 
 
 def test_a_loaded_model_dreams_as_the_one_that_was_saved_again(bundle: Path) -> None:

@@ -182,7 +182,8 @@ def fingerprint(world_model: WorldModel) -> str:
     digest = hashlib.sha256()
     parts = {f"vision.{k}": v for k, v in world_model.vision.state_dict().items()}
     parts |= {f"memory.{k}": v for k, v in world_model.memory.state_dict().items()}
-    parts |= {"initial": world_model.starts.initial, **world_model.starts.replay}
+    starts = world_model.starts
+    parts |= {"initial": starts.initial, **starts.replay} | {f"settled.{k}": v for k, v in starts.settled.items()}
     for name in sorted(parts):
         digest.update(name.encode())
         digest.update(parts[name].detach().cpu().contiguous().numpy().tobytes())

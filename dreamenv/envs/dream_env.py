@@ -31,7 +31,8 @@ class DreamEnv(gym.Env[NDArray[Any], Any]):
         observation: "features" `[F]` float32 (latent and hidden state), "latent" `[Z]` float32, or "pixels"
             `[64, 64, 3]` uint8 (the decoded latent).
         temperature: Spread of M's mixtures, above 0; None is the model's default. Above 1 the dream is harder.
-        start: "initial": first moments of real episodes. "replay": any moment of them, with what M remembered there.
+        start: "initial": first moments of real episodes, behind their start margin. "replay": any moment of them, with
+            what M remembered there.
         checkpoint: Folder of another bundle to dream with.
         device: "cpu", "cuda", ...; None is where a given model lies, and the CPU for one that is loaded.
         termination: "cut" (at probability 0.5) or "sample" instead of the memory model's own.

@@ -55,8 +55,11 @@ def publish_bundle(
     model.provenance["baseline"] = {key: baseline[key] for key in _SCORE_KEYS}
     model.temperature = entry.section.dream.temperature
     model.max_episode_steps = entry.section.dream.max_episode_steps
+    starts = model.starts
     model.starts = StartStates(
-        _spread(model.starts.initial), {field: _spread(part) for field, part in model.starts.replay.items()}
+        _spread(starts.initial),
+        {field: _spread(part) for field, part in starts.replay.items()},
+        {field: _spread(part) for field, part in starts.settled.items()},
     )
     target = entry.checkpoint
     hashes = model.save(target)

@@ -29,7 +29,7 @@ def make_start_states(
         memory: M, fitted.
         cache: The real episodes.
         latents: Their encoded observations.
-        initial: At most so many first observations.
+        initial: At most so many first observations, and with a margin as many moments at which it is over.
         replay: At most so many moments within episodes; their memory states are burned in by teacher forcing from the
             episode's beginning.
         margin: Actions at the beginning of each episode that give no replay start.
@@ -41,11 +41,15 @@ def make_start_states(
     first = torch.from_numpy(latents.mean[cache.first[chosen]])
     long_enough = episodes[cache.lengths[episodes] > margin + 1]
     moments_per_episode = np.maximum(cache.lengths[long_enough] - margin - 1, 0).astype(np.float64)
+    settled = {}
+    if margin > 0 and len(long_enough):
+        begun = rng.permutation(long_enough)[:initial]
+        settled = _burned_in(memory, cache, latents, begun, np.full(len(begun), margin))
     if len(long_enough) == 0 or replay == 0:
-        return StartStates(first)
+        return StartStates(first, settled=settled)
     picked = rng.choice(long_enough, size=replay, p=moments_per_episode / moments_per_episode.sum())
     moments = margin + 1 + (rng.random(replay) * (cache.lengths[picked] - margin - 1)).astype(np.int64)
-    return StartStates(first, _burned_in(memory, cache, latents, picked, moments))
+    return StartStates(first, _burned_in(memory, cache, latents, picked, moments), settled)
 
 
 def _burned_in(

@@ -65,6 +65,14 @@ def test_initial_starts_are_first_observations_of_training_episodes() -> None:
     assert make_start_states(memory, cache, exact(cache), initial=2).initial.shape == (2, 2)
 
 
+def test_behind_a_margin_dreams_begin_at_its_end() -> None:
+    memory, cache = small()
+    starts = make_start_states(memory, cache, exact(cache), margin=4)
+    assert sorted(moments(starts.settled)) == [(1, 4), (2, 4)]  # episode 0 is over before, the last is held out
+    assert make_start_states(memory, cache, exact(cache)).settled == {}
+    assert len(make_start_states(memory, cache, exact(cache), initial=1, margin=4).settled["hidden"]) == 1
+
+
 def test_there_may_be_no_replay_starts() -> None:
     memory, cache = small()
     assert make_start_states(memory, cache, exact(cache), margin=50).replay == {}
