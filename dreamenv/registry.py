@@ -47,11 +47,12 @@ class DreamSection(_Strict):
 
 
 class ExplorationSection(_Strict):
-    """One exploration policy and its share of the collected episodes."""
+    """One exploration policy; the fields are those of `Exploration`."""
 
     policy: str
     weight: float = Field(default=1.0, gt=0)
     kwargs: dict[str, Any] = Field(default_factory=dict)
+    max_steps: int | None = Field(default=None, ge=1)
 
 
 class TrainSection(_Strict):

@@ -43,7 +43,7 @@ def preset(name: str | None, real: str | None) -> tuple[EnvironmentSection | Non
 
 def explorations(section: EnvironmentSection | None) -> list[Exploration]:
     """The preset's exploration policies; none for an environment without a preset."""
-    return [Exploration(e.policy, e.weight, e.kwargs) for e in section.explore] if section else []
+    return [Exploration(**e.model_dump()) for e in section.explore] if section else []
 
 
 def training_preset(section: EnvironmentSection | None) -> TrainSection:

@@ -163,7 +163,8 @@ class _Count:
 
 
 def _settings(setup: _Setup) -> dict[str, Any]:
-    raw = {"real": asdict(setup.spec), "seed": setup.seed, "explore": [asdict(e) for e in setup.explore]}
+    explore = [{name: value for name, value in asdict(e).items() if value is not None} for e in setup.explore]
+    raw = {"real": asdict(setup.spec), "seed": setup.seed, "explore": explore}
     settings: dict[str, Any] = json.loads(json.dumps(raw))
     return settings
 
@@ -217,15 +218,15 @@ def _make_runner(setup: _Setup) -> Callable[[int], tuple[int, float]]:
         rng = np.random.default_rng([setup.seed, index])
         chosen = explore[int(rng.choice(len(explore), p=shares / shares.sum()))]
         actor = makers[chosen.policy](env.action_space, rng, **chosen.kwargs)
-        episode = record_episode(env, actor, seed=seeds[index])
+        episode = record_episode(env, actor, seed=seeds[index], max_steps=chosen.max_steps)
         store.write(index, episode)
         return episode.real_frames, episode.undiscounted_return
 
     return run
 
 
-def record_episode(env: PreprocessedEnv, actor: Actor, *, seed: int) -> Episode:
-    """One whole episode of `env` driven by `actor`.
+def record_episode(env: PreprocessedEnv, actor: Actor, *, seed: int, max_steps: int | None = None) -> Episode:
+    """One episode of `env` driven by `actor`, whole or cut after `max_steps` actions.
 
     Raises:
         NonFiniteError: The environment returned a reward or an observation that is not finite.
@@ -238,6 +239,7 @@ def record_episode(env: PreprocessedEnv, actor: Actor, *, seed: int) -> Episode:
     while not (terminated or truncated):
         action = actor.act(observation)
         observation, reward, terminated, truncated, info = env.step(action)
+        truncated = truncated or len(rewards) + 1 == max_steps
         if not (np.isfinite(float(reward)) and np.isfinite(observation).all()):
             raise NonFiniteError(
                 f"{env.real_spec.id}: reward {reward}, observation {observation} at step {len(rewards)} of seed {seed}"

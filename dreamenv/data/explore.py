@@ -38,10 +38,12 @@ class Uniform:
 
 
 class Autocorrelated:
-    """A first-order autoregressive process around a bias, clipped to the Box; each parameter is drawn once an episode.
+    """A first-order autoregressive process around a bias, clipped to the Box.
 
     In units where the Box is [-1, 1]: x' = ρ x + sqrt(1 - ρ²) σ ε, action = clip(bias + x), with ρ from `correlation`
-    and σ from `scale`. `bias` is one range per action dimension, in units of the action.
+    and σ from `scale`. `bias` is one range per action dimension, in units of the action. The parameters are drawn at
+    the episode's beginning; with `redraw`, again at each step with the probability 1 / `redraw`, so that one episode
+    holds several manners of driving and what lies between them.
     """
 
     def __init__(
@@ -52,6 +54,7 @@ class Autocorrelated:
         scale: Range = (0.1, 1.0),
         correlation: Range = (0.0, 0.98),
         bias: list[Range] | None = None,
+        redraw: float | None = None,
     ) -> None:
         if not isinstance(action_space, spaces.Box):
             raise ConfigurationError(
@@ -61,17 +64,24 @@ class Autocorrelated:
         size = len(self._low)
         if bias is not None and len(bias) != size:
             raise ConfigurationError(f"policy 'autocorrelated': {len(bias)} bias ranges for {size} action dimensions")
+        if redraw is not None and not redraw >= 1:
+            raise ConfigurationError(f"exploration: redraw is {redraw!r}, expected a number of steps of at least 1")
         self._rng = rng
-        self._sigma = rng.uniform(*checked_range("scale", scale, 0.0, np.inf), size=size)
-        self._rho = rng.uniform(*checked_range("correlation", correlation, 0.0, 1.0), size=size)
-        half = (self._high - self._low) / 2
-        if bias is None:
-            self._bias = (self._low + self._high) / 2 + half * rng.uniform(-0.5, 0.5, size=size)
-        else:
-            self._bias = np.array([rng.uniform(*checked_range("bias", pair, -np.inf, np.inf)) for pair in bias])
-        self._half = half
+        self._half = (self._high - self._low) / 2
+        self._ranges = checked_range("scale", scale, 0.0, np.inf), checked_range("correlation", correlation, 0.0, 1.0)
+        self._biases = None if bias is None else [checked_range("bias", pair, -np.inf, np.inf) for pair in bias]
+        self._redraw = redraw
+        self._draw()
         self._x = self._sigma * rng.standard_normal(size)
         self.name = f"autocorrelated(scale={self._sigma.mean():.2f}, correlation={self._rho.mean():.2f})"
+
+    def _draw(self) -> None:
+        size = len(self._low)
+        self._sigma, self._rho = (self._rng.uniform(*ends, size=size) for ends in self._ranges)
+        if self._biases is None:
+            self._bias = (self._low + self._high) / 2 + self._half * self._rng.uniform(-0.5, 0.5, size=size)
+        else:
+            self._bias = np.array([self._rng.uniform(*ends) for ends in self._biases])
 
     def offset(self) -> NDArray[np.float64]:
         """The process's next value in units of the action, before bias and clipping."""
@@ -80,6 +90,8 @@ class Autocorrelated:
         return self._half * self._x
 
     def act(self, observation: NDArray[Any]) -> NDArray[np.float32]:
+        if self._redraw is not None and self._rng.random() < 1 / self._redraw:
+            self._draw()
         return np.clip(self._bias + self.offset(), self._low, self._high).astype(np.float32)
 
 
@@ -145,11 +157,20 @@ class Noisy:
 
 @dataclass(frozen=True)
 class Exploration:
-    """One exploration policy, its keyword arguments and its share of the episodes."""
+    """One exploration policy.
+
+    Attributes:
+        policy: Its name.
+        weight: Its share of the episodes, relative to the others'.
+        kwargs: Its keyword arguments.
+        max_steps: Actions after which its episodes are cut (recorded as truncated): a policy that soon leaves what is
+            worth seeing begins anew. None plays whole episodes.
+    """
 
     policy: str
     weight: float = 1.0
     kwargs: dict[str, Any] = field(default_factory=dict)
+    max_steps: int | None = None
 
 
 POLICIES: dict[str, Callable[..., Actor]] = {
@@ -177,6 +198,10 @@ def check_policy(exploration: Exploration, factories: dict[str, Callable[..., Ac
         inspect.signature(makers[name]).bind(None, None, **exploration.kwargs)
     except TypeError as error:
         raise ConfigurationError(f"exploration policy {name!r}: {error}; given {exploration.kwargs}") from error
+    if exploration.max_steps is not None and exploration.max_steps < 1:
+        raise ConfigurationError(
+            f"exploration policy {name!r}: max_steps must be at least 1, got {exploration.max_steps}"
+        )
     if not exploration.weight > 0:
         raise ConfigurationError(f"exploration policy {name!r}: weight must be above 0, got {exploration.weight}")
 

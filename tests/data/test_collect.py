@@ -62,6 +62,13 @@ def test_an_episode_is_what_happened() -> None:
 
 
 @SLOW
+def test_an_episode_is_cut_where_its_policy_says(tmp_path: Path) -> None:
+    explore = [Exploration("uniform", max_steps=4)]
+    collect(CARTPOLE, tmp_path, explore=explore, episodes=3, workers=0)
+    found = list(EpisodeStore(tmp_path))
+    assert [(len(e), e.truncated, e.terminated, e.real_frames) for e in found] == [(4, True, False, 4)] * 3
+
+
 def test_the_number_of_workers_changes_nothing(tmp_path: Path) -> None:
     found = []
     for workers in (0, 1, 2):

@@ -130,6 +130,16 @@ def test_noise_comes_as_often_as_it_says_and_in_bursts(probability: float) -> No
     assert actor.name == f"own+noise({probability:.2f})"
 
 
+def test_redraw_changes_the_manner_within_an_episode() -> None:
+    def levels(redraw: float | None) -> int:
+        actor = Autocorrelated(BOX, rng(3), scale=(0, 0), bias=[(-0.5, 0.5), (0, 2)], redraw=redraw)
+        return len(np.unique(run(actor, 400)[:, 0]))
+
+    assert levels(None) == 1
+    assert 20 < levels(10) < 70  # 40 expected
+    assert levels(1) == 400
+
+
 def test_noise_on_a_box_is_added_and_autocorrelated() -> None:
     own = np.array([20.0], np.float32)
     actor = Noisy(lambda o, a: own, "own", WIDE, rng(2), probability=(1, 1), stay=0.8, scale=(0.05, 0.05))
@@ -153,6 +163,7 @@ def test_defaults_fit_the_space() -> None:
         (Exploration("agent"), "needs a world model"),
         (Exploration("sticky", kwargs={"sty": [0, 1]}), "sty"),
         (Exploration("uniform", weight=0.0), "weight must be above 0"),
+        (Exploration("uniform", max_steps=0), "max_steps must be at least 1"),
     ],
 )
 def test_an_exploration_that_cannot_be_is_refused(exploration: Exploration, message: str) -> None:
@@ -173,6 +184,7 @@ def test_further_policies_are_known_by_their_factories() -> None:
         (lambda: Sticky(DISCRETE, rng(), stay=(0.5, 1.5)), "expected 0 <= least <= most <= 1"),
         (lambda: Autocorrelated(BOX, rng(), correlation=(0.9, 0.1)), "correlation is"),
         (lambda: Autocorrelated(BOX, rng(), scale=(-1, 1)), "scale is"),
+        (lambda: Autocorrelated(BOX, rng(), redraw=0.5), "redraw is 0.5"),
         (lambda: Autocorrelated(BOX, rng(), bias=[(0, 1)]), "1 bias ranges for 2 action dimensions"),
         (lambda: Autocorrelated(DISCRETE, rng()), "needs a Box action space.*try 'sticky'"),
         (lambda: Sticky(BOX, rng()), "needs a Discrete action space"),
@@ -193,7 +205,7 @@ def test_the_car_preset_covers_gas_and_brake_together() -> None:
     both, still, steer = 0.0, 0.0, 0.0
     for seed in range(300):
         chosen = section.explore[int(draw.choice(len(weights), p=weights / weights.sum()))]
-        check_policy(Exploration(chosen.policy, chosen.weight, chosen.kwargs), {})
+        check_policy(Exploration(**chosen.model_dump()), {})
         actions = run(POLICIES[chosen.policy](space, rng(seed), **chosen.kwargs), 100)
         assert space.contains(actions[0])
         both += float(np.mean((actions[:, 1] > 0.3) & (actions[:, 2] > 0.3))) / 300
