@@ -100,24 +100,60 @@ def plot(
     samples: Annotated[int, typer.Option(min=1, help="Dreams of the same moment.")] = 3,
     context: Annotated[int | None, typer.Option(min=0, help="Real actions before the dream.")] = None,
     temperature: Annotated[float, typer.Option(help="Of the dreams.")] = 1.0,
-    run: Annotated[Path | None, typer.Option(help="Run directory; the evolution in RUN/agent is drawn.")] = None,
+    runs: Annotated[
+        list[Path] | None,
+        typer.Option("--run", help="Run directory, of train, evolve or loop; give several to compare."),
+    ] = None,
     seed: Annotated[int, typer.Option(min=0, max=4999)] = 0,
 ) -> None:
-    """Pictures of what a model has learned: reconstructions.png and open_loop.png; of a run: evolution.png.
+    """Pictures of what a model has learned, or of how runs went, as PNG and SVG.
+
+    Of a model: reconstructions and open_loop. Of runs: training (losses of V and M), evolution, and rounds (the loop's
+    table), whichever a run holds.
 
     Example: dreamenv plot DreamDoom-v0 --out docs/images/doom
     """
     from dreamenv.errors import ConfigurationError
-    from dreamenv.evaluation.plots import evolution_figure, read_evolution, save_figure
 
     source = str(bundle) if bundle is not None else name
-    if source is None and run is None:
+    if source is None and not runs:
         raise ConfigurationError("give a dream's id, --bundle or --run")
     if source is not None:
         _plot_model(source, out, agent, horizons, samples, context, temperature, seed)
-    if run is not None:
+    if runs:
+        _plot_runs(runs, out)
+
+
+def _plot_runs(runs: list[Path], out: Path) -> None:
+    from dreamenv.errors import BundleError
+    from dreamenv.evaluation import learning_curves as curves
+    from dreamenv.evaluation.plots import evolution_figure, read_evolution
+
+    loops = {run.name: curves.read_rounds(run) for run in runs if (run / "rounds.json").exists()}
+    figures: dict[str, Any] = {"rounds": curves.rounds_figure(loops)} if loops else {}
+    for run in runs:
+        suffix = f"_{run.name}" if len(runs) > 1 else ""
+        figures[f"training{suffix}"] = curves.training_figure(curves.read_scalars(run), str(run))
         folder = run / "agent" if (run / "agent").is_dir() else run
-        print(save_figure(evolution_figure(read_evolution(folder), str(run)), out / "evolution.png"))
+        if (folder / "evolution.json").exists():
+            figures[f"evolution{suffix}"] = evolution_figure(read_evolution(folder), str(run))
+    drawn = {name: figure for name, figure in figures.items() if figure is not None}
+    if not drawn:
+        raise BundleError(
+            f"{', '.join(map(str, runs))}: nothing to draw; expected rounds.json (loop), evolution.json (evolve) or a "
+            "tensorboard folder (train)"
+        )
+    if loops:
+        print(curves.rounds_table(loops))
+    for name, figure in drawn.items():
+        _save(figure, out / name)
+
+
+def _save(figure: Any, stem: Path) -> None:
+    from dreamenv.evaluation.plots import save_figure
+
+    for suffix in (".png", ".svg"):
+        print(save_figure(figure, stem.with_suffix(suffix)))
 
 
 def _plot_model(
@@ -138,7 +174,6 @@ def _plot_model(
         open_loop_figure,
         reconstruction_figure,
         record_episodes,
-        save_figure,
     )
     from dreamenv.world_model import WorldModel, resolve_bundle
 
@@ -153,11 +188,11 @@ def _plot_model(
     before = first_moment(model.real) if context is None else context
     episodes = record_episodes(model, least=before + steps[-1], seed=seed, source=source, agent=driver)
     if model.vision.is_image:
-        print(save_figure(reconstruction_figure(model, episodes), out / "reconstructions.png"))
+        _save(reconstruction_figure(model, episodes), out / "reconstructions")
     figure = open_loop_figure(
         model, episodes[0], horizons=steps, context=context, samples=samples, seed=seed, temperature=temperature
     )
-    print(save_figure(figure, out / "open_loop.png"))
+    _save(figure, out / "open_loop")
 
 
 def _describe(entry: DreamEntry) -> dict[str, Any]:

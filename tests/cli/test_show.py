@@ -83,7 +83,8 @@ def test_plot_of_a_model(bundle: Path, tmp_path: Path) -> None:
     out = tmp_path / "plots"
     result = call("plot", str(bundle), "--out", str(out), "--horizons", "3,1", "--context", "1", "--samples", "2")
     assert result.exit_code == 0
-    assert {file.name for file in out.iterdir()} == {"open_loop.png", "reconstructions.png"}
+    expected = {f"{name}.{suffix}" for name in ("open_loop", "reconstructions") for suffix in ("png", "svg")}
+    assert {file.name for file in out.iterdir()} == expected
 
 
 def test_plot_says_when_no_episode_is_long_enough(bundle: Path, tmp_path: Path) -> None:
@@ -105,9 +106,24 @@ def test_plot_of_an_evolution(tmp_path: Path) -> None:
     (tmp_path / "agent" / "evolution.json").write_text(json.dumps({"history": history}))
     assert call("plot", "--run", str(tmp_path), "--out", str(tmp_path)).exit_code == 0
     assert (tmp_path / "evolution.png").stat().st_size > 1000
+    assert (tmp_path / "evolution.svg").read_text(encoding="utf-8").rstrip().endswith("</svg>")
     (tmp_path / "agent" / "evolution.json").write_text('{"history": []}')
     with pytest.raises(BundleError, match="not the history"):
         call("plot", "--run", str(tmp_path), "--out", str(tmp_path))
+
+
+def test_plot_of_loops_compares_them(tmp_path: Path) -> None:
+    for name in ("first", "second"):
+        row = {"number": 0, "real_frames": 1000, "dream_mean": 5.0, "real_mean": -1.0, "real_std": 2.0}
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "rounds.json").write_text(json.dumps([row]))
+    runs = [argument for name in ("first", "second") for argument in ("--run", str(tmp_path / name))]
+    result = call("plot", *runs, "--out", str(tmp_path / "plots"))
+    assert "-1.0 ± 2.0" in result.stdout
+    assert {file.name for file in (tmp_path / "plots").iterdir()} == {"rounds.png", "rounds.svg"}
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(BundleError, match="nothing to draw"):
+        call("plot", "--run", str(tmp_path / "empty"), "--out", str(tmp_path))
 
 
 def test_bench_writes_its_rows(bundle: Path, tmp_path: Path) -> None:
