@@ -14,6 +14,7 @@ from dreamenv.memory.base import ActionEncoder, GeneratorNoise, MemoryModel, Noi
 from dreamenv.memory.heads import RewardHead, TerminationHead
 
 TERMINATIONS = ("sample", "cut")
+COMPONENTS = ("per_dimension", "joint")
 _LOG_STD_RANGE = (-7.0, 3.0)
 _HALF_LOG_2PI = 0.5 * math.log(2 * math.pi)
 
@@ -38,7 +39,7 @@ class Heads(NamedTuple):
     """Outputs of teacher forcing over sequences, all float32.
 
     Attributes:
-        log_mixture: `[B, T, K, Z]` log weights of the mixture's components.
+        log_mixture: `[B, T, K, Z]` log weights of the mixture's components; `[B, T, K, 1]` of joint ones.
         mean: `[B, T, K, Z]`, in normalised latent units.
         log_std: `[B, T, K, Z]`.
         reward: `[B, T]` expected reward.
@@ -55,18 +56,21 @@ class Heads(NamedTuple):
 
 
 class MDNRNN(MemoryModel[MDNRNNState]):
-    """M: an LSTM over (latent, action), a Gaussian mixture a latent dimension, a reward and a termination head.
+    """M: an LSTM over (latent, action), a Gaussian mixture for the next latent, a reward and a termination head.
 
-    For h' = LSTM([z, a], h) and each latent dimension, P(z' | h') = sum_k pi_k N(mu_k, sigma_k²). Temperature tau
-    divides the log weights and multiplies the variances (Ha & Eck 2017, eq. 8), as in the paper. Departures from
-    the paper: latents are normalised inside M; there is a reward head; ends are sampled from their calibrated
-    probability (`termination="sample"`) or cut as in the paper (`"cut"`).
+    For h' = LSTM([z, a], h) and each latent dimension, P(z' | h') = sum_k pi_k N(mu_k, sigma_k²). With joint
+    components there is one such mixture of the whole latent, with diagonal covariances: where several futures are
+    possible, a sample is one of them, and not each dimension of another one. Temperature tau divides the log weights and multiplies the variances (Ha & Eck 2017, eq. 8), as in the paper. Departures from
+    the paper: latents are normalised inside M; there is a reward head; components may be joint; ends are sampled from
+    their calibrated probability (`termination="sample"`) or cut as in the paper (`"cut"`).
 
     Args:
         latent_size: Z.
         action_space: Discrete, or Box of one dimension.
         hidden_size: H.
-        mixtures: K, components a latent dimension.
+        mixtures: K, components.
+        width: Units of a hidden layer before the LSTM and of another before the mixture; 0 (the paper's) has neither.
+        components: "per_dimension" (the paper's: K for each latent dimension) or "joint" (K for the whole latent).
         cell_features: Features are [z, h, c] (the paper's Doom) instead of [z, h].
         reward_head: "two_hot" or "mse".
         reward_sees_next: The reward head also reads the next latent, so that the reward fits the sampled future.
@@ -86,6 +90,8 @@ class MDNRNN(MemoryModel[MDNRNNState]):
         hidden_size: int = 256,
         mixtures: int = 5,
         *,
+        width: int = 0,
+        components: str = "per_dimension",
         cell_features: bool = False,
         reward_head: str = "two_hot",
         reward_sees_next: bool = False,
@@ -99,6 +105,10 @@ class MDNRNN(MemoryModel[MDNRNNState]):
             raise ConfigurationError(
                 f"latent_size, hidden_size, mixtures must be at least 1; got {latent_size}, {hidden_size}, {mixtures}"
             )
+        if width < 0:
+            raise ConfigurationError(f"width must be at least 0, got {width}")
+        if components not in COMPONENTS:
+            raise ConfigurationError(f"components={components!r}; expected one of {COMPONENTS}")
         if termination not in TERMINATIONS:
             raise ConfigurationError(f"termination={termination!r}; expected one of {TERMINATIONS}")
         if not 0 <= dropout < 1:
@@ -106,6 +116,8 @@ class MDNRNN(MemoryModel[MDNRNNState]):
         self.latent_size = latent_size
         self.hidden_size = hidden_size
         self.mixtures = mixtures
+        self.width = width
+        self.components = components
         self.cell_features = cell_features
         self.reward_sees_next = reward_sees_next
         self.termination = termination
@@ -113,8 +125,13 @@ class MDNRNN(MemoryModel[MDNRNNState]):
         self.dropout_in_dream = dropout_in_dream
         self.feature_size = latent_size + hidden_size * (2 if cell_features else 1)
         self.action_encoder = ActionEncoder(action_space)
-        self.lstm = nn.LSTM(latent_size + self.action_encoder.size, hidden_size, batch_first=True)
-        self.mixture_head = nn.Linear(hidden_size, 3 * mixtures * latent_size)
+        inputs = latent_size + self.action_encoder.size
+        self.encoder = nn.Sequential(nn.Linear(inputs, width), nn.SiLU()) if width else nn.Identity()
+        self.lstm = nn.LSTM(width or inputs, hidden_size, batch_first=True)
+        # Log weights [K, W], means [K, Z], log standard deviations [K, Z]
+        self._weights = latent_size if components == "per_dimension" else 1
+        self.before_mixture = nn.Sequential(nn.Linear(hidden_size, width), nn.SiLU()) if width else nn.Identity()
+        self.mixture_head = nn.Linear(width or hidden_size, mixtures * (self._weights + 2 * latent_size))
         self.reward_head = RewardHead(hidden_size + (latent_size if reward_sees_next else 0), reward_head)
         self.termination_head = TerminationHead(hidden_size, weight=termination_weight)
         self.register_buffer("latent_mean", torch.zeros(latent_size))
@@ -130,6 +147,8 @@ class MDNRNN(MemoryModel[MDNRNNState]):
             "latent_size": self.latent_size,
             "hidden_size": self.hidden_size,
             "mixtures": self.mixtures,
+            "width": self.width,
+            "components": self.components,
             "cell_features": self.cell_features,
             "reward_head": self.reward_head.kind,
             "reward_sees_next": self.reward_sees_next,
@@ -178,11 +197,12 @@ class MDNRNN(MemoryModel[MDNRNNState]):
         noise = as_noise(generator)
         hidden, cell = self._advance(state, action)
         rows, size = state.latent.shape
-        log_weights, means, log_stds = self._mixture(_hide(hidden, state.dropout)).unbind(1)
-        # One uniform a dimension through the inverse of the cumulative weights picks the component.
+        log_weights, means, log_stds = self.mixture(_hide(hidden, state.dropout))
+        # One uniform a dimension (one in all for joint components) through the inverse of the cumulative weights picks
+        # the component.
         weights = torch.softmax(log_weights / temperature, dim=1)
-        uniform = noise.uniform(rows, size)
-        component = (uniform.unsqueeze(1) >= weights.cumsum(1)[:, :-1]).sum(1, keepdim=True)
+        uniform = noise.uniform(rows, self._weights)
+        component = (uniform.unsqueeze(1) >= weights.cumsum(1)[:, :-1]).sum(1, keepdim=True).expand(rows, 1, size)
         mean = means.gather(1, component).squeeze(1)
         log_std = log_stds.gather(1, component).squeeze(1).clamp(*_LOG_STD_RANGE)
         normalised = mean + log_std.exp() * (noise.normal(rows, size) * math.sqrt(temperature))
@@ -215,7 +235,7 @@ class MDNRNN(MemoryModel[MDNRNNState]):
         heads' losses. `generator` draws the dropout of a training step; None hides nothing.
         """
         hidden, seen, mixture = self._force(batch.latents, batch.actions, generator)
-        nll = mixture_nll(self.normalise(batch.targets).unsqueeze(2), *mixture).mean(-1)
+        nll = mixture_nll(self.normalise(batch.targets).unsqueeze(2), *mixture).sum(-1) / self.latent_size
         latent_nll = _masked_mean(nll, batch.latent_mask)
         reward = _masked_mean(self.reward_head.loss(seen, batch.rewards), batch.mask)
         termination = _masked_mean(self.termination_head.loss(hidden, batch.terminated), batch.mask)
@@ -232,21 +252,25 @@ class MDNRNN(MemoryModel[MDNRNNState]):
         """Hidden states `[B, T, H]`, the reward head's input, and log weights, means and log stds `[B, T, K, Z]`."""
         normalised = self.normalise(latents)
         inputs = torch.cat([normalised[:, :-1], self.action_encoder(actions)], dim=-1)
-        hidden: Tensor = self.lstm(inputs)[0]
+        hidden: Tensor = self.lstm(self.encoder(inputs))[0]
         if generator is not None and self.dropout > 0:
             # torch's own dropout takes no generator
             hidden = hidden * self._dropout_factors(hidden, GeneratorNoise(generator)).unsqueeze(1)
-        log_weights, means, log_stds = self._mixture(hidden).float().unbind(2)
+        log_weights, means, log_stds = (part.float() for part in self.mixture(hidden))
         seen = torch.cat([hidden, normalised[:, 1:].to(hidden.dtype)], -1) if self.reward_sees_next else hidden
         return hidden, seen, (log_weights, means, log_stds.clamp(*_LOG_STD_RANGE))
 
-    def _mixture(self, hidden: Tensor) -> Tensor:
-        """`[..., H]` to `[..., 3, K, Z]`: log weights (not normalised), means, log standard deviations."""
-        return self.mixture_head(hidden).unflatten(-1, (3, self.mixtures, self.latent_size))
+    def mixture(self, hidden: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Of hidden states `[..., H]`: log weights `[..., K, Z]` or `[..., K, 1]`, not normalised; means and log
+        standard deviations `[..., K, Z]`."""
+        sizes = [self.mixtures * each for each in (self._weights, self.latent_size, self.latent_size)]
+        parts = self.mixture_head(self.before_mixture(hidden)).split(sizes, -1)
+        log_weights, means, log_stds = (part.unflatten(-1, (self.mixtures, -1)) for part in parts)
+        return log_weights, means, log_stds
 
     def _advance(self, state: MDNRNNState, action: Tensor) -> tuple[Tensor, Tensor]:
         inputs = torch.cat([self.normalise(state.latent), self.action_encoder(action)], dim=-1)
-        return torch.lstm_cell(inputs, (state.hidden, state.cell), *self.lstm.all_weights[0])
+        return torch.lstm_cell(self.encoder(inputs), (state.hidden, state.cell), *self.lstm.all_weights[0])
 
     def _predict(self, state: MDNRNNState, hidden: Tensor, next_normalised: Tensor, noise: Noise) -> Prediction:
         visible = _hide(hidden, state.dropout)
@@ -270,9 +294,14 @@ class MDNRNN(MemoryModel[MDNRNNState]):
 
 
 def mixture_nll(target: Tensor, log_weights: Tensor, mean: Tensor, log_std: Tensor) -> Tensor:
-    """Negative log-likelihood in nats of `target` `[..., 1, Z]` under mixtures `[..., K, Z]`: `[..., Z]`."""
+    """Negative log-likelihood in nats of `target` `[..., 1, Z]` under mixtures `[..., K, Z]`: `[..., Z]`.
+
+    With joint weights `[..., K, 1]` it is that of the whole latent: `[..., 1]`.
+    """
     standard = (target - mean) * (-log_std).exp()
     log_density = -0.5 * standard.square() - log_std - _HALF_LOG_2PI
+    if log_weights.shape[-1] == 1:
+        log_density = log_density.sum(-1, keepdim=True)
     # dim -2 is the component
     return log_weights.logsumexp(-2) - (log_weights + log_density).logsumexp(-2)
 

@@ -36,6 +36,25 @@ def test_the_likelihood_is_that_of_torch() -> None:
     assert far.isfinite().all()
 
 
+def test_the_likelihood_of_joint_components_is_that_of_torch() -> None:
+    generator = seeded()
+    mean, log_std = torch.randn(2, 4, 5, 6, 7, generator=generator).unbind(0)
+    log_weights = torch.randn(4, 5, 6, 1, generator=generator)
+    target = 3 * torch.randn(4, 5, 1, 7, generator=generator)
+    expected = torch.distributions.MixtureSameFamily(
+        torch.distributions.Categorical(logits=log_weights.squeeze(-1)),
+        torch.distributions.Independent(torch.distributions.Normal(mean, log_std.exp()), 1),
+    ).log_prob(target.squeeze(-2))
+    found = mixture_nll(target, log_weights, mean, log_std)
+    torch.testing.assert_close(found, -expected.unsqueeze(-1))
+    # the loss is in nats a dimension all the same
+    memory, data = small("box", components="joint"), batch("box")
+    heads = memory.teacher_force(data.latents, data.actions)
+    nll = mixture_nll(memory.normalise(data.targets).unsqueeze(2), heads.log_mixture, heads.mean, heads.log_std)
+    seen = data.latent_mask
+    torch.testing.assert_close(memory.loss(data)["latent_nll"], (nll[..., 0] / 3 * seen).sum() / seen.sum())
+
+
 @pytest.mark.parametrize("space", ["box", "discrete"])
 def test_the_loss_is_the_sum_of_its_parts_over_what_counts(space: str) -> None:
     memory, data = small(space, termination_weight=3.0), batch(space)
@@ -67,7 +86,9 @@ def test_the_loss_is_the_sum_of_its_parts_over_what_counts(space: str) -> None:
 
 
 @pytest.mark.parametrize("space", ["box", "discrete"])
-@pytest.mark.parametrize("options", [{}, {"reward_sees_next": True, "reward_head": "mse"}])
+@pytest.mark.parametrize(
+    "options", [{}, {"reward_sees_next": True, "reward_head": "mse"}, {"width": 7, "components": "joint"}]
+)
 def test_single_steps_say_what_teacher_forcing_says(space: str, options: dict[str, Any]) -> None:
     memory, data = small(space, **options), batch(space, steps=9)
     heads = memory.teacher_force(data.latents, data.actions)
@@ -149,6 +170,8 @@ def test_bfloat16_autocast_trains() -> None:
         ({"hidden_size": 0}, "at least 1"),
         ({"mixtures": 0}, "at least 1"),
         ({"termination": "cutt"}, "expected one of"),
+        ({"components": "shared"}, "expected one of"),
+        ({"width": -1}, "width must be at least 0"),
         ({"dropout": 1.0}, r"dropout must be in \[0, 1\)"),
         ({"reward_head": "l1"}, "expected one of"),
         ({"termination_weight": -1.0}, "must be positive"),

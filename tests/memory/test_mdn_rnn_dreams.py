@@ -48,6 +48,21 @@ def test_dreams_are_drawn_from_the_mixture_at_the_temperature(temperature: float
         assert distance < 1.95 / math.sqrt(rows)  # Kolmogorov-Smirnov at 0.1%
 
 
+@torch.no_grad()
+def test_joint_components_are_drawn_for_all_dimensions_together() -> None:
+    memory = small(components="joint")
+    memory.mixture_head.weight.zero_()
+    memory.mixture_head.bias[:3] = torch.tensor([0.0, 1.0, -0.5])
+    memory.mixture_head.bias[3:12] = torch.tensor([-10.0, 0.0, 10.0]).repeat_interleave(3)
+    memory.mixture_head.bias[12:] = -3.0
+    seen, *_ = dream_many(memory, 20_000, 1.0)
+    component = (seen / 10).round()
+    assert (component == component[:, :1]).all()
+    expected = torch.softmax(torch.tensor([0.0, 1.0, -0.5]), 0)
+    for index, value in enumerate((-1, 0, 1)):
+        assert (component[:, 0] == value).float().mean().item() == pytest.approx(expected[index].item(), abs=0.012)
+
+
 @pytest.mark.parametrize("temperature", [1.0, 0.3])
 @torch.no_grad()
 def test_components_come_as_often_as_they_weigh(temperature: float) -> None:
@@ -68,7 +83,15 @@ def test_components_come_as_often_as_they_weigh(temperature: float) -> None:
     assert joint.item() == pytest.approx(expected[1].item() ** 2, abs=0.012)
 
 
-@pytest.mark.parametrize("options", [{}, {"reward_sees_next": True}, {"reward_head": "mse", "cell_features": True}])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"reward_sees_next": True},
+        {"reward_head": "mse", "cell_features": True},
+        {"width": 7, "components": "joint"},
+    ],
+)
 def test_gradients_flow_through_the_dream(options: dict[str, Any]) -> None:
     memory = small(**options)
     latent = torch.randn(4, 3, generator=seeded(), requires_grad=True)
