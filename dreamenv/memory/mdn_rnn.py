@@ -11,12 +11,12 @@ from torch import Tensor, nn
 
 from dreamenv.errors import ConfigurationError
 from dreamenv.memory.base import ActionEncoder, GeneratorNoise, MemoryModel, Noise, Prediction, SequenceBatch, as_noise
+from dreamenv.memory.gaussian_mixture import mixture_nll
 from dreamenv.memory.heads import RewardHead, TerminationHead
 
 TERMINATIONS = ("sample", "cut")
 COMPONENTS = ("per_dimension", "joint")
 _LOG_STD_RANGE = (-7.0, 3.0)
-_HALF_LOG_2PI = 0.5 * math.log(2 * math.pi)
 
 
 class MDNRNNState(NamedTuple):
@@ -291,19 +291,6 @@ class MDNRNN(MemoryModel[MDNRNNState]):
     def _dropout_factors(self, like: Tensor, noise: Noise) -> Tensor:
         keep = noise.uniform(len(like), self.hidden_size) >= self.dropout
         return keep.to(like) / (1 - self.dropout)
-
-
-def mixture_nll(target: Tensor, log_weights: Tensor, mean: Tensor, log_std: Tensor) -> Tensor:
-    """Negative log-likelihood in nats of `target` `[..., 1, Z]` under mixtures `[..., K, Z]`: `[..., Z]`.
-
-    With joint weights `[..., K, 1]` it is that of the whole latent: `[..., 1]`.
-    """
-    standard = (target - mean) * (-log_std).exp()
-    log_density = -0.5 * standard.square() - log_std - _HALF_LOG_2PI
-    if log_weights.shape[-1] == 1:
-        log_density = log_density.sum(-1, keepdim=True)
-    # dim -2 is the component
-    return log_weights.logsumexp(-2) - (log_weights + log_density).logsumexp(-2)
 
 
 def _hide(hidden: Tensor, dropout: Tensor) -> Tensor:

@@ -11,7 +11,8 @@ from torch import Tensor
 
 from dreamenv.errors import ConfigurationError
 from dreamenv.memory.base import select
-from dreamenv.memory.mdn_rnn import MDNRNN, MDNRNNState, mixture_nll
+from dreamenv.memory.gaussian_mixture import mixture_nll
+from dreamenv.memory.mdn_rnn import MDNRNN, MDNRNNState
 from tests.fakes import BOX
 from tests.memory.small_memory import SPACES, actions, batch, seeded, small
 
