@@ -58,11 +58,12 @@ class Heads(NamedTuple):
 class MDNRNN(MemoryModel[MDNRNNState]):
     """M: an LSTM over (latent, action), a Gaussian mixture for the next latent, a reward and a termination head.
 
-    For h' = LSTM([z, a], h) and each latent dimension, P(z' | h') = sum_k pi_k N(mu_k, sigma_k²). With joint
-    components there is one such mixture of the whole latent, with diagonal covariances: where several futures are
-    possible, a sample is one of them, and not each dimension of another one. Temperature tau divides the log weights and multiplies the variances (Ha & Eck 2017, eq. 8), as in the paper. Departures from
-    the paper: latents are normalised inside M; there is a reward head; components may be joint; ends are sampled from
-    their calibrated probability (`termination="sample"`) or cut as in the paper (`"cut"`).
+    For h' = LSTM([z, a], h) and each latent dimension, P(z' | h') = sum_k pi_k N(mu_k, sigma_k²). With joint components
+    there is one such mixture of the whole latent, with diagonal covariances: where several futures are possible, a
+    sample is one of them, and not each dimension of another one. Temperature tau divides the log weights and
+    multiplies the variances (Ha & Eck 2017, eq. 8), as in the paper. Departures from the paper: latents are normalised
+    inside M; there is a reward head; components may be joint; ends are sampled from their calibrated probability
+    (`termination="sample"`) or cut as in the paper (`"cut"`).
 
     Args:
         latent_size: Z.
