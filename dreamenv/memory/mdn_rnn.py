@@ -129,7 +129,6 @@ class MDNRNN(MemoryModel[MDNRNNState]):
         inputs = latent_size + self.action_encoder.size
         self.encoder = nn.Sequential(nn.Linear(inputs, width), nn.SiLU()) if width else nn.Identity()
         self.lstm = nn.LSTM(width or inputs, hidden_size, batch_first=True)
-        # Log weights [K, W], means [K, Z], log standard deviations [K, Z]
         self._weights = latent_size if components == "per_dimension" else 1
         self.before_mixture = nn.Sequential(nn.Linear(hidden_size, width), nn.SiLU()) if width else nn.Identity()
         self.mixture_head = nn.Linear(width or hidden_size, mixtures * (self._weights + 2 * latent_size))
@@ -199,8 +198,7 @@ class MDNRNN(MemoryModel[MDNRNNState]):
         hidden, cell = self._advance(state, action)
         rows, size = state.latent.shape
         log_weights, means, log_stds = self.mixture(_hide(hidden, state.dropout))
-        # One uniform a dimension (one in all for joint components) through the inverse of the cumulative weights picks
-        # the component.
+        # A uniform through the inverse of the cumulative weights picks the component, of each dimension or of all.
         weights = torch.softmax(log_weights / temperature, dim=1)
         uniform = noise.uniform(rows, self._weights)
         component = (uniform.unsqueeze(1) >= weights.cumsum(1)[:, :-1]).sum(1, keepdim=True).expand(rows, 1, size)
