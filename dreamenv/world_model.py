@@ -20,18 +20,20 @@ from torch import Tensor
 
 from dreamenv import registry
 from dreamenv.errors import BundleError, ConfigurationError, UnknownDreamError, did_you_mean
-from dreamenv.memory.base import MemoryModel, Noise, as_noise
+from dreamenv.memory.base import MemoryModel, Noise, as_noise, flatten_state, unflatten_state
+from dreamenv.memory.ensemble import ProbabilisticEnsemble
 from dreamenv.memory.mdn_rnn import MDNRNN
+from dreamenv.memory.tabular import TabularMemory
 from dreamenv.types import RealEnvSpec
 from dreamenv.vision.base import IdentityVision, Vision
 from dreamenv.vision.vae import ConvVAE
 
 FORMAT_VERSION = 1
-OBSERVATION_KINDS = ("features", "latent", "pixels")
+OBSERVATION_KINDS = ("features", "latent", "pixels", "state")
 # Latents are unbounded; Gymnasium's checker warns of infinite bounds, and JSON has no infinity.
 _LARGEST = float(np.finfo(np.float32).max)
 _VISIONS = {"conv_vae": ConvVAE, "identity": IdentityVision}
-_MEMORIES = {"mdn_rnn": MDNRNN}
+_MEMORIES = {"mdn_rnn": MDNRNN, "probabilistic_ensemble": ProbabilisticEnsemble, "tabular": TabularMemory}
 
 
 @dataclass(frozen=True)
@@ -113,7 +115,9 @@ class WorldModel:
         return self
 
     def observation_space(self, observation: str = "features") -> spaces.Box:
-        """The space of an observation kind: "features" `[F]`, "latent" `[Z]` (float32), "pixels" (uint8).
+        """The space of an observation kind: "features" `[F]`, "latent" `[Z]`, "state" `[S]` (float32), or "pixels".
+
+        "state" is all that M remembers (of an LSTM its cell too) in one vector: what a planner dreams on from.
 
         Raises:
             ConfigurationError: An unknown kind, or pixels of a model of a vector environment.
@@ -122,6 +126,8 @@ class WorldModel:
             return spaces.Box(-_LARGEST, _LARGEST, (self.memory.feature_size,), np.float32)
         if observation == "latent":
             return spaces.Box(-_LARGEST, _LARGEST, (self.vision.latent_size,), np.float32)
+        if observation == "state":
+            return spaces.Box(-_LARGEST, _LARGEST, flatten_state(self._blank_state()).shape[1:], np.float32)
         if observation == "pixels":
             if not self.vision.is_image:
                 raise ConfigurationError(
@@ -134,11 +140,26 @@ class WorldModel:
         )
 
     def observation(self, state: Any, kind: str = "features") -> Tensor:
-        """What an agent sees of memory states: `[B, F]`, `[B, Z]` float32 or `[B, 64, 64, 3]` uint8."""
+        """What an agent sees of memory states: `[B, F]`, `[B, Z]`, `[B, S]` float32 or `[B, 64, 64, 3]` uint8."""
         if kind == "features":
             return self.memory.features(state)
+        if kind == "state":
+            return flatten_state(state)
         latent = self.memory.latent(state)
         return latent if kind == "latent" else self.vision.decode_uint8(latent)
+
+    def memory_state(self, observation: Tensor) -> Any:
+        """The memory states behind observations `[B, S]` of kind "state".
+
+        Raises:
+            ConfigurationError: Observations of another length.
+        """
+        return unflatten_state(self._blank_state(), observation)
+
+    @torch.no_grad()
+    def _blank_state(self) -> Any:
+        nothing = torch.zeros(1, self.memory.latent_size, device=self.device)
+        return self.memory.initial(nothing, generator=torch.Generator(self.device).manual_seed(0))
 
     def start(self, index: Tensor, *, start: str = "initial", generator: torch.Generator | Noise) -> Any:
         """Memory states of start states `index` `[B]` int64 of kind `start` ("initial" or "replay")."""

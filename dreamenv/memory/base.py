@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar
@@ -210,3 +211,23 @@ def merge(state: StateT, index: Tensor, rows: StateT) -> StateT:
 def repeat(state: StateT, times: int) -> StateT:
     """Each row `times` times in a row: `[B, ...]` to `[B * times, ...]`."""
     return type(state)(*(part.repeat_interleave(times, dim=0) for part in state))
+
+
+def flatten_state(state: StateT) -> Tensor:
+    """A state as one vector a row, `[B, S]` float32: its fields side by side, each flattened behind the batch."""
+    return torch.cat([part.reshape(len(part), math.prod(part.shape[1:])).float() for part in state], dim=1)
+
+
+def unflatten_state(like: StateT, vectors: Tensor) -> StateT:
+    """The inverse of `flatten_state`: `[B, S]` to a state whose fields have the shapes and types of those of `like`.
+
+    Raises:
+        ConfigurationError: Vectors of another length than that of a row of `like`.
+    """
+    sizes = [part[0].numel() for part in like]
+    if vectors.ndim != 2 or vectors.shape[1] != sum(sizes):
+        raise ConfigurationError(f"got states of shape {tuple(vectors.shape)}, expected (B, {sum(sizes)})")
+    parts = vectors.split(sizes, dim=1)
+    return type(like)(
+        *(part.reshape(len(part), *own.shape[1:]).to(own.dtype) for part, own in zip(parts, like, strict=True))
+    )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -10,7 +10,17 @@ import torch
 from gymnasium import spaces
 
 from dreamenv.errors import ConfigurationError
-from dreamenv.memory.base import ActionEncoder, GeneratorNoise, SequenceBatch, as_noise, merge, repeat, select
+from dreamenv.memory.base import (
+    ActionEncoder,
+    GeneratorNoise,
+    SequenceBatch,
+    as_noise,
+    flatten_state,
+    merge,
+    repeat,
+    select,
+    unflatten_state,
+)
 from tests.fakes import BOX, DISCRETE, CountingMemory, FakeState
 
 
@@ -106,3 +116,26 @@ def test_a_batch_moves_as_a_whole() -> None:
     parts = [torch.zeros(1, 2, 3) for _ in range(7)]
     moved = SequenceBatch(*parts).to("meta")
     assert {part.device.type for part in vars(moved).values()} == {"meta"}
+
+
+class CountedState(NamedTuple):
+    """Fields of every form: `[B, 2, 3]`, `[B]` int64, and one without columns."""
+
+    block: torch.Tensor
+    member: torch.Tensor
+    nothing: torch.Tensor
+
+
+def test_a_state_becomes_vectors_and_back() -> None:
+    full = CountedState(torch.arange(24.0).reshape(4, 2, 3), torch.tensor([3, 1, 2, 0]), torch.ones(4, 0))
+    vectors = flatten_state(full)
+    assert vectors.shape == (4, 7)
+    assert vectors.dtype == torch.float32
+    assert vectors[1].tolist() == [6, 7, 8, 9, 10, 11, 1]
+    back = unflatten_state(select(full, torch.tensor([0])), vectors[[2, 1]])
+    assert isinstance(back, CountedState)
+    assert back.member.dtype == torch.int64
+    for part, own in zip(back, full, strict=True):
+        assert torch.equal(part, own[[2, 1]])
+    with pytest.raises(ConfigurationError, match=r"got states of shape \(4, 6\), expected \(B, 7\)"):
+        unflatten_state(full, vectors[:, :6])

@@ -1,0 +1,121 @@
+"""A table of what has followed what: the memory model of Dyna-Q."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import gymnasium as gym
+import numpy as np
+import torch
+from gymnasium import spaces
+from torch import Tensor, nn
+from torch.nn import functional
+
+from dreamenv.errors import ConfigurationError
+from dreamenv.memory.base import MemoryModel, Noise, Prediction, SequenceBatch, as_noise
+
+
+class TabularState(NamedTuple):
+    """One moment of B dreams.
+
+    Attributes:
+        place: `[B]` int64, the number of the environment's state.
+    """
+
+    place: Tensor
+
+
+class TabularMemory(MemoryModel[TabularState]):
+    """M of an environment with S states and A actions: counted transitions, mean rewards, counted ends (Sutton & Barto
+    2018, "Reinforcement learning", section 8.2; theirs keeps the last outcome, this one draws from all).
+
+    The latent is the one-hot state, so that vision is `IdentityVision(S)`. A pair that was never counted stays where it
+    is with reward 0: dream only of pairs that were, as Dyna-Q does. It counts and is not differentiable.
+
+    Args:
+        latent_size: S.
+        action_space: Discrete.
+
+    Raises:
+        ConfigurationError: No states, or another action space.
+    """
+
+    def __init__(self, latent_size: int, action_space: gym.Space[Any]) -> None:
+        super().__init__()
+        if latent_size < 1:
+            raise ConfigurationError(f"a table needs at least 1 state, got {latent_size}")
+        if not isinstance(action_space, spaces.Discrete):
+            raise ConfigurationError(f"a table takes Discrete actions, got {action_space}")
+        self.latent_size = self.feature_size = latent_size
+        self._first_action = int(action_space.start)
+        shape = (latent_size, int(action_space.n), latent_size)
+        self.counts = nn.Parameter(torch.zeros(shape, dtype=torch.int64), requires_grad=False)
+        self.ends = nn.Parameter(torch.zeros(shape, dtype=torch.int64), requires_grad=False)
+        self.mean_reward = nn.Parameter(torch.zeros(shape), requires_grad=False)
+
+    @property
+    def state_type(self) -> type[TabularState]:
+        return TabularState
+
+    def config(self) -> dict[str, Any]:
+        return {"kind": "tabular", "latent_size": self.latent_size}
+
+    @torch.no_grad()
+    def count(self, place: int, action: int, reward: float, next_place: int, terminated: bool) -> None:
+        """Enter one real transition; states and actions as the environment numbers them."""
+        entry = place, action - self._first_action, next_place
+        self.counts[entry] += 1
+        self.ends[entry] += int(terminated)
+        self.mean_reward[entry] += (reward - self.mean_reward[entry]) / self.counts[entry]
+
+    def tried(self) -> np.ndarray:
+        """`[S, A]` bool: the pairs that have been counted."""
+        return (self.counts.sum(-1) > 0).cpu().numpy()
+
+    def initial(self, latent: Tensor, *, generator: torch.Generator | Noise) -> TabularState:
+        return TabularState(latent.argmax(-1))
+
+    def features(self, state: TabularState) -> Tensor:
+        return functional.one_hot(state.place, self.latent_size).float()
+
+    def latent(self, state: TabularState) -> Tensor:
+        return self.features(state)
+
+    def observe(
+        self, state: TabularState, action: Tensor, latent: Tensor, *, generator: torch.Generator | Noise
+    ) -> tuple[TabularState, Prediction]:
+        """A real step. It is not counted: see `count`."""
+        followed = TabularState(latent.argmax(-1))
+        return followed, self._predict(state, action, followed, as_noise(generator))
+
+    def imagine(
+        self, state: TabularState, action: Tensor, *, generator: torch.Generator | Noise, temperature: float = 1.0
+    ) -> tuple[TabularState, Prediction]:
+        """A dreamed step, drawn in proportion to the counts to the power of 1 / temperature."""
+        noise = as_noise(generator)
+        seen = self.counts[state.place, action - self._first_action].double()
+        share = seen / seen.amax(-1, keepdim=True).clamp(min=1)
+        weights = share.pow(1 / temperature)
+        cumulative = weights.cumsum(-1)
+        drawn = noise.uniform(len(action), 1).double() * cumulative[:, -1:]
+        # Rounding may put the draw on the upper end: the last state that was ever seen takes it.
+        following = (drawn >= cumulative).sum(-1).clamp(max=self.latent_size - 1)
+        last_seen = self.latent_size - 1 - (weights.flip(-1) > 0).int().argmax(-1)
+        following = torch.minimum(following, last_seen)
+        followed = TabularState(torch.where(cumulative[:, -1] > 0, following, state.place))
+        return followed, self._predict(state, action, followed, noise)
+
+    def loss(self, batch: SequenceBatch) -> dict[str, Tensor]:
+        """Negative log-likelihood in nats of real steps under the counts; nothing minimises it, counting does."""
+        place, following = batch.latents[:, :-1].argmax(-1), batch.targets.argmax(-1)
+        seen = self.counts[place, batch.actions - self._first_action].double()
+        chosen = seen.gather(-1, following.unsqueeze(-1)).squeeze(-1)
+        nll = -(chosen / seen.sum(-1)).log()
+        nll = torch.where(batch.latent_mask > 0, nll, 0.0)
+        return {"loss": (nll.sum() / batch.latent_mask.sum().clamp(min=1.0)).float()}
+
+    def _predict(self, state: TabularState, action: Tensor, followed: TabularState, noise: Noise) -> Prediction:
+        entry = state.place, action - self._first_action, followed.place
+        probability = self.ends[entry] / self.counts[entry].clamp(min=1)
+        terminated = noise.uniform(len(action), 1).squeeze(1) < probability
+        return Prediction(self.mean_reward[entry], probability.float(), terminated)
