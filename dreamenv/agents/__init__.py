@@ -6,6 +6,7 @@ from dreamenv.agents.controller import LinearController
 from dreamenv.agents.evolution import Evolution, evolve
 from dreamenv.agents.evolution_state import Generation, ValidationScore
 from dreamenv.agents.load import AGENT_KINDS, load_agent, save_agent
+from dreamenv.agents.mpc import MPCAgent, mpc_agent
 from dreamenv.agents.optimisers import CMAES, OpenAIES, Optimiser, make_optimiser
 from dreamenv.agents.population import SharedNoise, initial_weights, score_population, weight_shape
 from dreamenv.agents.random_agent import RandomAgent
@@ -19,6 +20,7 @@ __all__ = [
     "Evolution",
     "Generation",
     "LinearController",
+    "MPCAgent",
     "OpenAIES",
     "Optimiser",
     "RandomAgent",
@@ -30,6 +32,7 @@ __all__ = [
     "initial_weights",
     "load_agent",
     "make_optimiser",
+    "mpc_agent",
     "save_agent",
     "score_population",
     "weight_shape",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import gymnasium as gym
@@ -10,13 +11,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from dreamenv.errors import SpaceMismatchError
+from dreamenv.world_model import OBSERVATION_KINDS, WorldModel
 
 
 class Agent(Protocol):
     """Chooses actions from observations, one at a time or a batch at once; models of stable-baselines3 fit too.
 
-    The observation kind ("features", "latent" or "pixels") an agent expects is its attribute `observation`; an agent
-    without that attribute is given features.
+    The observation kind ("features", "latent", "pixels" or "state") an agent expects is its attribute `observation`; an
+    agent without that attribute is given the kind whose space is its own (`observation_kind`).
     """
 
     @property
@@ -71,21 +73,51 @@ class SavableAgent(Agent, Protocol):
         """The inverse of `tensors` and `config`."""
 
 
+def observation_kind(agent: Agent, model: WorldModel) -> str:
+    """The observation kind an agent reads: its attribute `observation`, or else the kind whose space is its own.
+
+    Raises:
+        SpaceMismatchError: No kind of the model has the agent's observation space; they are shown beside it.
+    """
+    named: str | None = getattr(agent, "observation", None)
+    if named is not None:
+        return named
+    kinds = [kind for kind in OBSERVATION_KINDS if kind != "pixels" or model.vision.is_image]
+    spaces = {kind: model.observation_space(kind) for kind in kinds}
+    for kind, space in spaces.items():
+        if _same_observations(agent.observation_space, space):
+            return kind
+    known = ", ".join(f"{kind} {describe_space(space)}" for kind, space in spaces.items())
+    raise SpaceMismatchError(
+        f"observation spaces differ: the agent has {describe_space(agent.observation_space)}, the model of "
+        f"{model.real.id} has {known}. Load an agent that was trained for this model, or train one."
+    )
+
+
 def check_spaces(agent: Agent, observation_space: gym.Space[Any], action_space: gym.Space[Any], where: str) -> None:
     """Refuse an agent whose spaces are not those of `where` (an environment's or a model's name).
+
+    Pictures whose channels come first are those of `where`: models of stable-baselines3 turn what they see themselves.
 
     Raises:
         SpaceMismatchError: With both spaces side by side.
     """
-    for name, own, other in (
-        ("observation", agent.observation_space, observation_space),
-        ("action", agent.action_space, action_space),
+    for name, own, other, same in (
+        ("observation", agent.observation_space, observation_space, _same_observations),
+        ("action", agent.action_space, action_space, operator.eq),
     ):
-        if own != other:
+        if not same(own, other):
             raise SpaceMismatchError(
                 f"{name} spaces differ: the agent has {describe_space(own)}, {where} has {describe_space(other)}. "
                 "Load an agent that was trained for this model, or train one."
             )
+
+
+def _same_observations(own: gym.Space[Any], other: gym.Space[Any]) -> bool:
+    if isinstance(other, gym.spaces.Box) and other.dtype == np.uint8 and len(other.shape) == 3:
+        low, high = (np.moveaxis(side, -1, 0) for side in (other.low, other.high))
+        return own in (other, gym.spaces.Box(low, high, dtype=np.uint8))
+    return own == other
 
 
 def describe_space(space: gym.Space[Any]) -> str:

@@ -5,16 +5,17 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from dreamenv.agents.actor_critic import ActorCriticAgent
-from dreamenv.agents.base import SavableAgent
+from dreamenv.agents.base import Agent, SavableAgent
 from dreamenv.agents.controller import LinearController
-from dreamenv.errors import BundleError, DreamEnvError, did_you_mean
-from dreamenv.world_model import read_tensors, resolve_bundle, space_from_json, space_to_json
+from dreamenv.agents.mpc import PREFIX, MPCAgent, mpc_agent
+from dreamenv.errors import BundleError, ConfigurationError, DreamEnvError, UnknownDreamError, did_you_mean
+from dreamenv.world_model import WorldModel, read_tensors, resolve_bundle, space_from_json, space_to_json
 
 FORMAT_VERSION = 1
 AGENT_FILE = "agent.safetensors"
@@ -56,18 +57,59 @@ def save_agent(agent: SavableAgent, path: str | Path) -> Path:
     return file
 
 
-def load_agent(id_or_path: str | Path) -> SavableAgent:
-    """The agent of a registered id (its bundle's), of a folder that holds agent.safetensors, or of a file.
+@overload
+def load_agent(id_or_path: str | Path) -> SavableAgent: ...
+
+
+@overload
+def load_agent(
+    id_or_path: str | Path, *, algo: str | None = None, world_model: WorldModel | str | Path | None = None
+) -> Agent: ...
+
+
+def load_agent(
+    id_or_path: str | Path, *, algo: str | None = None, world_model: WorldModel | str | Path | None = None
+) -> Agent:
+    """The agent of a registered id (its bundle's), of a folder with agent.safetensors, or of a file; or a planner.
+
+    Args:
+        id_or_path: Where it is.
+        algo: The algorithm of stable-baselines3 that saved the zip at `id_or_path` ("ppo", "sac", ...). Such a file
+            holds pickled parts, which may run any code: name the algorithm only of files that you trust.
+        world_model: The model, id or bundle in whose dream `planner:SCHEME[,SETTING=VALUE...]` plans; see `mpc_agent`.
+            Agents that are read from files take none of it.
 
     Raises:
-        UnknownDreamError: No such id or path; the nearest ids are named.
-        BundleError: The file is missing, cut short, of a wrong sha256, of a newer format or of an unknown kind.
+        UnknownDreamError: No such id, path or scheme; the nearest ids are named.
+        BundleError: The file is missing, cut short, of a wrong sha256, of a newer format or of an unknown kind; or a
+            zip of stable-baselines3 without `algo`.
+        ConfigurationError, MissingExtraError: See `dreamenv.sb3.load_model` and `mpc_agent`; or a planner without
+            `world_model`.
     """
+    if str(id_or_path).startswith(PREFIX):
+        if algo is not None:
+            raise ConfigurationError(f"algo={algo!r} is for files of stable-baselines3, got the planner {id_or_path!r}")
+        return _load_planner(str(id_or_path), world_model)
     path = Path(id_or_path)
+    if algo is not None:
+        from dreamenv.sb3.models import load_model
+
+        return load_model(path, algo)
+    if path.suffix == ".zip":
+        raise BundleError(
+            f"{path}: a model of stable-baselines3 holds pickled parts, so it is loaded only where its algorithm is "
+            "named: --algo ppo, or load_agent(path, algo='ppo')"
+        )
     expected: dict[str, str]
     if path.is_file() or path.suffix == ".safetensors":
         folder, name, expected = path.parent, path.name, {}
     else:
+        scheme = str(id_or_path).partition(":")
+        if scheme[1] and scheme[0] != "dreamenv" and not path.exists() and path.name == str(path):
+            raise UnknownDreamError(
+                f"{id_or_path}: there are no agents of scheme {scheme[0]!r}. Planners are called {PREFIX}cem, "
+                f"{PREFIX}mppi, {PREFIX}shooting and {PREFIX}mcts."
+            )
         folder, expected = resolve_bundle(id_or_path)
         name = AGENT_FILE
     file = folder / name
@@ -87,6 +129,15 @@ def load_agent(id_or_path: str | Path) -> SavableAgent:
         )
     except (KeyError, TypeError, ValueError, DreamEnvError) as error:
         raise BundleError(f"{file}: does not rebuild an agent of kind {kind!r}: {error}") from error
+
+
+def _load_planner(name: str, world_model: WorldModel | str | Path | None) -> MPCAgent:
+    if world_model is None:
+        raise ConfigurationError(
+            f"{name!r} plans in the dream of a world model: give it, as in load_agent({name!r}, "
+            "world_model='DreamDoom-v0')"
+        )
+    return mpc_agent(name, world_model if isinstance(world_model, WorldModel) else WorldModel.load(world_model))
 
 
 def _read_metadata(file: Path) -> dict[str, Any]:

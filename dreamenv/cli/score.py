@@ -14,7 +14,12 @@ from dreamenv.cli import app
 def evaluate(
     model: Annotated[str, typer.Argument(metavar="ID|BUNDLE", help="The world model the agent sees through.")],
     agent: Annotated[
-        str | None, typer.Option(help="Agent's path or id, or random; the shipped one by default.")
+        str | None,
+        typer.Option(help="Agent's path or id, random, or planner:cem,horizon=12; the shipped one by default."),
+    ] = None,
+    algo: Annotated[
+        str | None,
+        typer.Option(help="Algorithm of stable-baselines3 that saved --agent: ppo, sac, dqn, ... (it is unpickled)."),
     ] = None,
     episodes: Annotated[int, typer.Option(min=1, help="Real episodes.")] = 100,
     seed: Annotated[int, typer.Option(min=0, max=4999, help="Chooses the evaluation episodes.")] = 0,
@@ -24,6 +29,11 @@ def evaluate(
     """Score an agent on the real environment, on seeds that neither trained nor chose anything.
 
     Example: dreamenv eval DreamDoom-v0 --episodes 100 --json doom.json
+
+    Example: dreamenv eval DreamDoom-v0 --agent ppo.zip --algo ppo
+
+    Planners (planner:shooting, planner:cem, planner:mppi, planner:mcts) dream ahead in the model itself; their settings
+    follow, such as planner:mcts,simulations=32,horizon=10,seed=1.
     """
     from dreamenv.cli.progress import Progress, write_json
     from dreamenv.evaluation.real_return import EpisodeResult
@@ -36,7 +46,7 @@ def evaluate(
         returns.append(result.undiscounted_return)
         bar.update(len(returns), f"mean so far {sum(returns) / len(returns):.1f}")
 
-    score = score_agent(model, agent, episodes=episodes, seed=seed, workers=workers, progress=on_episode)
+    score = score_agent(model, agent, algo=algo, episodes=episodes, seed=seed, workers=workers, progress=on_episode)
     bar.close()
     low, high = score.ci95
     print(
@@ -45,4 +55,5 @@ def evaluate(
     )
     if score.real_frames is not None:
         print(f"real frames consumed by model and agent: {score.real_frames:,}")
+    print(f"{score.ms_per_decision:.2f} ms a decision")
     write_json(json_file, score.to_json())

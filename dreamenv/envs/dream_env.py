@@ -28,8 +28,8 @@ class DreamEnv(gym.Env[NDArray[Any], Any]):
 
     Args:
         world_model: The model, a registered id, or a bundle's folder.
-        observation: "features" `[F]` float32 (latent and hidden state), "latent" `[Z]` float32, or "pixels"
-            `[64, 64, 3]` uint8 (the decoded latent).
+        observation: "features" `[F]` float32 (latent and hidden state), "latent" `[Z]` float32, "pixels"
+            `[64, 64, 3]` uint8 (the decoded latent), or "state" `[S]` float32 (all that M remembers, for planners).
         temperature: Spread of M's mixtures, above 0; None is the model's default. Above 1 the dream is harder.
         start: "initial": first moments of real episodes, behind their start margin. "replay": any moment of them, with
             what M remembered there.
@@ -167,4 +167,6 @@ class DreamEnv(gym.Env[NDArray[Any], Any]):
         )
         if self.rollout.started:
             twin.set_state(self.get_state())
+        else:
+            twin._np_random, twin._np_random_seed = copy.deepcopy(self._np_random), self._np_random_seed
         return twin

@@ -231,6 +231,8 @@ class DreamVectorEnv(VectorEnv[NDArray[Any], NDArray[Any], NDArray[Any]]):
         )
         if self.rollout.started:
             twin.set_state(self.get_state())
+        else:
+            twin._generators, twin._seeds = copy.deepcopy(self._generators), list(self._seeds)
         return twin
 
     def _generator(self, row: int) -> np.random.Generator:

@@ -37,7 +37,7 @@ class LatentObservation(gym.Wrapper[NDArray[Any], Any, Any, Any]):
     Args:
         env: The real environment; it is preprocessed as the model wants it, unless there is a `PreprocessedEnv` in it.
         world_model: The model, a registered id, or a bundle's folder.
-        observation: "features", "latent" or "pixels".
+        observation: "features", "latent", "pixels" or "state".
         device: As for `DreamEnv`.
 
     Raises:

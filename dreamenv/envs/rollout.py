@@ -46,7 +46,7 @@ class DreamRollout:
     Args:
         world_model: The model; it is read, never changed.
         rows: N.
-        observation: "features", "latent" or "pixels".
+        observation: "features", "latent", "pixels" or "state".
         temperature: Of M's mixtures, finite and above 0; None is the model's default.
         start: "initial" or "replay".
 
@@ -206,16 +206,24 @@ class DreamRollout:
         missing = sorted({"memory", "noise_keys", "elapsed", "returns", "last_reward"} - state.keys())
         if missing:
             raise ConfigurationError(f"no snapshot of a dream: it lacks {', '.join(missing)}")
-        fields = self.world_model.memory.state_type._fields
+        memory = self.world_model.memory
+        fields = memory.state_type._fields
         if tuple(state["memory"]) != tuple(fields):
             raise ConfigurationError(
                 f"the snapshot's memory state has {list(state['memory'])}, expected {list(fields)}"
             )
         if len(state["elapsed"]) != self.rows:
             raise ConfigurationError(f"the snapshot is of {len(state['elapsed'])} dreams, expected {self.rows}")
-        self._state = self.world_model.memory.state_from_tensors(
+        restored = memory.state_from_tensors(
             {name: part.to(self._device, copy=True) for name, part in state["memory"].items()}
         )
+        sizes = (memory.latent(restored).shape[1], memory.features(restored).shape[1])
+        if sizes != (memory.latent_size, memory.feature_size):
+            raise ConfigurationError(
+                f"the snapshot has {sizes[0]} latents and {sizes[1]} features, expected {memory.latent_size} and "
+                f"{memory.feature_size}: it is of another world model"
+            )
+        self._state = restored
         self._noise.restore(state["noise_keys"], state["elapsed"])
         self.returns = np.array(state["returns"])
         self.last_reward = np.array(state["last_reward"])

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from dreamenv.agents.base import Agent, check_spaces
+from dreamenv.agents.base import Agent, check_spaces, observation_kind
 from dreamenv.envs.dream_vector_env import DreamVectorEnv
 from dreamenv.errors import ConfigurationError
 from dreamenv.world_model import WorldModel
@@ -42,7 +42,7 @@ def dream_returns(
     envs = DreamVectorEnv(
         world_model,
         num_envs=episodes,
-        observation=getattr(agent, "observation", "features"),
+        observation=observation_kind(agent, world_model),
         temperature=temperature,
         start=start,
     )

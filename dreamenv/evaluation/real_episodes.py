@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +15,9 @@ import numpy as np
 import torch
 from safetensors.torch import save_file
 
-from dreamenv.agents.base import Agent, SavableAgent, check_spaces
+from dreamenv.agents.base import Agent, SavableAgent, check_spaces, observation_kind
 from dreamenv.agents.load import AGENT_KINDS, load_agent, save_agent
+from dreamenv.agents.mpc import MPCAgent
 from dreamenv.agents.random_agent import RandomAgent
 from dreamenv.data.preprocess import make_real_env
 from dreamenv.envs.latent_observation import LatentObservation
@@ -35,6 +38,7 @@ class EpisodeResult:
         length: Actions taken.
         real_frames: Real frames consumed, action repeat counted.
         terminated: It ended by the task, not by the time limit.
+        deciding_s: Seconds spent in the agent's `predict`, V and M not counted; equal episodes may differ in it.
     """
 
     seed: int
@@ -42,6 +46,7 @@ class EpisodeResult:
     length: int
     real_frames: int
     terminated: bool
+    deciding_s: float = field(default=0.0, compare=False)
 
 
 def play_episodes(
@@ -71,6 +76,9 @@ def play_episodes(
         ConfigurationError: More than one worker and an agent that cannot be saved.
         CollectionError: An episode kills its worker again and again.
     """
+    if not isinstance(agent, str):
+        seen = model.observation_space(observation_kind(agent, model))
+        check_spaces(agent, seen, model.action_space, f"the model of {model.real.id}")
     results: dict[int, EpisodeResult] = {}
 
     def keep(result: EpisodeResult) -> None:
@@ -101,10 +109,7 @@ class _Player:
             if isinstance(agent, str):
                 RandomAgent(real.observation_space, real.action_space, generator=0)  # refuses unbounded spaces
                 return
-            # Models of stable-baselines3 do not say which observation they read
-            kind = getattr(agent, "observation", "features")
-            self._env = LatentObservation(real, model, observation=kind)
-            check_spaces(agent, self._env.observation_space, self._env.action_space, f"the model of {model.real.id}")
+            self._env = LatentObservation(real, model, observation=observation_kind(agent, model))
             self._agent = agent
         except BaseException:
             real.close()
@@ -121,27 +126,55 @@ class _Player:
         # V and M cost more than the environment, and a random agent looks at neither
         agent = self._agent or RandomAgent(env.observation_space, env.action_space, generator=seed)
         observation, _ = env.reset(seed=seed)
-        state, total, length, frames = None, 0.0, 0, 0
+        state, total, length, frames, deciding_s = None, 0.0, 0, 0, 0.0
         terminated = truncated = False
         while not (terminated or truncated):
+            begin = time.perf_counter()
             action, state = agent.predict(
                 observation, state=state, episode_start=np.array([length == 0]), deterministic=True
             )
+            deciding_s += time.perf_counter() - begin
             observation, reward, terminated, truncated, info = env.step(action)
             total += float(reward)
             length += 1
             frames += int(info["real_frames"])
             if not np.isfinite(total):
                 raise NonFiniteError(f"reward {reward} at step {length} of the real episode with seed {seed}")
-        return EpisodeResult(seed, total, length, frames, bool(terminated))
+        return EpisodeResult(seed, total, length, frames, bool(terminated), deciding_s)
 
 
-def _hand_over(model: WorldModel, agent: Agent | str, folder: Path) -> tuple[str, str]:
-    """Write model and agent where workers read them: files of tensors, exact to the bit."""
+def can_be_handed_over(agent: Agent | str) -> bool:
+    """Whether worker processes can load the agent."""
+    if isinstance(agent, MPCAgent):
+        return agent.name is not None
+    return isinstance(agent, (str, SavableAgent)) or _algorithm_of(agent) is not None
+
+
+def _algorithm_of(agent: Any) -> str | None:
+    if "stable_baselines3" not in sys.modules:  # then it cannot be a model of it, and may not be installed
+        return None
+    from dreamenv.sb3.models import algorithm_name
+
+    return algorithm_name(agent)
+
+
+def _hand_over(model: WorldModel, agent: Any, folder: Path) -> tuple[str, str, str | None]:
+    """Write model and agent where workers read them, exact to the bit; the algorithm is that of stable-baselines3."""
+    algo = None
     if isinstance(agent, str):
         where = agent
     elif isinstance(agent, SavableAgent) and agent.kind in AGENT_KINDS:
         where = str(save_agent(agent, folder))
+    elif isinstance(agent, MPCAgent) and agent.name is not None:
+        if agent.world_model is not model:
+            raise ConfigurationError(
+                "the planner dreams with another model than it is scored on; use workers=1, or score it on its own: "
+                "evaluate(agent.world_model, agent)"
+            )
+        where = agent.name
+    elif (algo := _algorithm_of(agent)) is not None:
+        where = str(folder / "agent.zip")
+        agent.save(where)
     else:
         raise ConfigurationError(
             f"an agent of class {type(agent).__name__} cannot be handed to worker processes; use workers=1"
@@ -155,14 +188,15 @@ def _hand_over(model: WorldModel, agent: Agent | str, folder: Path) -> tuple[str
         folder / "model.safetensors",
         metadata={"format_version": "1"},
     )
-    return str(folder), where
+    return str(folder), where, algo
 
 
-def _make_player(setup: tuple[str, str]) -> Callable[[int], EpisodeResult]:
+def _make_player(setup: tuple[str, str, str | None]) -> Callable[[int], EpisodeResult]:
     torch.set_num_threads(1)
-    folder, where = setup
-    agent = where if where == RANDOM else load_agent(where)
-    return _Player(WorldModel.load(Path(folder)), agent).play
+    folder, where, algo = setup
+    model = WorldModel.load(Path(folder))
+    agent = where if where == RANDOM else load_agent(where, algo=algo, world_model=model)
+    return _Player(model, agent).play
 
 
 @contextmanager

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from dreamenv.agents.base import Agent, SavableAgent
+from dreamenv.agents.base import Agent
 from dreamenv.agents.evolution_state import ValidationScore
 from dreamenv.agents.load import load_agent
 from dreamenv.errors import ConfigurationError
-from dreamenv.evaluation.real_episodes import RANDOM, EpisodeResult, play_episodes
+from dreamenv.evaluation.real_episodes import RANDOM, EpisodeResult, can_be_handed_over, play_episodes
 from dreamenv.types import episode_seeds
 from dreamenv.world_model import WorldModel
 
@@ -37,6 +37,8 @@ class Score:
         real_frames: Real frames consumed to train model and agent, validation included; None when one of them does
             not say.
         played_frames: Real frames of these episodes themselves.
+        ms_per_decision: Milliseconds of the agent's own `predict` for each action, V and M not counted, on one thread;
+            it depends on the machine, and equal scores may differ in it.
     """
 
     real_id: str
@@ -49,6 +51,7 @@ class Score:
     ci95: tuple[float, float]
     real_frames: int | None
     played_frames: int
+    ms_per_decision: float = field(default=0.0, compare=False)
 
     @property
     def episodes(self) -> int:
@@ -69,6 +72,7 @@ class Score:
             "real_frames": self.real_frames,
             "lengths": list(self.lengths),
             "played_frames": self.played_frames,
+            "ms_per_decision": self.ms_per_decision,
         }
 
 
@@ -76,6 +80,7 @@ def evaluate(
     world_model: WorldModel | str | Path,
     agent: Agent | str | Path | None = None,
     *,
+    algo: str | None = None,
     episodes: int = 100,
     seed: int = 0,
     role: str = "evaluation",
@@ -88,8 +93,10 @@ def evaluate(
 
     Args:
         world_model: The model, a registered id, or a bundle's folder.
-        agent: An agent, its id, folder or file, or "random" (uniform over the action space). None takes the agent that
-            lies in the bundle; then `world_model` must be an id or a folder.
+        agent: An agent, its id, folder or file, "random" (uniform over the action space), or a planner in the dream of
+            `world_model` ("planner:cem,horizon=12"; see `mpc_agent`). None takes the agent that lies in the bundle;
+            then `world_model` must be an id or a folder.
+        algo: The algorithm of stable-baselines3 that saved the zip at path `agent`; see `load_agent`.
         episodes: How many.
         seed: Which: episodes of one seed are always the same.
         role: "evaluation", or "validation" for episodes that choose between agents; their seeds never meet.
@@ -113,9 +120,9 @@ def evaluate(
     except ValueError as error:
         raise ConfigurationError(str(error)) from error
     model = world_model if isinstance(world_model, WorldModel) else WorldModel.load(world_model)
-    player, label = _resolve(world_model, agent)
+    player, label = _resolve(world_model, model, agent, algo)
     if workers is None:
-        workers = os.cpu_count() or 1 if isinstance(player, (str, SavableAgent)) else 1
+        workers = os.cpu_count() or 1 if can_be_handed_over(player) else 1
     results = play_episodes(model, player, seeds, workers=min(workers, episodes), progress=progress, report=report)
     returns = [result.undiscounted_return for result in results]
     return Score(
@@ -129,6 +136,7 @@ def evaluate(
         bootstrap_interval(returns, resamples=resamples, seed=seed),
         _training_frames(model, player),
         sum(result.real_frames for result in results),
+        1000 * sum(result.deciding_s for result in results) / sum(result.length for result in results),
     )
 
 
@@ -189,7 +197,18 @@ def bootstrap_interval(
     return float(low), float(high)
 
 
-def _resolve(world_model: WorldModel | str | Path, agent: Agent | str | Path | None) -> tuple[Agent | str, str]:
+def _resolve(
+    world_model: WorldModel | str | Path, model: WorldModel, agent: Agent | str | Path | None, algo: str | None
+) -> tuple[Agent | str, str]:
+    if algo is not None:
+        if not isinstance(agent, (str, Path)) or agent == RANDOM:
+            raise ConfigurationError(
+                f"algo={algo!r} is for a model of stable-baselines3 in a file; name it: --agent FILE.zip --algo {algo}"
+            )
+        from dreamenv.sb3.models import algorithm
+
+        algorithm(algo, model.action_space)  # before a file is asked for, say which algorithms could be meant
+        return load_agent(agent, algo=algo), str(agent)
     if agent is None:
         if isinstance(world_model, WorldModel):
             raise ConfigurationError("give an agent, or name the world model by id or folder to take the shipped one")
@@ -197,7 +216,7 @@ def _resolve(world_model: WorldModel | str | Path, agent: Agent | str | Path | N
     if isinstance(agent, str) and agent == RANDOM:
         return RANDOM, RANDOM
     if isinstance(agent, (str, Path)):
-        return load_agent(agent), str(agent)
+        return load_agent(agent, world_model=model), str(agent)
     return agent, getattr(agent, "kind", type(agent).__name__)
 
 

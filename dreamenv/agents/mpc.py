@@ -1,0 +1,225 @@
+"""A planner as an agent: model-predictive control from what M remembers."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import fields
+from types import NoneType
+from typing import Any, ClassVar, NamedTuple, get_args, get_type_hints
+
+import numpy as np
+import torch
+from gymnasium import spaces
+from numpy.typing import NDArray
+from torch import Tensor
+
+from dreamenv.agents.base import as_batch
+from dreamenv.errors import ConfigurationError, SpaceMismatchError, did_you_mean
+from dreamenv.planners.arguments import check_count
+from dreamenv.planners.base import Planner
+from dreamenv.planners.noise import RowNoise
+from dreamenv.planners.schemes import PLANNERS, make_planner
+from dreamenv.world_model import WorldModel
+
+PREFIX = "planner:"
+_OWN_SETTINGS: dict[str, Any] = {"seed": int, "execute": int}
+
+
+class MPCState(NamedTuple):
+    """What the agent remembers of B episodes between two calls of `predict`.
+
+    Attributes:
+        proposal: `[B, K, D]` of the last plan, where the next one begins.
+        actions: `[B, execute, A]` or `[B, execute]`, the first actions of the last plan.
+        played: `[B]` int64, how many of them have been taken.
+        key: `[B]` uint64, from which the episode's random numbers are made.
+        step: `[B]` int64, actions taken in the episode.
+    """
+
+    proposal: Tensor
+    actions: Tensor
+    played: NDArray[np.int64]
+    key: NDArray[np.uint64]
+    step: NDArray[np.int64]
+
+
+class MPCAgent:
+    """Plans anew at every step in the dream of `world_model`, from the memory state in which the episode is.
+
+    It reads observations of kind "state", which dreams and their real twins show alike: there M has been fed with what
+    was seen and which actions were taken, so the agent need not follow the episode with V and M itself. Its random
+    numbers are a function of its seed, the first observation of the episode and the step: the same episode is played
+    alike in any batch (up to the rounding of a batched matrix product), order and process.
+
+    Attributes:
+        world_model: The dream it plans in.
+        planner: How it plans.
+        seed: Of its random numbers.
+        execute: Actions of a plan that are taken before it plans anew.
+        provenance: It has learned nothing, so it has consumed no real frames.
+    """
+
+    kind: ClassVar[str] = "planner"
+    observation: ClassVar[str] = "state"
+
+    def __init__(self, world_model: WorldModel, planner: Planner, *, seed: int = 0, execute: int = 1) -> None:
+        """
+        Raises:
+            ConfigurationError: `execute` is not between 1 and the plan's length, or the planner does not take the
+                model's actions.
+        """
+        check_count(execute=execute)
+        if execute > planner.length:
+            raise ConfigurationError(f"execute={execute}: a plan of {planner.scheme!r} holds {planner.length} actions")
+        self._cold = planner.cold(world_model, 1)  # refuses actions that cannot be planned
+        self.world_model = world_model
+        self.planner = planner
+        self.seed = seed
+        self.execute = execute
+        self.observation_space = world_model.observation_space("state")
+        self.action_space = world_model.action_space
+        self.provenance: dict[str, Any] = {"real_frames": 0}
+
+    def predict(
+        self,
+        observation: NDArray[Any],
+        state: MPCState | None = None,
+        episode_start: NDArray[np.bool_] | None = None,
+        deterministic: bool = True,
+    ) -> tuple[NDArray[Any], MPCState]:
+        """Actions of observations `[S]` or `[B, S]` of kind "state", and what to hand to the next call.
+
+        Args:
+            observation: Memory states as vectors.
+            state: What the last call returned; None begins an episode in every row.
+            episode_start: `[B]`, rows in which an episode begins.
+            deterministic: Changes nothing: the same calls always give the same actions.
+
+        Raises:
+            SpaceMismatchError: An observation of another shape, or a state of another number of rows.
+            NonFiniteError: A dreamed return that is not finite.
+        """
+        batch, single = as_batch(observation, self.observation_space)
+        rows = len(batch)
+        begins = np.ones(rows, np.bool_) if episode_start is None else np.array(episode_start, np.bool_).reshape(-1)
+        if state is None:
+            state, begins = self._blank(rows), np.ones(rows, np.bool_)
+        elif episode_start is None:
+            begins = np.zeros(rows, np.bool_)
+        if len(state.step) != rows or len(begins) != rows:
+            raise SpaceMismatchError(
+                f"got {rows} observations with a state of {len(state.step)} and episode_start of {len(begins)} rows; "
+                "hand back the state that the last call returned for the same rows"
+            )
+        key, step = state.key.copy(), np.where(begins, 0, state.step)
+        for row in np.flatnonzero(begins):
+            key[row] = self._key(batch[row])
+        played = state.played.copy()
+        proposal, actions = state.proposal, state.actions
+        due = np.flatnonzero(begins | (played >= self.execute))
+        if due.size:
+            index = torch.from_numpy(due).to(proposal.device)
+            warm = self.planner.shifted(self.world_model, proposal[index], self.execute)
+            fresh = torch.from_numpy(begins[due]).to(proposal.device)
+            warm = torch.where(fresh.view(-1, 1, 1), self._cold, warm)
+            seen = torch.from_numpy(np.ascontiguousarray(batch[due], np.float32)).to(proposal.device)
+            plan = self.planner.plan(
+                self.world_model,
+                self.world_model.memory_state(seen),
+                generator=RowNoise([self._generator(key[row], step[row]) for row in due]),
+                warm=warm,
+            )
+            proposal = proposal.index_copy(0, index, plan.proposal)
+            actions = actions.index_copy(0, index, plan.actions[:, : self.execute].to(actions))
+            played[due] = 0
+        chosen = actions[torch.arange(rows, device=actions.device), torch.from_numpy(played).to(actions.device)]
+        action = self._as_numpy(chosen)
+        following = MPCState(proposal, actions, played + 1, key, step + 1)
+        return (np.asarray(action[0]) if single else action), following
+
+    @property
+    def name(self) -> str | None:
+        """The name that `mpc_agent` and `load_agent` read; None where functions or a planner of one's own forbid it."""
+        if PLANNERS.get(self.planner.scheme) is not type(self.planner):
+            return None
+        parts = [PREFIX + self.planner.scheme]
+        for entry in fields(self.planner):
+            value = getattr(self.planner, entry.name)
+            if callable(value):
+                return None
+            if value != entry.default:
+                parts.append(f"{entry.name}={value}")
+        parts += [f"{key}={value}" for key, value in (("seed", self.seed), ("execute", self.execute))]
+        return ",".join(parts)
+
+    def _blank(self, rows: int) -> MPCState:
+        shape = (rows, self.execute, *(self.action_space.shape or ()))
+        kind = torch.int64 if isinstance(self.action_space, spaces.Discrete) else torch.float32
+        zeros = np.zeros(rows, np.int64)
+        actions = torch.zeros(shape, dtype=kind, device=self._cold.device)
+        return MPCState(self._cold.expand(rows, -1, -1), actions, zeros, zeros.astype(np.uint64), zeros)
+
+    def _key(self, observation: NDArray[Any]) -> np.uint64:
+        return _hashed(str(self.seed).encode(), np.ascontiguousarray(observation, np.float32).tobytes())
+
+    def _generator(self, key: np.uint64, step: np.int64) -> torch.Generator:
+        seed = int(_hashed(key.tobytes(), step.tobytes())) >> 1
+        return torch.Generator(self._cold.device).manual_seed(seed)
+
+    def _as_numpy(self, action: Tensor) -> NDArray[Any]:
+        array = action.cpu().numpy()
+        if isinstance(self.action_space, spaces.Box):
+            return np.clip(array.astype(self.action_space.dtype), self.action_space.low, self.action_space.high)
+        return array
+
+
+def mpc_agent(name: str, world_model: WorldModel) -> MPCAgent:
+    """The agent called `planner:SCHEME[,SETTING=VALUE...]`, such as `planner:cem,horizon=12,candidates=256`.
+
+    Settings are those of the planner that are numbers, and `seed` and `execute` of the agent.
+
+    Raises:
+        ConfigurationError: An unknown scheme or setting (the nearest are named), or a value that does not fit.
+    """
+    scheme, *settings = name.removeprefix(PREFIX).split(",")
+    if scheme not in PLANNERS:
+        make_planner(scheme)  # says which there are
+    hints = get_type_hints(PLANNERS[scheme]) | _OWN_SETTINGS
+    own = {entry.name for entry in fields(PLANNERS[scheme])} | set(_OWN_SETTINGS)
+    known = {key: hints[key] for key in own if _kinds(hints[key]) <= {int, float, bool, NoneType}}
+    values: dict[str, Any] = {}
+    for setting in settings:
+        key, equals, text = setting.partition("=")
+        if not equals or key not in known:
+            raise ConfigurationError(
+                f"{name!r}: got {setting!r}, expected SETTING=VALUE of planner {scheme!r}. {did_you_mean(key, known)}"
+            )
+        values[key] = _value(name, setting, text, _kinds(known[key]))
+    options = {key: values.pop(key) for key in _OWN_SETTINGS if key in values}
+    return MPCAgent(world_model, make_planner(scheme, **values), **options)
+
+
+def _kinds(hint: Any) -> set[Any]:
+    return set(get_args(hint)) or {hint}
+
+
+def _value(name: str, setting: str, text: str, kinds: set[Any]) -> Any:
+    words: dict[str, Any] = {"true": True, "false": False} if bool in kinds else {}
+    if NoneType in kinds:
+        words["none"] = None
+    if text.lower() in words:
+        return words[text.lower()]
+    try:
+        if int in kinds:
+            return int(text)
+        if float in kinds:
+            return float(text)
+    except ValueError:
+        pass
+    number = "a whole number" if int in kinds else "a number" if float in kinds else ""
+    expected = " or ".join(filter(None, [number, *words]))
+    raise ConfigurationError(f"{name!r}: got {setting!r}, expected {expected}")
+
+
+def _hashed(*parts: bytes) -> np.uint64:
+    return np.uint64(int.from_bytes(hashlib.blake2b(b"/".join(parts), digest_size=8).digest(), "little"))

@@ -1,0 +1,35 @@
+"""Planners: they choose an action by dreaming ahead from where they are.
+
+Each is a frozen set of settings with one method that matters: `plan(world_model, state, generator=...)`, from memory
+states to actions.
+"""
+
+from dreamenv.planners.base import Plan, Planner, TerminalValue
+from dreamenv.planners.cem import CEM
+from dreamenv.planners.environment_search import EnvironmentPlan, search_environment
+from dreamenv.planners.imagined_return import imagined_returns
+from dreamenv.planners.mcts import MCTS
+from dreamenv.planners.mppi import MPPI
+from dreamenv.planners.noise import CommonNoise, RowNoise
+from dreamenv.planners.schemes import PLANNERS, make_planner
+from dreamenv.planners.shooting import RandomShooting
+from dreamenv.planners.tree import SearchTree, search
+
+__all__ = [
+    "CEM",
+    "MCTS",
+    "MPPI",
+    "PLANNERS",
+    "CommonNoise",
+    "EnvironmentPlan",
+    "Plan",
+    "Planner",
+    "RandomShooting",
+    "RowNoise",
+    "SearchTree",
+    "TerminalValue",
+    "imagined_returns",
+    "make_planner",
+    "search",
+    "search_environment",
+]

@@ -1,0 +1,60 @@
+"""What a planner is: memory states in, actions out. What a call found is handed to the next one, never hidden.
+
+Letters in shapes: B rows (environments), K entries of a plan, D size of an entry, L actions of a plan.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, ClassVar, NamedTuple, Protocol
+
+import torch
+from torch import Tensor
+
+from dreamenv.memory.base import Noise
+from dreamenv.world_model import WorldModel
+
+# What states are worth beyond a plan's end: features `[R, F]` to values `[R]`, in units of the real environment.
+TerminalValue = Callable[[Tensor], Tensor]
+
+
+class Plan(NamedTuple):
+    """What to do in B states.
+
+    Attributes:
+        action: `[B, A]` float32 (Box) or `[B]` int64 (Discrete), the first action.
+        actions: `[B, L, A]` or `[B, L]`, the whole plan.
+        value: `[B]` float64, the dreamed discounted return that the planner expects of it.
+        proposal: `[B, K, D]` float32, where a search at the next moment may begin; see `Planner.shifted`.
+    """
+
+    action: Tensor
+    actions: Tensor
+    value: Tensor
+    proposal: Tensor
+
+
+class Planner(Protocol):
+    """Chooses actions by dreaming ahead. Its settings are fixed; all that changes goes in and out of `plan`."""
+
+    scheme: ClassVar[str]
+
+    @property
+    def length(self) -> int:
+        """L, how many actions a plan holds."""
+
+    def plan(
+        self,
+        world_model: WorldModel,
+        state: Any,
+        *,
+        generator: torch.Generator | Noise,
+        warm: Tensor | None = None,
+    ) -> Plan:
+        """Plans for the B rows of a memory state; `warm` `[B, K, D]` is where the search begins, None anywhere."""
+
+    def cold(self, world_model: WorldModel, rows: int) -> Tensor:
+        """The `warm` of rows that have no plan yet, `[rows, K, D]`; refuses actions that the planner cannot choose."""
+
+    def shifted(self, world_model: WorldModel, proposal: Tensor, steps: int) -> Tensor:
+        """The `warm` of a proposal after `steps` of its actions have been taken."""

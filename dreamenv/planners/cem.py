@@ -1,0 +1,74 @@
+"""The cross-entropy method: plans are drawn around those that did best."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from dreamenv.errors import ConfigurationError
+from dreamenv.memory.base import Noise
+from dreamenv.planners.arguments import check_count, check_positive, check_share
+from dreamenv.planners.sequence_planner import Found, Score, SequencePlanner, with_mode
+from dreamenv.planners.sequences import Sequences
+
+
+@dataclass(frozen=True, kw_only=True)
+class CEM(SequencePlanner):
+    """Draws plans around a centre, refits centre and spread to the elites, and repeats; the answer is the centre.
+
+    Rubinstein & Kroese 2004, "The cross-entropy method". With `momentum=0` as in PlaNet (Hafner et al. 2019, "Learning
+    latent dynamics for planning from pixels", algorithm 2); with `momentum=0.1` and `discount=1` as in PETS (Chua et
+    al. 2018, "Deep reinforcement learning in a handful of trials using probabilistic dynamics models", section 5 and
+    its code). Departures: draws beyond the bounds are clipped to them, where PETS truncates the Gaussian; the centre
+    itself is always among the candidates; Discrete plans are drawn from a categorical distribution for each entry,
+    refitted to the elites' frequencies.
+
+    Attributes:
+        iterations: How often centre and spread are refitted.
+        elites: Candidates to which they are refitted, at most `candidates`.
+        momentum: Share of the former centre and spread that stays, in [0, 1).
+        spread: In which a search begins. Box: standard deviation, where 1 is half the range of the actions. Discrete:
+            share of actions drawn uniformly instead of from the centre, at most 1.
+        least_spread: Below which the spread does not fall, so that later iterations still search.
+
+    The others are those of `SequencePlanner`.
+    """
+
+    scheme: ClassVar[str] = "cem"
+
+    iterations: int = 4
+    elites: int = 16
+    momentum: float = 0.1
+    spread: float = 0.5
+    least_spread: float = 0.05
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_count(iterations=self.iterations, elites=self.elites)
+        check_share(momentum=self.momentum)
+        check_positive(spread=self.spread, least_spread=self.least_spread)
+        if self.elites > self.candidates:
+            raise ConfigurationError(
+                f"elites={self.elites} of candidates={self.candidates}: the elites are the best of the candidates, "
+                "so there cannot be more"
+            )
+
+    def _search(self, sequences: Sequences, score: Score, centre: Tensor, noise: Noise) -> Found:
+        spread = sequences.initial_spread(centre, self.spread)
+        for _ in range(self.iterations):
+            candidates = with_mode(sequences, centre, sequences.around(centre, spread, self.candidates, noise))
+            returns = score(candidates)
+            # A stable sort breaks ties alike in every batch
+            best = returns.sort(dim=1, descending=True, stable=True).indices[:, : self.elites]
+            weights = torch.zeros_like(returns).scatter_(1, best, 1 / self.elites)
+            value = (weights * returns).sum(1)
+            shares = weights.to(centre)
+            centre = self._blend(centre, sequences.refit_centre(candidates, shares))
+            spread = self._blend(spread, sequences.refit_spread(candidates, shares, self.least_spread))
+        return Found(centre, value)
+
+    def _blend(self, former: Tensor, refitted: Tensor) -> Tensor:
+        return self.momentum * former + (1 - self.momentum) * refitted

@@ -1,0 +1,189 @@
+"""Monte Carlo tree search on any Gymnasium environment whose state can be copied."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+from numpy.typing import NDArray
+
+from dreamenv.errors import ConfigurationError
+from dreamenv.planners.arguments import check_count, check_discount, check_positive, check_rollout, checked_discrete
+from dreamenv.planners.tree import Floats, Integers, Outcome, search
+
+
+@dataclass(frozen=True)
+class EnvironmentPlan:
+    """What a search in an environment found.
+
+    Attributes:
+        action: The action tried most often.
+        value: Mean discounted return of the simulations.
+        visits: `[n]`, how often each action was tried at the root.
+        action_values: `[n]`, the mean discounted return of each.
+    """
+
+    action: int
+    value: float
+    visits: Integers
+    action_values: Floats
+
+
+def search_environment(
+    env: gym.Env[Any, Any],
+    *,
+    generator: np.random.Generator,
+    simulations: int = 100,
+    horizon: int = 20,
+    rollout: int | None = None,
+    discount: float = 0.99,
+    exploration: float = 1.25,
+) -> EnvironmentPlan:
+    """Plan from where `env` stands, on copies of it; `env` itself is left as it was.
+
+    The state is copied by `get_state` and `set_state` of `env.unwrapped` where it has both, and otherwise by
+    `copy.deepcopy` of the whole environment. With the former, wrappers (a time limit too) are left out, and what the
+    environment draws at random is foreseen as far as its state fixes it; a deep copy draws anew, from `generator`. The
+    outcome of an action is sampled once, when its node is opened, as in `MCTS`; that suits deterministic environments.
+
+    Args:
+        env: Has been reset and has not ended; its actions are Discrete.
+        generator: Draws the random actions behind new nodes.
+        simulations: Nodes of the tree.
+        horizon: Steps looked ahead, in the tree and behind it together.
+        rollout: Most steps of random actions behind a new node; None goes on to the horizon.
+        discount: γ per step.
+        exploration: c₁ of the search.
+
+    Raises:
+        ConfigurationError: A number out of range, actions that are not Discrete, or an environment that cannot be
+            copied.
+    """
+    check_count(simulations=simulations, horizon=horizon)
+    check_discount(discount)
+    check_positive(exploration=exploration)
+    check_rollout(rollout, horizon)
+    space = checked_discrete(env.action_space, "search_environment")
+    copies = _Restored(env) if _has_state(env) else _Copied(env, generator)
+    try:
+        model = _EnvironmentTree(
+            copies,
+            int(space.n),
+            int(space.start),
+            generator,
+            horizon,
+            horizon if rollout is None else rollout,
+            discount,
+        )
+        tree = search(model, simulations=simulations, depth=horizon, exploration=exploration)
+    finally:
+        copies.close()
+    return EnvironmentPlan(
+        int(tree.best_action()[0]) + int(space.start),
+        float(tree.root_value[0]),
+        tree.root_visits[0],
+        tree.action_values(np.zeros(1, np.int64))[0],
+    )
+
+
+class _Copied:
+    """Snapshots are deep copies."""
+
+    def __init__(self, env: gym.Env[Any, Any], generator: np.random.Generator) -> None:
+        self._generator = generator
+        self.first = self.save(env)
+
+    def save(self, env: gym.Env[Any, Any]) -> Any:
+        try:
+            return copy.deepcopy(env)
+        except Exception as error:  # whatever a foreign environment holds
+            raise ConfigurationError(
+                f"{env} cannot be copied ({type(error).__name__}: {error}). Make it without a render_mode, or give it "
+                "get_state() and set_state(state)."
+            ) from error
+
+    def load(self, snapshot: Any) -> gym.Env[Any, Any]:
+        env = self.save(snapshot)
+        # The generator is copied with the rest: a plan would know what the dice will show
+        env.unwrapped.np_random = np.random.default_rng(self._generator.integers(2**63))
+        return env
+
+    def close(self) -> None:
+        """Nothing: what a copy shares with the original stays open."""
+
+
+class _Restored:
+    """Snapshots are what `get_state` returns; one environment goes from one to the other."""
+
+    def __init__(self, env: gym.Env[Any, Any]) -> None:
+        self._env: Any = env.unwrapped
+        self.first = self.save(self._env)
+
+    def save(self, env: Any) -> Any:
+        return env.get_state()
+
+    def load(self, snapshot: Any) -> gym.Env[Any, Any]:
+        self._env.set_state(snapshot)
+        return self._env
+
+    def close(self) -> None:
+        """Put the environment back where it was."""
+        self._env.set_state(self.first)
+
+
+def _has_state(env: gym.Env[Any, Any]) -> bool:
+    return all(callable(getattr(env.unwrapped, name, None)) for name in ("get_state", "set_state"))
+
+
+class _EnvironmentTree:
+    """A tree of environment snapshots."""
+
+    rows = 1
+
+    def __init__(
+        self,
+        copies: _Copied | _Restored,
+        actions: int,
+        start: int,
+        generator: np.random.Generator,
+        horizon: int,
+        rollout: int,
+        discount: float,
+    ) -> None:
+        self.actions = actions
+        self._copies, self._start, self._generator = copies, start, generator
+        self._horizon, self._rollout, self._discount = horizon, rollout, discount
+        self._snapshots = {0: copies.first}
+        self._equal = np.full((1, actions), 1 / actions)
+
+    def root(self) -> tuple[Floats, Floats]:
+        return np.array([self._go_on(self._copies.load(self._copies.first), 0)]), self._equal
+
+    def open(
+        self, node: int, parent: Integers, action: Integers, depth: Integers, wanted: NDArray[np.bool_]
+    ) -> Outcome:
+        nothing = np.zeros(1)
+        if not wanted[0]:
+            return Outcome(nothing, nothing, nothing, self._equal)
+        env = self._copies.load(self._snapshots[int(parent[0])])
+        _, reward, terminated, truncated, _ = env.step(self._start + int(action[0]))
+        if terminated or truncated:
+            return Outcome(np.array([float(reward)]), nothing, nothing, self._equal)
+        self._snapshots[node] = self._copies.save(env)
+        value = self._go_on(env, int(depth[0]))
+        return Outcome(np.array([float(reward)]), np.array([self._discount]), np.array([value]), self._equal)
+
+    def _go_on(self, env: gym.Env[Any, Any], depth: int) -> float:
+        """The discounted return of random actions in `env`, which is used up."""
+        total, weight = 0.0, 1.0
+        for _ in range(min(self._rollout, self._horizon - depth)):
+            action = self._start + int(self._generator.integers(self.actions))
+            _, reward, terminated, truncated, _ = env.step(action)
+            total += weight * float(reward)
+            weight *= self._discount
+            if terminated or truncated:
+                break
+        return total

@@ -1,0 +1,73 @@
+"""The dreamed return of plans: one batched dream for all candidates of all rows."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from dreamenv.errors import NonFiniteError
+from dreamenv.memory.base import Noise, as_noise, repeat
+from dreamenv.planners.base import TerminalValue
+from dreamenv.planners.noise import CommonNoise
+from dreamenv.world_model import WorldModel
+
+
+@torch.no_grad()
+def imagined_returns(
+    world_model: WorldModel,
+    state: Any,
+    actions: Tensor,
+    *,
+    generator: torch.Generator | Noise,
+    discount: float = 1.0,
+    temperature: float | None = None,
+    particles: int = 1,
+    common_noise: bool = True,
+    terminal_value: TerminalValue | None = None,
+) -> Tensor:
+    """Expected discounted returns of open-loop plans.
+
+    R = Σ_t γ^t (Π_{k<t} c_k) r_t + γ^L (Π_k c_k) V(s_L), where r is the predicted reward and c = 1 - the predicted
+    probability of the end; the mean over the particles. All B·N·P dreams are one `imagine` a step.
+
+    Args:
+        world_model: The dream.
+        state: Memory state of B rows.
+        actions: `[B, N, L, A]` float32 (Box) or `[B, N, L]` int64 (Discrete): N plans a row.
+        generator: Draws the dreams' noise.
+        discount: γ per dreamed step.
+        temperature: Of the dream; None takes the model's own.
+        particles: P, dreams a plan.
+        common_noise: All plans of a row meet the same P draws of noise.
+        terminal_value: V, of features; None: nothing comes after.
+
+    Returns:
+        `[B, N]` float64 in units of the real environment.
+
+    Raises:
+        NonFiniteError: A return that is NaN or infinite.
+    """
+    rows, candidates, length = actions.shape[:3]
+    noise = as_noise(generator)
+    if common_noise:
+        noise = CommonNoise(noise, rows, candidates)
+    temperature = world_model.temperature if temperature is None else temperature
+    memory = world_model.memory
+    state = repeat(state, candidates * particles)
+    actions = actions.flatten(0, 1).repeat_interleave(particles, dim=0)
+    total = torch.zeros(len(actions), dtype=torch.float64, device=actions.device)
+    reached = torch.ones_like(total)
+    for step in range(length):
+        state, prediction = memory.imagine(state, actions[:, step], generator=noise, temperature=temperature)
+        total += reached * prediction.reward.double()
+        reached *= discount * (1 - prediction.termination_probability.double())
+    if terminal_value is not None:
+        total += reached * terminal_value(memory.features(state)).double()
+    if not bool(torch.isfinite(total).all()):
+        raise NonFiniteError(
+            "a dreamed return is not finite: the observation was not, or the memory model diverges at this "
+            f"temperature ({temperature:g}) or horizon ({length})"
+        )
+    return total.view(rows, candidates, particles).mean(2)

@@ -1,0 +1,231 @@
+"""Monte Carlo tree search in the dream, for Discrete actions."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from gymnasium import spaces
+from numpy.typing import NDArray
+from torch import Tensor
+
+from dreamenv.errors import NonFiniteError
+from dreamenv.memory.base import Noise, as_noise, repeat
+from dreamenv.planners.arguments import check_count, check_discount, check_positive, check_rollout, checked_discrete
+from dreamenv.planners.base import Plan, TerminalValue
+from dreamenv.planners.noise import RowNoise
+from dreamenv.planners.tree import Floats, Integers, Outcome, SearchTree, search
+from dreamenv.world_model import WorldModel
+
+# Features `[R, F]` to chances of the n actions `[R, n]`, rows sum to 1.
+Prior = Callable[[Tensor], Tensor]
+
+
+@dataclass(frozen=True, kw_only=True)
+class MCTS:
+    """Grows a tree of dreams by PUCT and takes the action that was tried most often at its root; see `tree.search`.
+
+    A node is `particles` dreams of the same actions, weighted by their chances to have come so far. It is sampled once,
+    when it is opened, and its value is the mean return of going on at random from there (Kocsis & Szepesvári 2006,
+    "Bandit based Monte-Carlo planning"), or what `terminal_value` says. One call costs about simulations ·
+    (action_repeat + rollout) calls of `imagine`, each over B · particles rows.
+
+    Attributes:
+        simulations: Nodes that each tree is given.
+        horizon: Dreamed steps looked ahead, in the tree and behind it together; rounded up to whole actions.
+        rollout: Most dreamed steps of random actions behind a new node; None goes on to the horizon, 0 dreams none.
+        particles: Dreams a node.
+        action_repeat: Dreamed steps for which the search holds an action.
+        discount: γ per dreamed step.
+        temperature: Of the dream; None takes the model's own.
+        exploration: c₁ of the search: the larger, the wider.
+        prior: Chances of the actions in features; None: all equal.
+        terminal_value: What features are worth where dreaming stops; None: nothing.
+    """
+
+    scheme: ClassVar[str] = "mcts"
+
+    simulations: int = 32
+    horizon: int = 12
+    rollout: int | None = None
+    particles: int = 4
+    action_repeat: int = 1
+    discount: float = 0.99
+    temperature: float | None = None
+    exploration: float = 1.25
+    prior: Prior | None = None
+    terminal_value: TerminalValue | None = None
+
+    def __post_init__(self) -> None:
+        """
+        Raises:
+            ConfigurationError: A number out of range.
+        """
+        check_count(
+            simulations=self.simulations,
+            horizon=self.horizon,
+            particles=self.particles,
+            action_repeat=self.action_repeat,
+        )
+        check_discount(self.discount)
+        check_positive(exploration=self.exploration)
+        if self.temperature is not None:
+            check_positive(temperature=self.temperature)
+        check_rollout(self.rollout, self.horizon)
+
+    @property
+    def length(self) -> int:
+        """How many actions a plan holds: `action_repeat` times the same one."""
+        return self.action_repeat
+
+    def plan(
+        self,
+        world_model: WorldModel,
+        state: Any,
+        *,
+        generator: torch.Generator | Noise,
+        warm: Tensor | None = None,
+    ) -> Plan:
+        """Plans for the B rows of a memory state; `value` is the mean return of the searches, `warm` is not used.
+
+        Raises:
+            ConfigurationError: Actions that are not Discrete.
+            NonFiniteError: A dreamed reward or value that is NaN or infinite.
+        """
+        tree = self.search(world_model, state, generator=generator)
+        start = int(checked_discrete(world_model.action_space, self.scheme).start)
+        action = torch.from_numpy(tree.best_action() + start).to(world_model.device)
+        actions = action.unsqueeze(1).expand(-1, self.action_repeat)
+        value = torch.from_numpy(tree.root_value.copy()).to(world_model.device)
+        return Plan(action, actions, value, self.cold(world_model, len(action)))
+
+    @torch.no_grad()
+    def search(self, world_model: WorldModel, state: Any, *, generator: torch.Generator | Noise) -> SearchTree:
+        """The trees of the B rows of a memory state; arguments and errors as `plan`."""
+        return search(
+            _DreamTree(self, world_model, state, as_noise(generator)),
+            simulations=self.simulations,
+            depth=math.ceil(self.horizon / self.action_repeat),
+            exploration=self.exploration,
+        )
+
+    def cold(self, world_model: WorldModel, rows: int) -> Tensor:
+        """`[rows, 0, 0]`: every search begins from nothing. Raises ConfigurationError as `plan`."""
+        checked_discrete(world_model.action_space, self.scheme)
+        return torch.zeros(rows, 0, 0, device=world_model.device)
+
+    def shifted(self, world_model: WorldModel, proposal: Tensor, steps: int) -> Tensor:
+        """`proposal` itself."""
+        return proposal
+
+
+class _DreamTree:
+    """The dreams of B trees: each node holds `[B * P]` memory states and their weights `[B, P]`."""
+
+    def __init__(self, planner: MCTS, world_model: WorldModel, state: Any, noise: Noise) -> None:
+        space: spaces.Discrete = checked_discrete(world_model.action_space, planner.scheme)
+        self.rows, self.actions = len(state[0]), int(space.n)
+        self._start = int(space.start)
+        self._planner, self._model, self._noise = planner, world_model, noise
+        self._temperature = world_model.temperature if planner.temperature is None else planner.temperature
+        self._device = world_model.device
+        state = repeat(state, planner.particles)
+        self._dreams = torch.arange(self.rows * planner.particles, device=self._device)
+        nodes = planner.simulations + 1
+        self._states = type(state)(*(part.new_empty(nodes, *part.shape) for part in state))
+        self._weights = torch.zeros(nodes, self.rows, planner.particles, dtype=torch.float64, device=self._device)
+        self._keep(0, state, torch.full_like(self._weights[0], 1 / planner.particles))
+
+    def root(self) -> tuple[Floats, Floats]:
+        nothing = np.zeros(self.rows, np.int64)
+        state, weight = self._recall(nothing)
+        value = self._evaluate(state, weight, self._rollout_steps(nothing), self._noise_of_node()).cpu().numpy()
+        self._check_finite(value)
+        return value, self._prior(state).cpu().numpy()
+
+    def open(
+        self, node: int, parent: Integers, action: Integers, depth: Integers, wanted: NDArray[np.bool_]
+    ) -> Outcome:
+        planner, noise = self._planner, self._noise_of_node()
+        state, weight = self._recall(parent)
+        actions = torch.from_numpy(action + self._start).to(self._device).repeat_interleave(planner.particles)
+        reward = torch.zeros(self.rows, dtype=torch.float64, device=self._device)
+        reached = weight
+        for _ in range(planner.action_repeat):
+            state, earned, reached = self._imagine(state, actions, reached, noise)
+            reward += earned
+        discount = reached.sum(1)
+        # Where no particle goes on, the weights mean nothing
+        weight = torch.where(discount.unsqueeze(1) > 0, reached / discount.unsqueeze(1), weight)
+        self._keep(node, state, weight)
+        value = self._evaluate(state, weight, np.where(wanted, self._rollout_steps(depth), 0), noise)
+        figures = torch.stack([reward, discount, value]).cpu().numpy()
+        self._check_finite(figures[:, wanted])
+        return Outcome(figures[0], figures[1], figures[2], self._prior(state).cpu().numpy())
+
+    def _rollout_steps(self, depth: Integers) -> Integers:
+        """`[B]`, dreamed steps of random actions behind nodes of depth `depth` `[B]`."""
+        planner = self._planner
+        left = planner.action_repeat * (math.ceil(planner.horizon / planner.action_repeat) - depth)
+        return left if planner.rollout is None else np.minimum(left, planner.rollout)
+
+    def _evaluate(self, state: Any, weight: Tensor, steps: Integers, noise: Noise) -> Tensor:
+        """`[B]`: the return of `steps` `[B]` random steps from nodes, and what the states behind them are worth."""
+        planner = self._planner
+        total = torch.zeros(self.rows, dtype=torch.float64, device=self._device)
+        reached = weight
+        remaining = torch.from_numpy(steps).to(self._device)
+        actions = self._dreams
+        for step in range(int(steps.max()) + 1):
+            if planner.terminal_value is not None and (steps == step).any():
+                worth = planner.terminal_value(self._model.memory.features(state)).double().view(reached.shape)
+                total += torch.where(remaining == step, (reached * worth).sum(1), 0.0)
+            if step == steps.max():
+                break
+            if step % planner.action_repeat == 0:
+                drawn = noise.uniform(len(self._dreams), 1).squeeze(1)
+                actions = (drawn * self.actions).long().clamp(max=self.actions - 1) + self._start
+            state, earned, reached = self._imagine(state, actions, reached, noise)
+            total += torch.where(remaining > step, earned, 0.0)
+        return total
+
+    def _imagine(self, state: Any, actions: Tensor, reached: Tensor, noise: Noise) -> tuple[Any, Tensor, Tensor]:
+        """The next state, the reward `[B]` under weights `reached` `[B, P]`, and what is left of those weights."""
+        state, prediction = self._model.memory.imagine(state, actions, generator=noise, temperature=self._temperature)
+        earned = (reached * prediction.reward.double().view(reached.shape)).sum(1)
+        goes_on = 1 - prediction.termination_probability.double().view(reached.shape)
+        return state, earned, reached * (self._planner.discount * goes_on)
+
+    def _check_finite(self, figures: Floats) -> None:
+        if not np.isfinite(figures).all():
+            raise NonFiniteError(
+                "a dreamed reward or value is not finite: the observation was not, or the memory model diverges at "
+                f"this temperature ({self._temperature:g}) or horizon ({self._planner.horizon})"
+            )
+
+    def _prior(self, state: Any) -> Tensor:
+        """`[B, n]` float64, the mean over the particles."""
+        if self._planner.prior is None:
+            return torch.full((self.rows, self.actions), 1 / self.actions, dtype=torch.float64, device=self._device)
+        chances = self._planner.prior(self._model.memory.features(state)).double()
+        return chances.view(self.rows, -1, self.actions).mean(1)
+
+    def _noise_of_node(self) -> Noise:
+        # How many numbers a node draws depends on the depth of its neighbours in the batch; a row's stream must not
+        return self._noise.fork() if isinstance(self._noise, RowNoise) else self._noise
+
+    def _keep(self, node: int, state: Any, weight: Tensor) -> None:
+        for kept, part in zip(self._states, state, strict=True):
+            kept[node] = part
+        self._weights[node] = weight
+
+    def _recall(self, node: Integers) -> tuple[Any, Tensor]:
+        """Memory state `[B * P]` and weights `[B, P]` of node `node` `[B]` of each tree."""
+        index = torch.from_numpy(node).to(self._device)
+        of_dream = index.repeat_interleave(self._planner.particles)
+        state = type(self._states)(*(kept[of_dream, self._dreams] for kept in self._states))
+        return state, self._weights[index, torch.arange(self.rows, device=self._device)]

@@ -1,0 +1,153 @@
+"""Plans as vectors: how sequences of Box and Discrete actions are drawn, averaged and turned into actions.
+
+Letters in shapes: B rows, N candidates, K entries of a plan, D size of an entry.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import torch
+from gymnasium import spaces
+from torch import Tensor
+
+from dreamenv.errors import ConfigurationError
+from dreamenv.memory.base import Noise
+
+
+class Sequences(ABC):
+    """What the planners of sequences need to know of an action space.
+
+    A distribution over plans is a centre `[B, K, D]` and a spread that broadcasts to it; candidates are `[B, N, K, D]`.
+
+    Attributes:
+        size: D.
+    """
+
+    size: int
+
+    @abstractmethod
+    def neutral(self, rows: int, entries: int) -> Tensor:
+        """The centre that prefers nothing, `[rows, entries, D]`."""
+
+    @abstractmethod
+    def uniform(self, rows: int, candidates: int, entries: int, noise: Noise) -> Tensor:
+        """Candidates drawn uniformly, `[rows, candidates, entries, D]`."""
+
+    @abstractmethod
+    def around(self, centre: Tensor, spread: Tensor, candidates: int, noise: Noise) -> Tensor:
+        """Candidates drawn around a centre, `[B, candidates, K, D]`."""
+
+    @abstractmethod
+    def initial_spread(self, centre: Tensor, spread: float) -> Tensor:
+        """The spread in which a search begins."""
+
+    @abstractmethod
+    def refit_spread(self, candidates: Tensor, weights: Tensor, least: float) -> Tensor:
+        """The spread of weighted candidates, `least` at least; `weights` `[B, N]` sum to 1 in each row."""
+
+    @abstractmethod
+    def mode(self, centre: Tensor) -> Tensor:
+        """The likeliest plan of a centre, `[B, K, D]`."""
+
+    @abstractmethod
+    def actions(self, plans: Tensor) -> Tensor:
+        """Plans `[..., D]` as actions `[..., A]` float32 or `[...]` int64."""
+
+    def refit_centre(self, candidates: Tensor, weights: Tensor) -> Tensor:
+        """The mean of candidates `[B, N, K, D]` under weights `[B, N]`."""
+        return torch.einsum("bn,bnkd->bkd", weights, candidates)
+
+
+class BoxSequences(Sequences):
+    """Box actions in units of half their range around its middle: entries are in [-1, 1]; a spread is a deviation."""
+
+    def __init__(self, action_space: spaces.Box, device: torch.device) -> None:
+        self.size = int(action_space.shape[0])
+        self._low = torch.from_numpy(action_space.low.astype(np.float32)).to(device)
+        self._high = torch.from_numpy(action_space.high.astype(np.float32)).to(device)
+
+    def neutral(self, rows: int, entries: int) -> Tensor:
+        return torch.zeros(rows, entries, self.size, device=self._low.device)
+
+    def uniform(self, rows: int, candidates: int, entries: int, noise: Noise) -> Tensor:
+        drawn = noise.uniform(rows * candidates, entries * self.size)
+        return (2 * drawn - 1).view(rows, candidates, entries, self.size)
+
+    def around(self, centre: Tensor, spread: Tensor, candidates: int, noise: Noise) -> Tensor:
+        rows, entries, size = centre.shape
+        drawn = noise.normal(rows * candidates, entries * size).view(rows, candidates, entries, size)
+        return (centre.unsqueeze(1) + spread.unsqueeze(1) * drawn).clamp(-1, 1)
+
+    def initial_spread(self, centre: Tensor, spread: float) -> Tensor:
+        return torch.full_like(centre, spread)
+
+    def refit_spread(self, candidates: Tensor, weights: Tensor, least: float) -> Tensor:
+        centre = self.refit_centre(candidates, weights).unsqueeze(1)
+        return self.refit_centre((candidates - centre).square(), weights).sqrt().clamp(min=least)
+
+    def mode(self, centre: Tensor) -> Tensor:
+        return centre.clamp(-1, 1)
+
+    def actions(self, plans: Tensor) -> Tensor:
+        action = self._low + (self._high - self._low) * ((plans + 1) / 2)
+        return torch.maximum(torch.minimum(action, self._high), self._low)
+
+
+class DiscreteSequences(Sequences):
+    """Discrete actions as one-hot vectors: a centre holds probabilities, a spread is the share drawn uniformly."""
+
+    def __init__(self, action_space: spaces.Discrete, device: torch.device) -> None:
+        self.size = int(action_space.n)
+        self._start = int(action_space.start)
+        self._device = device
+
+    def neutral(self, rows: int, entries: int) -> Tensor:
+        return torch.full((rows, entries, self.size), 1 / self.size, device=self._device)
+
+    def uniform(self, rows: int, candidates: int, entries: int, noise: Noise) -> Tensor:
+        drawn = noise.uniform(rows * candidates, entries).view(rows, candidates, entries)
+        return self._one_hot((drawn * self.size).long().clamp(max=self.size - 1))
+
+    def around(self, centre: Tensor, spread: Tensor, candidates: int, noise: Noise) -> Tensor:
+        rows, entries, size = centre.shape
+        drawn = noise.uniform(rows * candidates, entries).view(rows, candidates, entries, 1)
+        bounds = ((1 - spread) * centre + spread / size).cumsum(-1)[..., :-1]
+        return self._one_hot((drawn >= bounds.unsqueeze(1)).sum(-1))
+
+    def initial_spread(self, centre: Tensor, spread: float) -> Tensor:
+        return torch.full_like(centre[..., :1], min(spread, 1.0))
+
+    def refit_spread(self, candidates: Tensor, weights: Tensor, least: float) -> Tensor:
+        # The frequencies of the centre are spread already; this keeps an action from dying out.
+        return self.initial_spread(candidates[:, 0], least)
+
+    def mode(self, centre: Tensor) -> Tensor:
+        return self._one_hot(centre.argmax(-1))
+
+    def actions(self, plans: Tensor) -> Tensor:
+        return plans.argmax(-1) + self._start
+
+    def _one_hot(self, index: Tensor) -> Tensor:
+        return torch.nn.functional.one_hot(index, self.size).float()
+
+
+def sequences_of(action_space: gym.Space[Any], device: torch.device) -> Sequences:
+    """Sequences of actions of a Discrete or a bounded, one-dimensional Box space.
+
+    Raises:
+        ConfigurationError: Another space, or a Box without finite bounds.
+    """
+    if isinstance(action_space, spaces.Discrete):
+        return DiscreteSequences(action_space, device)
+    if not isinstance(action_space, spaces.Box) or len(action_space.shape) != 1:
+        raise ConfigurationError(f"planners act in Discrete or one-dimensional Box spaces, got {action_space}")
+    if not (np.isfinite(action_space.low).all() and np.isfinite(action_space.high).all()):
+        raise ConfigurationError(
+            f"{action_space} has no finite bounds to draw actions from. "
+            "Wrap the real environment in gymnasium.wrappers.RescaleAction or bound its space first."
+        )
+    return BoxSequences(action_space, device)

@@ -1,0 +1,215 @@
+"""Monte Carlo tree search over B trees at once, of whatever can say what an action leads to.
+
+Letters in shapes: B rows (trees), M nodes of a tree (the simulations and the root), n actions.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+# Values that differ by less, relatively, are the same: a sum of rewards rounds.
+_ROUNDING = 1e-12
+
+Floats = NDArray[np.float64]
+Integers = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What taking one action in each of B nodes leads to.
+
+    Attributes:
+        reward: `[B]` expected reward of the edge, discounted within it.
+        discount: `[B]` in [0, 1], discount times the probability that the task goes on; 0 closes the new node.
+        value: `[B]` estimate of the return from the new node on.
+        prior: `[B, n]` chances of the actions there, rows sum to 1.
+    """
+
+    reward: Floats
+    discount: Floats
+    value: Floats
+    prior: Floats
+
+
+class TreeModel(Protocol):
+    """What a search asks of what it searches. It remembers the states of the nodes it has opened, by number."""
+
+    @property
+    def rows(self) -> int:
+        """B."""
+
+    @property
+    def actions(self) -> int:
+        """n."""
+
+    def root(self) -> tuple[Floats, Floats]:
+        """Value `[B]` and prior `[B, n]` of the roots, which are nodes 0."""
+
+    def open(
+        self, node: int, parent: Integers, action: Integers, depth: Integers, wanted: NDArray[np.bool_]
+    ) -> Outcome:
+        """Open node `node` of each tree by `action` `[B]` (from 0) in its node `parent` `[B]`.
+
+        `depth` `[B]` is the new node's, in actions; where `wanted` `[B]` is False the row's outcome is not looked at.
+        """
+
+
+class SearchTree:
+    """B search trees, all of the same size.
+
+    Attributes:
+        visits: `[B, M, n]`, how often each action was taken in each node.
+        child: `[B, M, n]`, the node behind each action, -1 where it was never taken.
+        reward, discount: `[B, M, n]` of the edges; see `Outcome`.
+        prior: `[B, M, n]`.
+        node_visits: `[B, M]`, returns that were averaged into a node's value, its own estimate included.
+        node_value: `[B, M]`, their mean.
+        closed: `[B, M]`, nodes below which there is nothing to search: the task ended, or the depth is reached.
+        least, most: `[B]`, the range of the returns that have come to the root.
+    """
+
+    def __init__(self, rows: int, nodes: int, actions: int) -> None:
+        self.visits: Integers = np.zeros((rows, nodes, actions), np.int64)
+        self.child: Integers = np.full((rows, nodes, actions), -1, np.int64)
+        self.reward: Floats = np.zeros((rows, nodes, actions))
+        self.discount: Floats = np.zeros((rows, nodes, actions))
+        self.prior: Floats = np.zeros((rows, nodes, actions))
+        self.node_visits: Integers = np.zeros((rows, nodes), np.int64)
+        self.node_value: Floats = np.zeros((rows, nodes))
+        self.closed: NDArray[np.bool_] = np.zeros((rows, nodes), np.bool_)
+        self.least: Floats = np.zeros(rows)
+        self.most: Floats = np.zeros(rows)
+
+    def action_values(self, node: Integers) -> Floats:
+        """`[B, n]` returns of the actions in node `node` `[B]`; an untried one counts as the node itself."""
+        each = np.arange(len(node))
+        child = self.child[each, node]
+        behind = self.reward[each, node] + self.discount[each, node] * self.node_value[each[:, None], child]
+        return np.where(child >= 0, behind, self.node_value[each, node][:, None])
+
+    @property
+    def root_visits(self) -> Integers:
+        """`[B, n]`."""
+        return self.visits[:, 0]
+
+    @property
+    def root_value(self) -> Floats:
+        """`[B]`."""
+        return self.node_value[:, 0]
+
+    def best_action(self) -> Integers:
+        """`[B]`, the action taken most often at the root; of equals the one of the highest value, then the first."""
+        values = self.action_values(np.zeros(len(self.visits), np.int64))
+        most = self.root_visits == self.root_visits.max(axis=1, keepdims=True)
+        return np.where(most, values, -np.inf).argmax(axis=1)
+
+
+@dataclass(frozen=True)
+class _Path:
+    """The way from each root down to where the search leaves its tree; rows may end early.
+
+    `nodes`, `actions` and `on` hold `[B]` for each step; the first two mean nothing where `on` is False. `end` `[B]` is
+    the last node that exists, `action` `[B]` the last taken, `length` `[B]` how many were taken; where `opens` `[B]`,
+    there is no node behind that action yet.
+    """
+
+    nodes: list[Integers]
+    actions: list[Integers]
+    on: list[NDArray[np.bool_]]
+    end: Integers
+    action: Integers
+    length: Integers
+    opens: NDArray[np.bool_]
+
+
+def search(
+    model: TreeModel, *, simulations: int, depth: int, exploration: float = 1.25, exploration_base: float = 19652.0
+) -> SearchTree:
+    """Grow a tree for each row by one node a simulation.
+
+    Each simulation walks down from the root by the action of the highest (Schrittwieser et al. 2020, "Mastering Atari,
+    Go, chess and shogi by planning with a learned model", eq. 2)
+
+        Q(s, a) + P(s, a) √N(s) / (1 + N(s, a)) · (c₁ + log((N(s) + c₂ + 1) / c₂)),
+
+    opens the node behind the last one, and averages its value, discounted, into all nodes on the way. Departures: N(s)
+    counts the opening of s too, so that the prior chooses the first action there; Q is divided by the range of the
+    returns that have come to the root, where the source takes the range of all values in the tree (eq. 5), which a
+    horizon widens; an untried action counts as its node's value; one of prior 0 is never taken.
+
+    Args:
+        model: What is searched.
+        simulations: Nodes a tree, the root not counted; a walk that ends in a closed node opens none.
+        depth: Most actions from the root.
+        exploration: c₁.
+        exploration_base: c₂.
+    """
+    tree = SearchTree(model.rows, simulations + 1, model.actions)
+    tree.node_value[:, 0], tree.prior[:, 0] = model.root()
+    tree.node_visits[:, 0] = 1
+    tree.least[:] = tree.most[:] = tree.node_value[:, 0]
+    for node in range(1, simulations + 1):
+        path = _descend(tree, exploration, exploration_base)
+        outcome = model.open(node, path.end, path.action, path.length, path.opens)
+        rows = np.flatnonzero(path.opens)
+        edges = (rows, path.end[rows], path.action[rows])
+        tree.child[edges] = node
+        tree.reward[edges] = outcome.reward[rows]
+        tree.discount[edges] = outcome.discount[rows]
+        tree.prior[rows, node] = outcome.prior[rows]
+        tree.closed[rows, node] = (outcome.discount[rows] <= 0) | (path.length[rows] >= depth)
+        leaf = np.where(path.opens, node, path.end)
+        value = np.where(path.opens, outcome.value, tree.node_value[np.arange(model.rows), leaf])
+        _back_up(tree, path, leaf, value)
+    return tree
+
+
+def _descend(tree: SearchTree, exploration: float, exploration_base: float) -> _Path:
+    each = np.arange(len(tree.visits))
+    node, action, length = (np.zeros(len(each), np.int64) for _ in range(3))
+    walking, opens = np.ones(len(each), np.bool_), np.zeros(len(each), np.bool_)
+    nodes, actions, on = [], [], []
+    while walking.any():
+        action = np.where(walking, _scores(tree, node, exploration, exploration_base).argmax(axis=1), action)
+        nodes.append(node)
+        actions.append(action)
+        on.append(walking)
+        length = length + walking
+        child = tree.child[each, node, action]
+        opens = opens | (walking & (child < 0))
+        arrived = walking & (child >= 0)
+        node = np.where(arrived, child, node)
+        walking = arrived & ~tree.closed[each, node]
+    return _Path(nodes, actions, on, node, action, length, opens)
+
+
+def _scores(tree: SearchTree, node: Integers, exploration: float, exploration_base: float) -> Floats:
+    each = np.arange(len(node))
+    visits = tree.visits[each, node]
+    width = tree.most - tree.least
+    apart = width > _ROUNDING * (np.abs(tree.least) + np.abs(tree.most))
+    share = tree.action_values(node) * np.where(apart, 1 / np.where(apart, width, 1.0), 0.0)[:, None]
+    total = 1 + visits.sum(axis=1, keepdims=True)
+    weight = exploration + np.log((total + exploration_base + 1) / exploration_base)
+    prior = tree.prior[each, node]
+    return np.where(prior > 0, share + prior * np.sqrt(total) / (1 + visits) * weight, -np.inf)
+
+
+def _back_up(tree: SearchTree, path: _Path, leaf: Integers, value: Floats) -> None:
+    _average(tree, np.arange(len(leaf)), leaf, value)
+    for nodes, actions, on in zip(reversed(path.nodes), reversed(path.actions), reversed(path.on), strict=True):
+        rows = np.flatnonzero(on)
+        edges = (rows, nodes[rows], actions[rows])
+        value[rows] = tree.reward[edges] + tree.discount[edges] * value[rows]
+        tree.visits[edges] += 1
+        _average(tree, rows, nodes[rows], value[rows])
+    tree.least, tree.most = np.minimum(tree.least, value), np.maximum(tree.most, value)
+
+
+def _average(tree: SearchTree, rows: Integers, nodes: Integers, value: Floats) -> None:
+    tree.node_visits[rows, nodes] += 1
+    tree.node_value[rows, nodes] += (value - tree.node_value[rows, nodes]) / tree.node_visits[rows, nodes]

@@ -1,0 +1,141 @@
+from __future__ import annotations
+
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import pytest
+
+from dreamenv.envs import DreamEnv
+from dreamenv.errors import ConfigurationError
+from dreamenv.planners import search_environment
+from tests.agents.small_dreams import CHOICE, StairsMemory, small_dream
+
+
+def rng(seed: int = 0) -> np.random.Generator:
+    return np.random.default_rng(seed)
+
+
+def cross(lake: list[str] | None, **options: Any) -> tuple[float, int]:
+    """Return and steps of an episode on a lake without ice, planned anew before each step."""
+    env = gym.make("FrozenLake-v1", desc=lake, is_slippery=False)
+    env.reset(seed=0)
+    generator, total, steps, ended = rng(), 0.0, 0, False
+    while not ended:
+        plan = search_environment(env, generator=generator, discount=0.9, **options)
+        _, reward, terminated, truncated, _ = env.step(plan.action)
+        total, steps, ended = total + float(reward), steps + 1, terminated or truncated
+    return total, steps
+
+
+def test_a_small_lake_is_crossed_in_the_fewest_steps() -> None:
+    assert cross(["SFF", "FHF", "FFG"], simulations=250, horizon=6) == (1.0, 4)
+
+
+@pytest.mark.slow
+def test_frozen_lake_is_crossed_in_the_fewest_steps() -> None:
+    assert cross(None, simulations=1500, horizon=8) == (1.0, 6)
+
+
+def test_the_value_is_the_mean_of_what_the_simulations_returned() -> None:
+    env = gym.make("CartPole-v1")
+    env.reset(seed=0)
+    plan = search_environment(env, generator=rng(), simulations=20, horizon=4, discount=1.0)
+    assert plan.visits.sum() == 20
+    assert plan.value == 4
+    assert plan.action_values.tolist() == [4, 4]
+
+
+def test_the_environment_is_left_as_it_was() -> None:
+    env = gym.make("CartPole-v1", max_episode_steps=15)
+    env.reset(seed=1)
+    twin = gym.make("CartPole-v1", max_episode_steps=15)
+    twin.reset(seed=1)
+    search_environment(env, generator=rng(), simulations=20)
+    for step in range(15):
+        ours, theirs = env.step(step % 2), twin.step(step % 2)
+        np.testing.assert_array_equal(ours[0], theirs[0])
+    assert ours[3] is theirs[3] is True
+
+
+def test_get_state_is_used_where_there_is_one() -> None:
+    model = small_dream(StairsMemory(), CHOICE)
+    env = DreamEnv(model, observation="latent")
+    env.reset(seed=3)
+    before = env.get_state()
+    plan = search_environment(env, generator=rng(), simulations=120, horizon=5)
+    assert plan.action == CHOICE.start + 2
+    assert plan.visits.sum() == 120
+    after = env.get_state()
+    assert after["rollout"]["memory"]["place"].tolist() == before["rollout"]["memory"]["place"].tolist()
+    assert after["rollout"]["elapsed"].tolist() == [0]
+    assert after["generator"] == before["generator"]
+
+
+def test_the_same_generator_finds_the_same_plan() -> None:
+    env = gym.make("CartPole-v1")
+    env.reset(seed=0)
+    plans = [search_environment(env, generator=rng(seed), simulations=30) for seed in (1, 1, 2)]
+    assert plans[0].action_values.tolist() == plans[1].action_values.tolist()
+    assert plans[0].action_values.tolist() != plans[2].action_values.tolist()
+
+
+class Coin(gym.Env[int, int]):
+    """Action 1 bets 1 on a fair coin that pays 1.5, action 0 ends the game."""
+
+    observation_space = gym.spaces.Discrete(1)
+    action_space = gym.spaces.Discrete(2)
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[int, dict[str, Any]]:
+        super().reset(seed=seed)
+        return 0, {}
+
+    def step(self, action: int) -> tuple[int, float, bool, bool, dict[str, Any]]:
+        if action == 0:
+            return 0, 0.0, True, False, {}
+        return 0, 0.5 if self.np_random.random() < 0.5 else -1.0, False, False, {}
+
+
+def test_a_copy_does_not_know_what_the_dice_will_show() -> None:
+    outcomes = set()
+    env = Coin()
+    env.reset(seed=0)
+    for seed in range(20):
+        plan = search_environment(env, generator=rng(seed), simulations=2, horizon=1, rollout=0)
+        outcomes.add(float(plan.action_values[1]))
+    assert outcomes == {0.5, -1.0}
+    env.step(1)  # its own generator was not touched
+    other = Coin()
+    other.reset(seed=0)
+    other.step(1)
+    assert env.np_random.random() == other.np_random.random()
+
+
+class Stuck(gym.Env[int, int]):
+    observation_space = gym.spaces.Discrete(1)
+    action_space = gym.spaces.Discrete(2)
+
+    def __deepcopy__(self, memo: Any) -> Any:
+        raise TypeError("cannot pickle 'Engine' object")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"simulations": 0}, "simulations must be"),
+        ({"horizon": 0}, "horizon must be"),
+        ({"rollout": 21}, r"rollout must be an integer in \[0, horizon=20\].*got 21"),
+        ({"discount": 2.0}, "discount must be"),
+        ({"exploration": -1.0}, "exploration must be"),
+    ],
+)
+def test_bad_settings(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigurationError, match=message):
+        search_environment(Coin(), generator=rng(), **options)
+
+
+def test_environments_that_cannot_be_searched() -> None:
+    with pytest.raises(ConfigurationError, match=r"search_environment searches over Discrete actions, got Box"):
+        search_environment(gym.make("Pendulum-v1"), generator=rng())
+    with pytest.raises(ConfigurationError, match=r"cannot be copied \(TypeError.*get_state\(\) and set_state"):
+        search_environment(Stuck(), generator=rng())
