@@ -1,12 +1,13 @@
 # Each target makes .venv itself when it is missing, and installs anew when pyproject.toml or constraints.txt change.
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint bench wheel
+.PHONY: help demo test test-integrations lint bench docs wheel
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+INTEGRATIONS := .venv-integrations
 PYTEST_ARGS ?=
 
 # No window and no sound card are needed; set SDL_VIDEODRIVER to see the real environments.
@@ -16,13 +17,15 @@ export SDL_AUDIODRIVER ?= dummy
 help:
 	@echo "make demo    evolve an agent in the shipped Doom dream, score it on the real one, write demo/report.html"
 	@echo "make test    lint, types, floors, then the tests (PYTEST_ARGS='-m \"not slow\"' for a short run)"
+	@echo "make test-integrations    TorchRL, RLlib, skrl, RL Zoo and Gymnasium's wrappers, in $(INTEGRATIONS)"
 	@echo "make lint    ruff, mypy and import-linter"
 	@echo "make bench   steps per second of the dreams, into bench.json"
+	@echo "make docs    the documentation site, into build/docs; its notebooks are run (DREAMENV_NOTEBOOK_SHARE=0.1: less)"
 	@echo "make wheel   sdist and wheel, into dist/"
 
 $(INSTALLED): pyproject.toml constraints.txt
 	test -x $(BIN)/pip || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --disable-pip-version-check --constraint constraints.txt --editable '.[all,dev]'
+	$(BIN)/python -m pip install --disable-pip-version-check --constraint constraints.txt --editable '.[all,dev,docs]'
 	@touch $@
 
 demo: $(INSTALLED)
@@ -30,6 +33,16 @@ demo: $(INSTALLED)
 
 test: lint
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+# Ray pins an older Gymnasium and moviepy an older Pillow, so the other libraries live apart from the developer's tools.
+$(INTEGRATIONS)/.installed: pyproject.toml constraints-integrations.txt
+	test -x $(INTEGRATIONS)/bin/pip || $(PYTHON) -m venv $(INTEGRATIONS)
+	$(INTEGRATIONS)/bin/python -m pip install --disable-pip-version-check --constraint constraints-integrations.txt \
+		--editable '.[sb3,integrations]' array-api-compat hypothesis pytest
+	@touch $@
+
+test-integrations: $(INTEGRATIONS)/.installed
+	$(INTEGRATIONS)/bin/python -m pytest tests/integrations tests/envs/test_gymnasium_wrappers.py $(PYTEST_ARGS)
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .
@@ -39,6 +52,9 @@ lint: $(INSTALLED)
 
 bench: $(INSTALLED)
 	$(BIN)/dreamenv bench --json bench.json
+
+docs: $(INSTALLED)
+	$(BIN)/sphinx-build --fail-on-warning --keep-going -d build/doctrees docs build/docs
 
 wheel: $(INSTALLED)
 	$(BIN)/python -m build --no-isolation --outdir dist

@@ -23,8 +23,7 @@ def main() -> None:
     dreams = DreamVecEnv(bundle, num_envs=32)
     model = PPO("MlpPolicy", dreams, n_steps=64, batch_size=256, n_epochs=5, seed=0, device="cpu")
     model.learn(arguments.steps)
-    # A model of stable-baselines3 is not a file that workers could load, so it plays in this process.
-    score = evaluate(bundle, model, episodes=arguments.episodes, workers=1)
+    score = evaluate(bundle, model, episodes=arguments.episodes)
     print(f"PPO, trained on {model.num_timesteps} dreamed actions: {score.mean:.1f} ± {score.std:.1f} in reality")
 
 

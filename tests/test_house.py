@@ -24,8 +24,8 @@ LONGER = {
 }
 
 EXTRAS = (
-    "Box2D", "cma", "cv2", "h5py", "imageio", "matplotlib", "minari", "pygame", "stable_baselines3", "tensorboard",
-    "vizdoom",
+    "Box2D", "cma", "cv2", "h5py", "imageio", "matplotlib", "minari", "pygame", "sb3_contrib", "stable_baselines3",
+    "tensorboard", "vizdoom",
 )  # fmt: skip
 
 
@@ -114,12 +114,16 @@ def test_every_dependency_is_pinned() -> None:
         return re.sub(r"[-_.]+", "-", re.split(r"[\s\[<>=!;~]", requirement, maxsplit=1)[0]).lower()
 
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    wanted = {normal(r) for group in project["optional-dependencies"].values() for r in group}
-    wanted |= {normal(r) for r in project["dependencies"]}
-    lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
-    pins = [line.split(";")[0].strip() for line in lines if line and not line.startswith("#")]
-    assert wanted - {"dreamenv"} <= {normal(pin) for pin in pins}
-    assert [pin for pin in pins if not re.fullmatch(r"[\w.-]+==[\w.]+", pin)] == [], "exact, without a local version"
+    extras = dict(project["optional-dependencies"])
+    apart = {"constraints-integrations.txt": [*extras["sb3"], *extras.pop("integrations")]}
+    groups = {"constraints.txt": [r for group in extras.values() for r in group], **apart}
+    for file, requirements in groups.items():
+        wanted = {normal(r) for r in (*requirements, *project["dependencies"])}
+        lines = (ROOT / file).read_text(encoding="utf-8").splitlines()
+        pins = [line.split(";")[0].strip() for line in lines if line and not line.startswith("#")]
+        assert wanted - {"dreamenv"} <= {normal(pin) for pin in pins}
+        loose = [pin for pin in pins if not re.fullmatch(r"[\w.-]+==[\w.]+", pin)]
+        assert loose == [], f"{file}: exact, without a local version"
 
 
 @pytest.mark.parametrize("dream", sorted(path.name for path in (ROOT / "dreamenv" / "pretrained").glob("Dream*")))

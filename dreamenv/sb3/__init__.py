@@ -5,6 +5,23 @@
 >>> PPO("MlpPolicy", DreamVecEnv("DreamCarRacing-v0", num_envs=64)).learn(100_000)
 """
 
+from dreamenv.sb3.branches import Branches, BranchSchedule
+from dreamenv.sb3.callbacks import Comparison, DreamRealCallback, RealFramesCallback
+from dreamenv.sb3.mixed_buffer import MixedReplayBuffer
+from dreamenv.sb3.mixing import MixingCallback
+from dreamenv.sb3.models import ALGORITHMS, algorithm, load_model
 from dreamenv.sb3.vec_env import DreamVecEnv
 
-__all__ = ["DreamVecEnv"]
+__all__ = [
+    "ALGORITHMS",
+    "BranchSchedule",
+    "Branches",
+    "Comparison",
+    "DreamRealCallback",
+    "DreamVecEnv",
+    "MixedReplayBuffer",
+    "MixingCallback",
+    "RealFramesCallback",
+    "algorithm",
+    "load_model",
+]

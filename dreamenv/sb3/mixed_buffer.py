@@ -1,0 +1,262 @@
+"""A replay buffer of real transitions and dreamed branches, mixed at a given share."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import torch
+from gymnasium import spaces
+from numpy.typing import NDArray
+
+from dreamenv.errors import ConfigurationError, SpaceMismatchError, missing_extra
+from dreamenv.memory.base import merge
+from dreamenv.memory.ensemble import ProbabilisticEnsemble
+from dreamenv.sb3.branches import Branches, join
+from dreamenv.training.fit_ensemble import Transitions
+from dreamenv.world_model import WorldModel
+
+try:
+    from stable_baselines3.common.buffers import ReplayBuffer
+    from stable_baselines3.common.type_aliases import ReplayBufferSamples
+    from stable_baselines3.common.vec_env import VecNormalize
+except ImportError as _error:
+    raise missing_extra("stable-baselines3", "sb3") from _error
+
+
+class MixedReplayBuffer(ReplayBuffer):
+    """Real transitions as in `ReplayBuffer`, and beside them the freshest dreamed branches; a batch holds
+    `round(real_fraction * batch_size)` real ones and dreamed ones for the rest (Janner et al. 2019, algorithm 2).
+
+    Give it to an off-policy algorithm as `replay_buffer_class`, and a `MixingCallback` to `learn`: the callback fits
+    the model and fills in the branches. Until there are branches, batches are all real.
+
+    Args:
+        buffer_size, observation_space, action_space, device, n_envs, optimize_memory_usage, handle_timeout_termination:
+            As for `ReplayBuffer`; `optimize_memory_usage` must be False.
+        real_fraction: Share of real transitions in a batch, in [0, 1].
+        retain: How many refills of branches are held; the oldest goes when another comes.
+        seed: Of sampling; None takes one from numpy's global generator, which the algorithm's `seed` fixes.
+
+    Raises:
+        ConfigurationError: A fraction outside [0, 1], `retain` below 1, or `optimize_memory_usage`.
+        SpaceMismatchError: Observations that are not a Box of one dimension.
+    """
+
+    def __init__(
+        self,
+        buffer_size: int,
+        observation_space: gym.Space[Any],
+        action_space: gym.Space[Any],
+        device: torch.device | str = "auto",
+        n_envs: int = 1,
+        optimize_memory_usage: bool = False,
+        handle_timeout_termination: bool = True,
+        *,
+        real_fraction: float = 0.05,
+        retain: int = 1,
+        seed: int | None = None,
+    ) -> None:
+        if not 0 <= real_fraction <= 1:
+            raise ConfigurationError(f"real_fraction must be in [0, 1], got {real_fraction}")
+        if retain < 1:
+            raise ConfigurationError(f"retain must be at least 1, got {retain}")
+        if optimize_memory_usage:
+            raise ConfigurationError("a mixed buffer needs every next observation; leave optimize_memory_usage out")
+        if not isinstance(observation_space, spaces.Box) or len(observation_space.shape) != 1:
+            raise SpaceMismatchError(
+                f"observations of the environment: {observation_space}; a mixed buffer takes a Box of one dimension. "
+                "For pictures, learn on LatentObservation's features."
+            )
+        super().__init__(
+            buffer_size,
+            observation_space,
+            action_space,
+            device,
+            n_envs,
+            handle_timeout_termination=handle_timeout_termination,
+        )
+        self.real_fraction = real_fraction
+        self._refills: deque[Branches] = deque(maxlen=retain)
+        self._dreamed: Branches | None = None
+        if seed is None:
+            seed = int(np.random.randint(2**31))  # noqa: NPY002  (what the algorithm's own seed fixes)
+        self.rng = np.random.default_rng(seed)
+        self._time_limit = np.zeros((self.buffer_size, self.n_envs), np.bool_)
+        self._model: WorldModel | None = None
+        self._noise = torch.Generator()
+        self._states: Any = None
+        self._known = np.zeros((self.buffer_size, self.n_envs), np.bool_)
+        self._state: Any = None
+        self._begins = np.ones(self.n_envs, np.bool_)
+
+    @property
+    def real_size(self) -> int:
+        """Real transitions held."""
+        return self.size() * self.n_envs
+
+    @property
+    def dream_size(self) -> int:
+        """Dreamed transitions held."""
+        return 0 if self._dreamed is None else len(self._dreamed)
+
+    def attach(self, model: WorldModel) -> str:
+        """Dream with `model`: from now on its memory is led along the real steps, so that branches can begin at them.
+
+        Returns:
+            What the environment's observations are to the model: "features" or "latent".
+
+        Raises:
+            SpaceMismatchError: They are neither, or the actions differ.
+        """
+        if self.action_space != model.action_space:
+            raise SpaceMismatchError(
+                f"actions of the environment: {self.action_space}; of the world model: {model.action_space}"
+            )
+        sizes = {"features": model.memory.feature_size, "latent": model.memory.latent_size}
+        kinds = [kind for kind, size in sizes.items() if self.obs_shape == (size,)]
+        if not kinds:
+            raise SpaceMismatchError(
+                f"observations of the environment: {self.observation_space}; of the world model: "
+                f"{sizes['features']} features or {sizes['latent']} latents"
+            )
+        if self._model is None or self._model.memory is not model.memory:
+            self._states = self._state = None
+            self._known[:] = False
+            self._begins[:] = True
+            self._noise = torch.Generator(model.device).manual_seed(int(self.rng.integers(2**31)))
+        self._model = model
+        return kinds[0]
+
+    def add(
+        self,
+        obs: NDArray[Any],
+        next_obs: NDArray[Any],
+        action: NDArray[Any],
+        reward: NDArray[Any],
+        done: NDArray[Any],
+        infos: list[dict[str, Any]],
+    ) -> None:
+        """Add a real transition of each environment, as `ReplayBuffer.add`."""
+        at = self.pos
+        super().add(obs, next_obs, action, reward, done, infos)
+        self._time_limit[at] = [bool(info.get("TimeLimit.truncated", False)) for info in infos]
+        if self._remembers:
+            self._lead_along(at)
+
+    def refill(self, branches: Branches) -> None:
+        """Hold `branches`, and let go of those of `retain` refills ago."""
+        self._refills.append(branches)
+        self._dreamed = join(list(self._refills))
+
+    def real_transitions(self) -> Transitions:
+        """All real transitions in the order in which they are stored; ends by a time limit are no terminations."""
+        rows = self.size()
+        latents, following = (
+            part.reshape(self.real_size, part.shape[-1]).astype(np.float32)
+            for part in (self._latents(self.observations[:rows]), self._latents(self.next_observations[:rows]))
+        )
+        return Transitions(
+            latents,
+            self._env_actions(self.actions[:rows].reshape(self.real_size, self.action_dim)),
+            following,
+            self.rewards[:rows].reshape(-1),
+            ((self.dones[:rows] > 0) & ~self._time_limit[:rows]).reshape(-1),
+        )
+
+    def start_states(self, count: int, generator: torch.Generator) -> Any:
+        """Memory states of `count` real moments, drawn uniformly with replacement: those at which an action was taken.
+
+        Raises:
+            ConfigurationError: No model is attached, or there are no moments yet.
+        """
+        if self._model is None:
+            raise ConfigurationError("no model to dream with; attach(world_model) first")
+        if self._remembers:
+            rows, columns = np.nonzero(self._known)
+        else:
+            rows, columns = np.divmod(np.arange(self.real_size), self.n_envs)
+        if len(rows) == 0:
+            raise ConfigurationError("got no real transitions to branch from, expected at least 1; learn longer first")
+        drawn = self.rng.integers(len(rows), size=count)
+        rows, columns = rows[drawn], columns[drawn]
+        if self._remembers:
+            return type(self._states)(*(part[rows, columns] for part in self._states))
+        latents = torch.from_numpy(self._latents(self.observations[rows, columns]).astype(np.float32))
+        return self._model.memory.initial(latents.to(self._model.device), generator=generator)
+
+    def sample(self, batch_size: int, env: VecNormalize | None = None) -> ReplayBufferSamples:
+        """A batch of real transitions first, then dreamed ones.
+
+        Raises:
+            ConfigurationError: There are no transitions of a kind that the batch needs.
+        """
+        real = round(self.real_fraction * batch_size) if self.dream_size else batch_size
+        if real and not self.real_size:
+            raise ConfigurationError(f"got no real transitions, expected some for {real} of {batch_size} samples")
+        place = self.rng.integers(max(self.real_size, 1), size=real)
+        rows, columns = np.divmod(place, self.n_envs)
+        ends = self.dones[rows, columns] * (1 - self.timeouts[rows, columns])
+        parts = [
+            Branches(
+                self.observations[rows, columns],
+                self.actions[rows, columns],
+                self.rewards[rows, columns],
+                self.next_observations[rows, columns],
+                ends,
+            )
+        ]
+        if real < batch_size and self._dreamed is not None:
+            index = self.rng.integers(len(self._dreamed), size=batch_size - real)
+            parts.append(Branches(*(values[index] for values in vars(self._dreamed).values())))
+        batch = join(parts)
+        return ReplayBufferSamples(
+            self.to_torch(np.asarray(self._normalize_obs(batch.observations, env))),
+            self.to_torch(batch.actions),
+            self.to_torch(np.asarray(self._normalize_obs(batch.next_observations, env))),
+            self.to_torch(batch.terminated.reshape(-1, 1)),
+            self.to_torch(self._normalize_reward(batch.rewards.reshape(-1, 1), env)),
+        )
+
+    @property
+    def _remembers(self) -> bool:
+        """Whether a moment is more than its latent: then its memory state is kept with it."""
+        return self._model is not None and not isinstance(self._model.memory, ProbabilisticEnsemble)
+
+    def _latents(self, observations: NDArray[Any]) -> NDArray[Any]:
+        if self._model is None:
+            return observations
+        return observations[..., : self._model.memory.latent_size]  # features begin with the latent
+
+    def _env_actions(self, stored: NDArray[Any]) -> NDArray[Any]:
+        if isinstance(self.action_space, spaces.Discrete):
+            return stored.reshape(-1).astype(np.int64)
+        low, high = self.action_space.low, self.action_space.high  # type: ignore[attr-defined]
+        return (low + 0.5 * (stored + 1.0) * (high - low)).astype(np.float32)
+
+    @torch.no_grad()
+    def _lead_along(self, at: int) -> None:
+        """Keep the memory states in which the actions of row `at` were taken, and go on to those behind them."""
+        model = self._model
+        if model is None:
+            return
+        memory = model.memory
+        before, after = (
+            torch.from_numpy(self._latents(part[at]).astype(np.float32)).to(model.device)
+            for part in (self.observations, self.next_observations)
+        )
+        fresh = memory.initial(before, generator=self._noise)
+        begins = torch.from_numpy(self._begins).to(model.device)
+        rows = type(fresh)(*(part[begins] for part in fresh))
+        state = fresh if self._state is None else merge(self._state, begins, rows)
+        if self._states is None:
+            shape = (self.buffer_size, self.n_envs)
+            self._states = type(state)(*(part.new_zeros(*shape, *part.shape[1:]) for part in state))
+        for kept, part in zip(self._states, state, strict=True):
+            kept[at] = part
+        self._known[at] = True
+        actions = torch.from_numpy(self._env_actions(self.actions[at])).to(model.device)
+        self._state, _ = memory.observe(state, actions, after, generator=self._noise)
+        self._begins = self.dones[at] > 0
