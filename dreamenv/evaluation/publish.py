@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from dreamenv import registry
+from dreamenv.agents.base import SavableAgent
 from dreamenv.agents.load import load_agent
 from dreamenv.errors import ConfigurationError, RegistryError
 from dreamenv.world_model import StartStates, WorldModel, file_sha256
@@ -65,9 +66,13 @@ def publish_bundle(
     hashes = model.save(target)
     shutil.copyfile(run_dir / "agent" / "agent.safetensors", target / "agent.safetensors")
     hashes["agent.safetensors"] = file_sha256(target / "agent.safetensors")
-    (target / "README.md").write_text(_card(name, model, load_agent(target).provenance, commands), encoding="utf-8")
+    (target / "README.md").write_text(_card(name, model, load_agent(target), commands), encoding="utf-8")
     _record_hashes(registry_file, name, hashes)
     return target
+
+
+def _components(memory: dict[str, Any]) -> str:
+    return "joint mixture components" if memory.get("components") == "joint" else "mixtures a latent dimension"
 
 
 def _spread(rows: Tensor) -> Tensor:
@@ -88,7 +93,7 @@ def _record_hashes(file: Path, name: str, hashes: dict[str, str]) -> None:
     file.write_text(text[: section.start()] + body + text[section.end() :], encoding="utf-8")
 
 
-def _card(name: str, model: WorldModel, agent: dict[str, Any], commands: str) -> str:
+def _card(name: str, model: WorldModel, agent: SavableAgent, commands: str) -> str:
     provenance = model.provenance
     score, baseline = provenance["score"], provenance["baseline"]
     ledger = "\n".join(f"| {stage} | {frames:,} |" for stage, frames in provenance["ledger"].items())
@@ -97,8 +102,8 @@ def _card(name: str, model: WorldModel, agent: dict[str, Any], commands: str) ->
     return f"""# {name}
 
 A world model of `{model.real.id}`: a {vision["kind"]} with {model.vision.latent_size} latents for vision, an
-{memory["kind"]} with {memory["hidden_size"]} hidden units and {memory["mixtures"]} mixtures a latent dimension for
-memory, a linear controller for the agent. Weights are fp16 safetensors; the license is that of dreamenv (MIT).
+{memory["kind"]} with {memory["hidden_size"]} hidden units and {memory["mixtures"]} {_components(memory)} for
+memory, an agent of kind {agent.kind}. Weights are fp16 safetensors; the license is that of dreamenv (MIT).
 
 ## Score
 
@@ -116,7 +121,7 @@ One frame of the real environment, action repeat counted.
 | stage | real frames |
 |---|---|
 {ledger}
-| choosing the agent on validation seeds | {agent.get("real_frames", 0):,} |
+| choosing the agent on validation seeds | {agent.provenance.get("real_frames", 0):,} |
 | in all | {score["real_frames"]:,} |
 
 ## Held-out episodes
