@@ -135,7 +135,7 @@ def test_checkpoint_names_another_bundle(racing: Path, tmp_path: Path) -> None:
     assert gym.make_vec(DREAM, num_envs=2, checkpoint=str(tmp_path)).single_action_space == gym.spaces.Discrete(3)
 
 
-@pytest.mark.parametrize("kind", ["features", "latent", "pixels"])
+@pytest.mark.parametrize("kind", ["features", "latent", "pixels", "state"])
 @pytest.mark.parametrize("name", [DREAM, TWIN])
 def test_check_env_of_gymnasium_and_sb3(racing: Path, name: str, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     check_thoroughly(name, kind, monkeypatch)

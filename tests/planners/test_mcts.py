@@ -70,6 +70,18 @@ def test_a_certain_end_closes_the_node() -> None:
     assert (tree.child >= 0).sum() == 4 + (below > 0).sum() < 60
 
 
+def test_rewards_of_a_node_are_those_of_the_dreams_that_reach_it() -> None:
+    model = small_dream(StairsMemory(ends=0.5), CHOICE)
+
+    def stay(features: torch.Tensor) -> torch.Tensor:
+        return torch.tensor([0.0, 1.0, 0.0]).expand(len(features), -1)
+
+    planner = MCTS(horizon=3, simulations=3, particles=2, discount=0.9, prior=stay)
+    tree = planner.search(model, state_at(model, 8.0), generator=generator())
+    assert tree.reward[0, :3, 1].tolist() == pytest.approx([8, 8, 8])
+    assert tree.discount[0, :3, 1].tolist() == pytest.approx([0.45, 0.45, 0.45])
+
+
 def test_random_rollouts_are_worth_the_mean_of_all_plans() -> None:
     model = fake_world_model(CountingMemory())
     state = model.start(torch.tensor([0]), generator=generator())

@@ -198,6 +198,19 @@ def test_more_budget_does_not_do_worse_on_average(seed: int, scheme: str, box: b
     assert means[2] > means[0]
 
 
+def test_momentum_is_the_share_of_the_former_centre() -> None:
+    model = small_dream(TargetMemory(), MOVE)
+    warm = torch.full((1, 2, 1), 0.8)
+    refitted, slowed = (
+        CEM(horizon=2, iterations=1, momentum=momentum).plan(
+            model, state_at(model, 0.0), generator=generator(), warm=warm
+        )
+        for momentum in (0.0, 0.25)
+    )
+    assert (refitted.proposal - warm).abs().max() > 0.1
+    torch.testing.assert_close(slowed.proposal, 0.25 * warm + 0.75 * refitted.proposal)
+
+
 def test_nothing_better_than_the_warm_plan_keeps_it() -> None:
     model = small_dream(TargetMemory(), MOVE)
     state = state_at(model, 0.0)
