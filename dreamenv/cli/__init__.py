@@ -24,6 +24,7 @@ def main() -> None:
     from dreamenv.cli import (  # noqa: F401  (importing registers the verbs)
         bench,
         collect,
+        data,
         demo,
         evolve,
         gap,
@@ -31,6 +32,7 @@ def main() -> None:
         play,
         publish,
         score,
+        serve,
         show,
         train,
     )

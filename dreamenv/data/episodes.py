@@ -154,6 +154,19 @@ def read_attributes(file: Path) -> dict[str, Any]:
         raise EpisodeFileError(f"{file}: no attribute {error}; it is not an episode of dreamenv") from error
 
 
+def read_steps(file: Path) -> tuple[NDArray[Any], NDArray[np.float32]]:
+    """Actions `[T, A]` or `[T]` and rewards `[T]` of the episode in `file`, without its frames.
+
+    Raises:
+        EpisodeFileError: The file is cut short, not HDF5, or lacks a field.
+    """
+    with _open(file) as data:
+        try:
+            return np.asarray(data["actions"]), np.asarray(data["rewards"])
+        except (OSError, RuntimeError, KeyError) as error:
+            raise EpisodeFileError(f"{file}: cannot be read ({error}); delete it and collect again") from error
+
+
 def _open(file: Path) -> Any:
     try:
         return _h5py().File(file, "r")

@@ -1,44 +1,36 @@
-"""`dreamenv play` without a screen."""
+"""`dreamenv play`, without a screen and on a virtual one."""
 
 from __future__ import annotations
 
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
-from gymnasium import spaces
 from typer.testing import CliRunner
 
 import dreamenv
-from dreamenv.cli import app
-from dreamenv.cli.play import keyboard_action
+from dreamenv.cli import app, play, serve  # noqa: F401  (importing registers the verbs)
+from dreamenv.errors import ConfigurationError
+from tests.cli import screen
 from tests.fakes import trained_like_world_model, write_registry
+from tests.play.openings import CHOICE, small_opening
 
-CAR = spaces.Box(np.array([-1, 0, 0], np.float32), np.ones(3, np.float32))
-
-
-@pytest.mark.parametrize(
-    ("space", "keys", "wanted"),
-    [
-        (spaces.Discrete(3), set(), 0),
-        (spaces.Discrete(3), {"RIGHT"}, 1),
-        (spaces.Discrete(3), {"LEFT"}, 2),
-        (spaces.Discrete(3), {"LEFT", "RIGHT"}, 0),
-        (spaces.Discrete(6, start=1), {"4"}, 5),
-        (spaces.Discrete(6), {"9"}, 0),
-        (CAR, {"LEFT", "UP"}, [-1, 1, 0]),
-        (CAR, {"DOWN"}, [0, 0, 1]),
-        (spaces.Box(-2, 2, (1,)), {"RIGHT"}, [2]),
-        (spaces.Box(-2, 2, (2,)), {"DOWN"}, [0, -2]),
-    ],
-)
-def test_keys_mean_actions(space: spaces.Space, keys: set[str], wanted: object) -> None:
-    action = keyboard_action(space, keys)
-    assert space.contains(action)
-    np.testing.assert_array_equal(action, wanted)
+_PATIENCE = 180.0
 
 
-@pytest.mark.parametrize("player", [[], ["--agent", "random"]])
+def test_help_names_the_keys() -> None:
+    shown = CliRunner().invoke(app, ["play", "--help"]).stdout
+    assert "Example: dreamenv play" in shown
+    assert "H hands over" in " ".join(shown.split())
+
+
+@pytest.mark.parametrize("player", [[], ["--agent", "random"], ["--agent", "shipped"]])
 def test_a_dream_is_played(player: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("pygame")
     monkeypatch.setenv("SDL_VIDEODRIVER", "dummy")
@@ -46,4 +38,133 @@ def test_a_dream_is_played(player: list[str], tmp_path: Path, monkeypatch: pytes
     arguments = ["play", "DreamPlayed-v0", "--episodes", "2", "--steps", "2", *player]
     result = CliRunner().invoke(app, arguments, catch_exceptions=False)
     assert result.exit_code == 0
-    assert result.stdout.splitlines()[1].startswith("episode 2: ")
+    assert result.stdout.splitlines()[1].startswith("episode 2: 2 actions, return ")
+
+
+def test_a_recording_is_a_video(tmp_path: Path) -> None:
+    dreamenv.register(write_registry(tmp_path, "DreamPlayed-v0", trained_like_world_model()))
+    with pytest.raises(ConfigurationError, match=r"name it \.mp4 or \.gif"):
+        CliRunner().invoke(app, ["play", "DreamPlayed-v0", "--record", "clip.avi"], catch_exceptions=False)
+
+
+class Game:
+    """`dreamenv play` on a virtual screen; `lines` are what it has printed."""
+
+    def __init__(self, display: screen.Screen, folder: Path, *arguments: str) -> None:
+        command = [sys.executable, "-m", "dreamenv", "play", *arguments]
+        self.display = display
+        self.lines: list[str] = []
+        root = Path(__file__).resolve().parents[2]
+        environment = display.environment | {"PYTHONPATH": str(root), "OMP_NUM_THREADS": "1"}
+        self.process = subprocess.Popen(
+            command, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        )
+        self._reader = threading.Thread(target=self._read)
+        self._reader.start()
+
+    def _read(self) -> None:
+        assert self.process.stdout is not None
+        self.lines.extend(line.rstrip() for line in self.process.stdout)
+
+    def wait(self, condition: Callable[[], Any], what: str) -> None:
+        """Return once `condition()` holds."""
+        end = time.monotonic() + _PATIENCE
+        while not condition():
+            assert self.process.poll() is None, f"it ended while waiting for {what}: {self.lines}"
+            assert time.monotonic() < end, f"waited {_PATIENCE:g} s for {what}: {self.lines}"
+            time.sleep(0.1)
+
+    def focus(self) -> None:
+        """Give the window the keyboard, once it is there; without a window manager nobody else does."""
+        found: list[str] = []
+
+        def look() -> list[str]:
+            try:
+                found[:] = self.display.press("search", "--class", ".").split()
+            except subprocess.CalledProcessError:
+                found.clear()  # there is none yet
+            return found
+
+        self.wait(look, "the window")
+        self.display.press("windowfocus", "--sync", found[0])
+
+    def press(self, name: str, line: str) -> None:
+        """Press a key and wait for the line it brings."""
+        count = self.lines.count(line)
+        self.display.press("key", name)
+        self.wait(lambda: self.lines.count(line) > count, line)
+
+    def steps(self) -> list[int]:
+        """Numbers of the single steps that were taken."""
+        return [int(line.split()[1]) for line in list(self.lines) if line.startswith("step ")]
+
+    def changes(self, seconds: float = 1.5) -> bool:
+        """Whether the picture on the screen changes within so many seconds."""
+        first, end = self.display.pixels(), time.monotonic() + seconds
+        while time.monotonic() < end:
+            time.sleep(0.1)
+            if (self.display.pixels() != first).any():
+                return True
+        return False
+
+    def close(self) -> None:
+        """End it, however it stands."""
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.wait(60)
+        self._reader.join(60)
+
+
+@pytest.mark.slow
+@pytest.mark.integration
+@pytest.mark.skipif(screen.missing() is not None, reason=str(screen.missing()))
+def test_real_keys_on_a_virtual_screen(tmp_path: Path) -> None:
+    """Drive, pause, step, hand over, warm up, record, go to the real environment and back, and leave."""
+    pytest.importorskip("pygame")
+    model = trained_like_world_model(action_space=CHOICE, real=small_opening(real={"lifetime": 4}).model.real)
+    registry = write_registry(tmp_path, "DreamPlayed-v0", model)
+    with screen.virtual_screen(tmp_path) as display:
+        display.environment["DREAMENV_REGISTRY"] = str(registry)
+        game = Game(display, tmp_path, "DreamPlayed-v0", "--record", "clip.gif")
+        try:
+            game.focus()
+            game.wait(game.changes, "a picture that moves")
+            game.press("space", "paused")
+            game.wait(lambda: not game.changes(), "a picture that stands still")
+            for count in (1, 2):
+                display.press("key", "period")
+                game.wait(lambda count=count: len(game.steps()) == count, "a step")
+            assert game.steps()[1] in (game.steps()[0] + 1, 0), "the next step, or the next episode"
+            game.press("h", "at the wheel: agent")
+            game.press("h", "at the wheel: human")
+            game.press("bracketright", "temperature 1.30")
+            game.press("equal", "speed 26")
+            game.press("v", "recording")
+            game.press("t", "in the real environment")
+            assert (display.pixels() == 100).all(axis=2).sum() > 300 * 300, "the real frame is beside the decoded one"
+            # Left is action 2, an action is two real frames, and the reward of a frame is its action
+            display.press("keydown", "Left")
+            game.press("period", "step 1")
+            game.press("period", "step 2")
+            display.press("keyup", "Left")
+            game.wait(lambda: game.lines[-1].endswith("2 actions, return 8.0, terminated"), "the end of the episode")
+            assert (display.pixels() == 108).all(axis=2).sum() > 300 * 300
+            game.press("space", "going on")
+            game.press("t", "in the dream")
+            game.wait(game.changes, "a dream that moves")
+            game.press("v", "recorded clip.gif")
+            assert (tmp_path / "clip.gif").stat().st_size > 1000
+            display.press("key", "Escape")
+            assert game.process.wait(_PATIENCE) == 0
+        finally:
+            game.close()
+    print("\n".join(game.lines))
+
+
+def test_the_screen_is_read_as_it_is(tmp_path: Path) -> None:
+    if screen.missing() is not None:
+        pytest.skip(str(screen.missing()))
+    with screen.virtual_screen(tmp_path, (320, 200)) as display:
+        pixels = display.pixels()
+    assert pixels.shape == (200, 320, 3)
+    assert pixels.dtype == np.uint8

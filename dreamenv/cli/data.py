@@ -1,0 +1,91 @@
+"""`dreamenv data show`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from dreamenv.cli import app
+
+if TYPE_CHECKING:
+    from dreamenv.data.summary import GroupRow
+
+data = typer.Typer(
+    name="data",
+    help="Look at collected episodes.\n\nExample: dreamenv data show runs/doom",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    add_completion=False,
+)
+app.add_typer(data)
+
+
+@data.command()
+def show(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="Run directory, or a folder of episodes.")],
+    out: Annotated[Path, typer.Option(help="Folder of the pictures.")] = Path("data_plots"),
+    episodes: Annotated[int, typer.Option(min=1, help="Episodes on the contact sheets, by return.")] = 8,
+    columns: Annotated[int, typer.Option(min=2, help="Pictures of each.")] = 10,
+    json_file: Annotated[Path | None, typer.Option("--json", help="Write the figures to this file.")] = None,
+) -> None:
+    """What a run has collected: contact sheets, returns, lengths and ends, action coverage, and a table by policy.
+
+    The pictures are written as PNG and SVG. Nothing is drawn at random, so there is no seed.
+
+    Example: dreamenv data show runs/doom --out runs/doom/plots --json runs/doom/data.json
+    """
+    from dreamenv.cli.progress import Progress, write_json
+    from dreamenv.data.summary import group_rows, read_records, summarise, total_row
+    from dreamenv.evaluation import data_figures as figures
+    from dreamenv.evaluation.plots import save_figure
+
+    store = figures.find_store(run)
+    bar = Progress("read", len(store), "episode")
+    records = read_records(store, progress=bar.update)
+    bar.close()
+    action_space = figures.recorded_action_space(run)
+    summary = summarise(records, action_space)
+    rows = group_rows(records)
+    print("\n".join(policy_table([*rows, total_row(records)] if len(rows) > 1 else rows)))
+    drawn = {
+        "returns": figures.returns_figure(records),
+        "lengths": figures.lengths_figure(records),
+        "actions": figures.actions_figure(records, action_space),
+    }
+    sheets = figures.contact_sheets(figures.spread_over_returns(records, episodes), columns=columns)
+    drawn |= {f"contact_sheet_{number}": sheet for number, sheet in enumerate(sheets, start=1)}
+    for name, figure in drawn.items():
+        for suffix in (".png", ".svg"):
+            print(save_figure(figure, out / f"{name}{suffix}"))
+    write_json(json_file, summary)
+
+
+def policy_table(rows: Sequence[GroupRow]) -> list[str]:
+    """The rows as lines of text."""
+    titles = ("policy", "episodes", "real frames", "return", "least", "most", "length", "terminated", "truncated")
+    lines = [titles]
+    lines += [
+        (
+            f"{row.part}: {row.policy}" if row.part else row.policy,
+            f"{row.episodes:,}",
+            f"{row.real_frames:,}",
+            f"{row.return_mean:.1f} ± {row.return_std:.1f}",
+            f"{row.return_min:.1f}",
+            f"{row.return_max:.1f}",
+            f"{row.length_mean:.1f}",
+            f"{row.terminated + row.both:,}",
+            f"{row.truncated + row.both:,}",
+        )
+        for row in rows
+    ]
+    widths = [max(len(line[column]) for line in lines) for column in range(len(titles))]
+    return [
+        "  ".join(
+            cell.ljust(width) if column == 0 else cell.rjust(width)
+            for column, (cell, width) in enumerate(zip(line, widths, strict=True))
+        )
+        for line in lines
+    ]

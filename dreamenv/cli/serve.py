@@ -1,0 +1,49 @@
+"""`dreamenv serve`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from dreamenv.cli import app
+
+
+@app.command()
+def serve(
+    model: Annotated[str, typer.Argument(metavar="ID|BUNDLE", help="The dream; its vision must be of pictures.")],
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 8000,
+    host: Annotated[str, typer.Option(help="Where to listen; beyond this machine a token is needed.")] = "127.0.0.1",
+    token: Annotated[str | None, typer.Option(help="The token to ask for, instead of one made up.")] = None,
+    players: Annotated[int, typer.Option(min=1, help="Most players at once.")] = 4,
+    real_games: Annotated[int, typer.Option(min=0, help="Most real environments at once.")] = 1,
+    idle: Annotated[float, typer.Option(help="Seconds of silence after which a player's place is free.")] = 300.0,
+    agent: Annotated[
+        str | None, typer.Option(help="Who drives when you let go: path, id, planner, random; the shipped one.")
+    ] = None,
+    temperature: Annotated[float | None, typer.Option(help="Of the dream at first; its own by default.")] = None,
+    start: Annotated[str | None, typer.Option(help="Start states: initial or replay.")] = None,
+    seed: Annotated[int, typer.Option(min=0, max=4999)] = 0,
+) -> None:
+    """Drive inside a dream on a web page: keys or touch, temperature, futures, latents; the model runs here.
+
+    Ctrl-C ends it. /health answers 200 while it runs.
+
+    Example: dreamenv serve DreamDoom-v0 --port 8000
+    """
+    from dreamenv.errors import missing_extra
+
+    try:
+        from dreamenv.serve.server import DreamServer, ServeOptions
+    except ModuleNotFoundError as error:
+        raise missing_extra(str(error.name), "serve") from error
+    import torch
+
+    from dreamenv.play.opening import open_dream
+
+    options = ServeOptions(host, port, token, players, real_games, idle, seed)
+    torch.set_num_threads(1)  # each player has a thread; more would only stand in each other's way
+    opening = open_dream(model, agent=agent, temperature=temperature, start=start)
+    server = DreamServer(opening, options)
+    print(f"{opening.id} at {server.address}", flush=True)
+    server.run()

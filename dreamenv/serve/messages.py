@@ -1,0 +1,140 @@
+"""What a browser may send, checked before anything is made of it, and what it is answered.
+
+A message is a JSON object with a `type`; unknown types, unknown keys and values out of range are refused, each with a
+reply that says why.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+
+from dreamenv.errors import ConfigurationError
+from dreamenv.play.controls import KEYS
+from dreamenv.play.drive import RATES, TEMPERATURES
+from dreamenv.play.fan import FUTURES
+
+LARGEST_MESSAGE = 32_768
+_SHOWN_ERRORS = 3
+
+
+class _Message(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+
+class Keys(_Message):
+    """The keys held down from now on."""
+
+    type: Literal["keys"]
+    keys: list[Literal[KEYS]] = Field(max_length=len(KEYS))  # type: ignore[valid-type]
+
+
+class Wheel(_Message):
+    """Who drives."""
+
+    type: Literal["wheel"]
+    wheel: Literal["human", "agent"]
+
+
+class EnterWorld(_Message):
+    """Go to the dream or to the real environment."""
+
+    type: Literal["world"]
+    world: Literal["dream", "real"]
+
+
+class Temperature(_Message):
+    """The dream's temperature."""
+
+    type: Literal["temperature"]
+    value: float = Field(ge=TEMPERATURES[0], le=TEMPERATURES[1])
+
+
+class Rate(_Message):
+    """Steps a second to aim at."""
+
+    type: Literal["rate"]
+    value: float = Field(ge=RATES[0], le=RATES[1])
+
+
+class Pause(_Message):
+    """Let time stand still, or go on."""
+
+    type: Literal["pause"]
+    paused: bool
+
+
+class Step(_Message):
+    """Stand still and take one step."""
+
+    type: Literal["step"]
+
+
+class Reset(_Message):
+    """Begin an episode anew."""
+
+    type: Literal["reset"]
+
+
+class View(_Message):
+    """What to look at: the drive, the fan of futures, or the latents."""
+
+    type: Literal["view"]
+    view: Literal["drive", "fan", "latents"]
+
+
+class ShowMixture(_Message):
+    """Whether to send the mixture's components."""
+
+    type: Literal["mixture"]
+    shown: bool
+
+
+class Latent(_Message):
+    """Latent numbers to decode, in the view of the latents."""
+
+    type: Literal["latent"]
+    values: list[float] = Field(min_length=1, max_length=1024)
+
+
+class Take(_Message):
+    """Dream on in one of the futures of the fan."""
+
+    type: Literal["take"]
+    future: int = Field(ge=0, lt=FUTURES)
+
+
+class DreamOn(_Message):
+    """Dream on from the latents as they were changed."""
+
+    type: Literal["dream_on"]
+
+
+Message = (
+    Keys | Wheel | EnterWorld | Temperature | Rate | Pause | Step | Reset | View | ShowMixture | Latent | Take | DreamOn
+)
+_MESSAGE: TypeAdapter[Message] = TypeAdapter(Annotated[Message, Field(discriminator="type")])
+
+
+def read_message(text: str | bytes) -> Message:
+    """The message in `text`.
+
+    Raises:
+        ConfigurationError: Not JSON, or not a message of this protocol; it says what is wrong with it.
+    """
+    try:
+        return _MESSAGE.validate_json(text)
+    except ValidationError as error:
+        found = error.errors(include_url=False, include_input=False, include_context=False)
+        reasons = [f"{_place(item['loc'])}{item['msg']}" for item in found[:_SHOWN_ERRORS]]
+        raise ConfigurationError("; ".join(reasons)) from None
+
+
+def error_reply(code: str, message: str) -> dict[str, Any]:
+    """What a browser is told of something that went wrong; `code` is for programs, `message` for people."""
+    return {"type": "error", "code": code, "message": message}
+
+
+def _place(location: tuple[int | str, ...]) -> str:
+    return ".".join(str(part) for part in location) + ": " if location else ""

@@ -1,0 +1,269 @@
+"""One player of the page: messages in, pictures and figures out."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dreamenv.envs.render import tile
+from dreamenv.errors import CollectionError, ConfigurationError, DreamEnvError
+from dreamenv.play.controls import Controls, key_labels
+from dreamenv.play.drive import RATES, TEMPERATURES, Drive
+from dreamenv.play.fan import FUTURES, Fan
+from dreamenv.play.opening import Opening
+from dreamenv.play.worlds import RealWorld
+from dreamenv.serve import messages
+from dreamenv.serve.limits import Places
+from dreamenv.serve.messages import Message, error_reply
+from dreamenv.serve.pictures import Kind, numbers_message, picture_message
+
+Outgoing = bytes | dict[str, Any]
+FRAMES_PER_SECOND = 30
+_STATUS_SECONDS = 0.5
+# In standard deviations, to either side of the mean.
+_SLIDER_REACH = 3.0
+
+
+class Session:
+    """A drive and what its player looks at. `turn` and `close` may be called from any thread.
+
+    Args:
+        opening: The dream.
+        seed: Fixes the player's dreams.
+        real_places: Shared by all players: how many real games may run.
+    """
+
+    def __init__(self, opening: Opening, *, seed: int, real_places: Places) -> None:
+        self._opening = opening
+        self._real_places = real_places
+        self._drive = Drive(opening, seed=seed, make_real=self._make_real)
+        self._lock = threading.Lock()
+        self._closed = False
+        self._view = "drive"
+        self._shows_mixture = False
+        self._fan: Fan | None = None
+        self._fan_due = 0.0
+        self._edited: NDArray[np.float32] | None = None
+        self._decode_due = False
+        self._changed = True
+        self._since_status = 0.0
+
+    @property
+    def at_rest(self) -> bool:
+        """Whether nothing will change until a message comes."""
+        return not self._changed and (self._view == "latents" or self._drive.paused)
+
+    def hello(self) -> dict[str, Any]:
+        """What the page needs to know to draw itself."""
+        opening = self._opening
+        return {
+            "type": "hello",
+            "id": opening.id,
+            "real_id": opening.model.real.id,
+            "real_allowed": self._real_places.count > 0,
+            "agent": opening.agent_name,
+            "keys": key_labels(opening.model.action_space),
+            "temperature": self._drive.temperature,
+            "temperatures": list(TEMPERATURES),
+            "rate": self._drive.rate,
+            "rates": list(RATES),
+            "frames_per_second": FRAMES_PER_SECOND,
+            "latent_size": opening.model.vision.latent_size,
+            "futures": FUTURES,
+            "slider_limits": self._slider_limits(),
+        }
+
+    def turn(self, arrived: Iterable[Message], seconds: float) -> list[Outgoing]:
+        """Act upon messages and let `seconds` pass; returns what there is to send, nothing after `close`."""
+        with self._lock:
+            if self._closed:
+                return []
+            replies = [reply for message in arrived for reply in self._obey(message)]
+            return replies + self._advance(seconds)
+
+    def close(self) -> None:
+        """End the player's real game, if there is one."""
+        with self._lock:
+            self._closed = True
+            self._drive.close()
+
+    def _obey(self, message: Message) -> list[Outgoing]:
+        try:
+            self._apply(message)
+        except DreamEnvError as error:
+            return [self._error(error)]
+        return []
+
+    def _advance(self, seconds: float) -> list[Outgoing]:
+        outgoing: list[Outgoing] = []
+        stepped_from = self._drive.moment
+        try:
+            if self._view == "drive":
+                self._changed |= self._drive.advance(seconds, 1.0 / FRAMES_PER_SECOND)
+            elif self._view == "fan":
+                self._advance_fan(seconds)
+        except DreamEnvError as error:
+            outgoing.append(self._error(error))
+            self._look_at("drive")
+            self._changed = True
+        stepped = self._drive.moment is not stepped_from or self._view == "fan"
+        self._since_status += seconds
+        if self._changed or self._since_status >= _STATUS_SECONDS:
+            self._since_status = 0.0
+            outgoing.append(self._status())
+        if self._changed:
+            outgoing.extend(self._pictures(stepped))
+        self._changed = False
+        return outgoing
+
+    def _status(self) -> dict[str, Any]:
+        drive, moment = self._drive, self._drive.moment
+        return {
+            "type": "status",
+            "view": self._view,
+            "world": drive.world,
+            "wheel": drive.wheel,
+            "paused": drive.paused,
+            "temperature": drive.temperature,
+            "rate": drive.rate,
+            "steps_per_second": round(self._steps_per_second(), 2),
+            "step": moment.step,
+            "return": round(moment.undiscounted_return, 3),
+            "reward": round(moment.reward, 4),
+            "predicted_reward": round(moment.predicted_reward, 4),
+            "termination_probability": round(moment.termination_probability, 5),
+            "ended": moment.ended,
+            "fan": self._fan_status(),
+        }
+
+    def _apply(self, message: Message) -> None:
+        drive = self._drive
+        match message:
+            case messages.Keys():
+                drive.driver.controls = Controls.of_keys(message.keys)
+                if self._fan is not None:
+                    self._fan.driver.controls = drive.driver.controls
+                return  # nothing to see before the next step
+            case messages.Wheel():
+                drive.wheel = message.wheel
+                if self._fan is not None:
+                    self._fan.driver.hand_over(message.wheel)
+            case messages.EnterWorld():
+                self._look_at("drive")
+                drive.enter(message.world)
+            case messages.Temperature():
+                drive.temperature = message.value
+                if self._fan is not None:
+                    self._fan.temperature = message.value
+            case messages.Rate():
+                drive.rate = message.value
+            case messages.Pause():
+                drive.paused = message.paused
+            case messages.Step():
+                self._look_at("drive")
+                drive.paused = True
+                drive.step()
+            case messages.Reset():
+                self._look_at("drive")
+                drive.reset()
+            case messages.View():
+                self._look_at(message.view)
+            case messages.ShowMixture():
+                self._shows_mixture = message.shown
+            case messages.Latent():
+                self._edit(message.values)
+            case messages.Take():
+                if self._fan is None:
+                    raise ConfigurationError("take: there is no fan of futures to take one from; open it first")
+                state = self._fan.state(message.future)
+                self._look_at("drive")
+                drive.dream_on(state)
+            case messages.DreamOn():
+                if self._edited is None:
+                    raise ConfigurationError("dream_on: no latents have been changed; send some first")
+                state = drive.edited(self._edited)
+                self._look_at("drive")
+                drive.dream_on(state)
+        self._changed = True
+
+    def _look_at(self, view: str) -> None:
+        self._view = view
+        self._edited = None
+        self._fan = self._drive.fan() if view == "fan" else None
+        self._fan_due = 0.0
+
+    def _edit(self, values: list[float]) -> None:
+        if self._view != "latents":
+            raise ConfigurationError("latent: open the view of the latents first")
+        latent = np.array(values, np.float32)
+        self._drive.edited(latent)
+        self._edited = latent
+
+    def _advance_fan(self, seconds: float) -> None:
+        assert self._fan is not None
+        self._fan_due += seconds * self._opening.steps_per_second
+        if self._fan_due < 1.0 or self._drive.paused:
+            return
+        self._fan_due = min(self._fan_due - 1.0, 1.0)
+        self._fan.advance()
+        self._changed = True
+
+    def _pictures(self, stepped: bool) -> list[Outgoing]:
+        drive = self._drive
+        found: list[Outgoing] = []
+        if self._view == "fan" and self._fan is not None:
+            found.append(picture_message(Kind.FAN, tile(drive.pictures(self._fan.latents)), lossless=False))
+        elif self._view == "latents":
+            latent = drive.moment.latent if self._edited is None else self._edited
+            if self._edited is None:
+                found.append({"type": "latent", "values": [round(float(number), 4) for number in latent]})
+            found.append(picture_message(Kind.LATENT, drive.pictures(latent[None])[0]))
+        else:
+            found.append(picture_message(Kind.DREAM, drive.pictures(drive.latent[None])[0]))
+            if drive.moment.frame is not None:
+                found.append(picture_message(Kind.REAL, drive.moment.frame))
+        if self._shows_mixture and self._view == "drive" and (stepped or drive.paused):
+            mixture = drive.mixture()
+            if mixture is not None:
+                found.append(numbers_message(Kind.MIXTURE, mixture.to_array()))
+        return found
+
+    def _steps_per_second(self) -> float:
+        if self._view == "latents" or self._drive.paused:
+            return 0.0
+        return self._drive.steps_per_second if self._fan is None else self._fan.step_rate.value
+
+    def _fan_status(self) -> dict[str, Any] | None:
+        fan = self._fan
+        if fan is None:
+            return None
+        return {
+            "step": fan.step,
+            "returns": [round(float(value), 2) for value in fan.returns],
+            "alive": fan.alive.tolist(),
+        }
+
+    def _slider_limits(self) -> list[list[float]]:
+        """Ends of the latents' sliders, by the spread of start states; those in mid-episode are spread wider."""
+        starts = self._opening.model.starts
+        latents = starts.replay.get("latent", starts.initial).float()
+        mean, reach = latents.mean(0), _SLIDER_REACH * latents.std(0, correction=0).clamp(min=0.05)
+        return [[round(float(m - r), 3), round(float(m + r), 3)] for m, r in zip(mean, reach, strict=True)]
+
+    def _make_real(self, opening: Opening, generator: np.random.Generator) -> RealWorld:
+        if not self._real_places.take():
+            raise CollectionError(
+                f"all {self._real_places.count} real games are taken; dream on, and try again when one is free"
+            )
+        try:
+            return RealWorld(opening, generator, on_close=self._real_places.give_back)
+        except BaseException:
+            self._real_places.give_back()
+            raise
+
+    def _error(self, error: DreamEnvError) -> dict[str, Any]:
+        return error_reply(type(error).__name__, str(error))

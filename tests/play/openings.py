@@ -1,0 +1,67 @@
+"""Small dreams to sit down in."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+from gymnasium import spaces
+from numpy.typing import NDArray
+
+from dreamenv.memory.base import MemoryModel
+from dreamenv.play.opening import Opening
+from dreamenv.types import RealEnvSpec
+from dreamenv.world_model import WorldModel
+from tests.fakes import fake_world_model, trained_like_world_model
+from tests.play.walking_env import ID
+
+CHOICE = spaces.Discrete(3)
+
+
+class CountingAgent:
+    """Takes action 2; its state counts the calls since the episode began."""
+
+    observation = "latent"
+
+    def __init__(self, observation_space: gym.Space[Any], action_space: gym.Space[Any]) -> None:
+        self.observation_space, self.action_space = observation_space, action_space
+
+    def predict(
+        self, observation: NDArray[Any], state: Any = None, episode_start: Any = None, deterministic: bool = True
+    ) -> tuple[NDArray[Any], Any]:
+        calls = np.zeros(len(observation)) if state is None else state
+        calls = np.where(episode_start, 0, calls) + 1
+        return np.full(len(observation), 2), calls
+
+
+def open_model(
+    model: WorldModel, *, make_agent: Callable[[int], Any] | None = None, max_episode_steps: int = 50, rate: int = 10
+) -> Opening:
+    """A model to sit down in, with the counting agent unless another one is made."""
+
+    def counting(_: int) -> Any:
+        return CountingAgent(model.observation_space("latent"), model.action_space)
+
+    return Opening(
+        id="DreamSmall-v0",
+        model=model,
+        agent_name="shipped",
+        temperature=1.0,
+        start="initial",
+        max_episode_steps=max_episode_steps,
+        steps_per_second=rate,
+        make_agent=counting if make_agent is None else make_agent,
+    )
+
+
+def known_opening(memory: MemoryModel[Any] | None = None, **options: Any) -> Opening:
+    """A dream that is known beforehand: every latent grows by the action."""
+    return open_model(fake_world_model(memory, action_space=CHOICE, image=True), **options)
+
+
+def small_opening(*, real: dict[str, Any] | None = None, **options: Any) -> Opening:
+    """A small MDN-RNN with pictures, whose real environment is the walking one made with `real`."""
+    spec = RealEnvSpec(ID, kwargs=real or {}, action_repeat=2)
+    return open_model(trained_like_world_model(action_space=CHOICE, real=spec), **options)

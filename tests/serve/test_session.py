@@ -1,0 +1,184 @@
+"""One player of the page, without a socket."""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from dreamenv.serve.limits import Places
+from dreamenv.serve.messages import read_message
+from dreamenv.serve.pictures import Kind, numbers_message, picture_message
+from dreamenv.serve.session import FRAMES_PER_SECOND, Session
+from tests.fakes import CountingMemory
+from tests.play.openings import known_opening, small_opening
+
+TICK = 1 / FRAMES_PER_SECOND
+
+
+class Player:
+    """A session and what it sent last, by kind."""
+
+    def __init__(self, opening: Any, real_places: Places | None = None) -> None:
+        self.session = Session(opening, seed=0, real_places=real_places or Places(0))
+        self.sent: list[Any] = []
+
+    def __call__(self, *messages: str, ticks: int = 1) -> dict[str, Any]:
+        """Send messages, let ticks pass; the last status."""
+        self.sent = self.session.turn([read_message(message) for message in messages], TICK)
+        for _ in range(ticks - 1):
+            self.sent = self.session.turn([], TICK) or self.sent
+        return next((item for item in self.sent if isinstance(item, dict) and item["type"] == "status"), {})
+
+    def errors(self) -> list[str]:
+        return [item["code"] for item in self.sent if isinstance(item, dict) and item["type"] == "error"]
+
+    def kinds(self) -> list[int]:
+        return [item[0] for item in self.sent if isinstance(item, bytes)]
+
+    def picture(self, kind: Kind) -> np.ndarray:
+        content = next(item for item in self.sent if isinstance(item, bytes) and item[0] == kind)
+        return np.asarray(Image.open(io.BytesIO(content[1:])).convert("RGB"))
+
+
+def test_pictures_come_through_without_loss() -> None:
+    picture = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
+    message = picture_message(Kind.REAL, picture)
+    assert message[0] == Kind.REAL
+    np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(message[1:]))), picture)
+    flat = np.full((192, 192, 3), 77, np.uint8)
+    lossy = Image.open(io.BytesIO(picture_message(Kind.FAN, flat, lossless=False)[1:]))
+    assert np.abs(np.asarray(lossy).astype(int) - 77).max() <= 3
+    numbers = np.array([[1.5, -2.0]], np.float32)
+    np.testing.assert_array_equal(np.frombuffer(numbers_message(Kind.MIXTURE, numbers), "<f4", offset=1), [1.5, -2.0])
+
+
+def test_hello_says_what_the_page_needs() -> None:
+    hello = Player(known_opening()).session.hello()
+    assert hello["keys"] == {"LEFT": "left", "RIGHT": "right"}
+    assert (hello["latent_size"], hello["futures"], hello["rate"]) == (3, 9, 10)
+    assert len(hello["slider_limits"]) == 3
+    assert all(low < high for low, high in hello["slider_limits"])
+    assert hello["real_allowed"] is False
+
+
+def test_a_drive_sends_figures_and_pictures() -> None:
+    player = Player(known_opening())
+    status = player('{"type": "keys", "keys": ["RIGHT"]}')
+    assert (status["world"], status["wheel"], status["view"], status["step"]) == ("dream", "human", "drive", 0)
+    assert player.kinds() == [Kind.DREAM]
+    status = player(ticks=30)
+    assert status["step"] == 10
+    # rewards of the counting memory: the action, and the age
+    assert status["return"] == 10 + sum(range(1, 11))
+    assert status["predicted_reward"] == status["reward"] == 11.0
+    status = player('{"type": "wheel", "wheel": "agent"}', ticks=30)
+    assert status["predicted_reward"] == 22.0
+
+
+def test_a_pause_sends_nothing_and_is_at_rest() -> None:
+    player = Player(known_opening())
+    assert player('{"type": "pause", "paused": true}')["paused"] is True
+    assert player.session.turn([], TICK) == []
+    assert player.session.at_rest
+    status = player('{"type": "step"}')
+    assert status["step"] == 1
+    assert player('{"type": "temperature", "value": 1.5}')["temperature"] == 1.5
+    assert player('{"type": "rate", "value": 30}')["rate"] == 30
+    assert player('{"type": "reset"}')["step"] == 0
+    player('{"type": "pause", "paused": false}')
+    assert not player.session.at_rest
+
+
+def test_the_mixture_is_sent_when_asked_for_and_there_is_one() -> None:
+    player = Player(small_opening())
+    player('{"type": "mixture", "shown": true}')
+    assert player.kinds() == [Kind.DREAM], "nothing was drawn at the first moment"
+    player('{"type": "step"}')
+    assert player.kinds() == [Kind.DREAM, Kind.MIXTURE]
+    (mixture,) = (item for item in player.sent if isinstance(item, bytes) and item[0] == Kind.MIXTURE)
+    assert len(mixture) == 1 + 4 * 7 * 4  # three numbers of two components, and what came, of four latents
+    without = Player(known_opening())
+    without('{"type": "mixture", "shown": true}', '{"type": "step"}')
+    assert without.kinds() == [Kind.DREAM]
+
+
+def test_the_fan_shows_nine_futures_and_one_is_taken() -> None:
+    player = Player(known_opening())
+    player('{"type": "keys", "keys": ["RIGHT"]}', '{"type": "view", "view": "fan"}')
+    assert player.kinds() == [Kind.FAN]
+    assert player.picture(Kind.FAN).shape == (192, 192, 3)
+    status = player(ticks=6)
+    assert (status["view"], status["fan"]["step"], status["step"]) == ("fan", 2, 0)
+    assert status["fan"]["returns"] == [5.0] * 9
+    status = player('{"type": "keys", "keys": []}', '{"type": "wheel", "wheel": "agent"}', ticks=3)
+    assert status["fan"]["returns"] == [5.0 + 2 + 3] * 9
+    status = player('{"type": "take", "future": 8}')
+    assert (status["view"], status["fan"]) == ("drive", None)
+    status = player('{"type": "take", "future": 0}')
+    assert player.errors() == ["ConfigurationError"]
+
+
+def test_latents_are_changed_and_dreamed_on_from() -> None:
+    player = Player(known_opening())
+    player('{"type": "latent", "values": [1, 2, 3]}')
+    assert player.errors() == ["ConfigurationError"], "not before the view is open"
+    player('{"type": "view", "view": "latents"}')
+    (values,) = (item["values"] for item in player.sent if isinstance(item, dict) and item["type"] == "latent")
+    before = player.picture(Kind.LATENT)
+    assert player.session.turn([], TICK) == []
+    assert player.session.at_rest
+    player('{"type": "dream_on"}')
+    assert player.errors() == ["ConfigurationError"]
+    player(f'{{"type": "latent", "values": {[value + 9 for value in values]}}}')
+    assert (player.picture(Kind.LATENT) != before).any()
+    player('{"type": "latent", "values": [1]}')
+    assert player.errors() == ["ConfigurationError"]
+    status = player('{"type": "dream_on"}', '{"type": "pause", "paused": true}')
+    assert (status["view"], status["step"]) == ("drive", 0)
+    np.testing.assert_array_equal(player.session._drive.moment.latent, np.float32(values) + 9)
+
+
+def test_a_dream_that_breaks_is_told_and_begins_anew() -> None:
+    player = Player(known_opening(CountingMemory(broken_from=2)))
+    player('{"type": "step"}')
+    player('{"type": "step"}')
+    assert player.errors() == ["NonFiniteError"]
+    fan = Player(known_opening(CountingMemory(broken_from=1)))
+    fan('{"type": "view", "view": "fan"}')
+    while not fan.errors():
+        status = fan()
+    assert (fan.errors(), status["view"]) == (["NonFiniteError"], "drive")
+
+
+@pytest.mark.integration
+def test_the_real_game_is_counted_and_given_back() -> None:
+    places = Places(1)
+    first, second = Player(small_opening(), places), Player(small_opening(), places)
+    try:
+        status = first('{"type": "world", "world": "real"}')
+        assert (status["world"], places.taken) == ("real", 1)
+        assert first.kinds() == [Kind.DREAM, Kind.REAL]
+        assert (first.picture(Kind.REAL) == 100).all()
+        status = second('{"type": "world", "world": "real"}')
+        assert (status["world"], second.errors()) == ("dream", ["CollectionError"])
+        status = first('{"type": "view", "view": "fan"}', ticks=5)
+        assert status["world"] == "real"
+        status = first('{"type": "take", "future": 1}')
+        assert (status["world"], places.taken) == ("dream", 0)
+        assert second('{"type": "world", "world": "real"}')["world"] == "real"
+    finally:
+        for player in (first, second):
+            player.session.close()
+    assert places.taken == 0
+    assert first.session.turn([], TICK) == [], "nothing after the end"
+
+
+def test_a_real_game_that_cannot_start_gives_its_place_back() -> None:
+    places = Places(1)
+    player = Player(known_opening(), places)  # its real environment takes other actions
+    status = player('{"type": "world", "world": "real"}')
+    assert (status["world"], player.errors(), places.taken) == ("dream", ["SpaceMismatchError"], 0)
