@@ -105,7 +105,6 @@ def learn(method: str, seed: int, arguments: argparse.Namespace) -> dict[str, An
     model.learn(steps, callback=callbacks)
     scores.score()
     env.close()
-    settings = {name: value for name, value in vars(arguments).items() if name not in ("out", "seeds", "methods")}
     return {
         "id": arguments.id,
         "method": method,
@@ -114,9 +113,14 @@ def learn(method: str, seed: int, arguments: argparse.Namespace) -> dict[str, An
         "gradient_steps": model._n_updates,
         "wall_s": round(time.perf_counter() - begin, 1),
         "cpu_s": round(time.process_time() - begin_cpu, 1),
-        "settings": settings,
+        "settings": settings_of(arguments),
         "curve": scores.curve,
     }
+
+
+def settings_of(arguments: argparse.Namespace) -> dict[str, Any]:
+    """What a run depends on beside its method and seed."""
+    return {name: value for name, value in vars(arguments).items() if name not in ("out", "seeds", "methods")}
 
 
 def final_return(run: dict[str, Any]) -> float:
@@ -210,6 +214,8 @@ def main() -> None:
         for method in arguments.methods:
             file = folder / f"{method}_{seed}.json"
             if file.exists():
+                if json.loads(file.read_text(encoding="utf-8"))["settings"] != settings_of(arguments):
+                    parser.error(f"{file} is of a run with other settings; take another --out")
                 continue
             print(f"{method}, seed {seed}", flush=True)
             part = file.with_suffix(".part")

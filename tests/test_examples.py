@@ -31,6 +31,7 @@ def test_every_example_is_run_here(root: Path) -> None:
         "07_any_sb3_algorithm.py",
         "08_mbpo.py",
         "09_dyna_q.py",
+        "10_cleanrl_style_ppo.py",
     ]
     assert all(text.count(name) > 1 for name in names)
 
@@ -169,3 +170,10 @@ def test_any_sb3_algorithm(
     assert "real:  " in output
     frames = 0 if where == "dream" else int(played) * 2
     assert f"real frames of model and agent: {frames}" in output
+
+
+def test_ppo_in_one_file(run_python: RunPython, root: Path) -> None:
+    """That it learns is shown in tests/integrations/test_libraries.py."""
+    example = root / "examples" / "10_cleanrl_style_ppo.py"
+    output = run_python(example, "DreamDoom-v0", "--steps", "1600", "--envs", "8", "--length", "100").stdout
+    assert "update 2, 1600 dreamed actions: mean return " in output
