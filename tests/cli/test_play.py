@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 import threading
@@ -38,7 +39,7 @@ def test_a_dream_is_played(player: list[str], tmp_path: Path, monkeypatch: pytes
     arguments = ["play", "DreamPlayed-v0", "--episodes", "2", "--steps", "2", *player]
     result = CliRunner().invoke(app, arguments, catch_exceptions=False)
     assert result.exit_code == 0
-    assert result.stdout.splitlines()[1].startswith("episode 2: 2 actions, return ")
+    assert re.match(r"episode 2: [12] actions?, return ", result.stdout.splitlines()[1])  # a dream may end by itself
 
 
 def test_a_recording_is_a_video(tmp_path: Path) -> None:
