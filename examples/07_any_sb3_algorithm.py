@@ -19,15 +19,21 @@ from dreamenv.evaluation.dream_return import dream_returns
 from dreamenv.sb3 import ALGORITHMS, DreamVecEnv, RealFramesCallback, algorithm
 
 # What differs from the defaults of Stable-Baselines3: those are for a few environments, not for a batch of them.
-ROLLOUTS = {"n_steps": 64, "batch_size": 1024}
-REPLAY = {"buffer_size": 100_000, "learning_starts": 5_000, "batch_size": 256, "gradient_steps": 16, "train_freq": 1}
-VALUES = REPLAY | {"learning_rate": 5e-4, "target_update_interval": 2_000, "exploration_fraction": 0.3}
+ROLLOUTS = {"n_steps": 64, "batch_size": 2048, "gamma": 0.995}
+CLIPPED = ROLLOUTS | {"n_epochs": 8, "ent_coef": 0.01, "learning_rate": 5e-4}
+REPLAY = {"buffer_size": 100_000, "learning_starts": 5_000, "batch_size": 256, "gradient_steps": 16, "gamma": 0.995}
+VALUES = REPLAY | {
+    "train_freq": 1,
+    "learning_rate": 5e-4,
+    "target_update_interval": 2_000,
+    "exploration_fraction": 0.3,
+}
 SETTINGS = {
-    "a2c": {"n_steps": 16},
+    "a2c": {"n_steps": 16, "gamma": 0.995},
     "dqn": VALUES,
-    "ppo": ROLLOUTS | {"n_epochs": 6, "ent_coef": 0.003},
+    "ppo": CLIPPED,
     "qrdqn": VALUES,
-    "recurrent_ppo": ROLLOUTS | {"n_epochs": 6, "ent_coef": 0.003},
+    "recurrent_ppo": CLIPPED,
     "trpo": ROLLOUTS,
 }
 
@@ -47,7 +53,7 @@ def main() -> None:
     parser.add_argument("--observation", default="features", help="features, latent or pixels")
     parser.add_argument("--in", dest="where", choices=("dream", "reality"), default="dream")
     parser.add_argument("--steps", type=int, default=1_000_000, help="actions of training")
-    parser.add_argument("--envs", type=int, default=128)
+    parser.add_argument("--envs", type=int, default=256)
     parser.add_argument("--episodes", type=int, default=100, help="of each score")
     parser.add_argument("--workers", type=int, default=2, help="processes that play the real episodes")
     parser.add_argument("--seed", type=int, default=0)
@@ -56,11 +62,12 @@ def main() -> None:
 
     envs = make_envs(arguments.id, arguments.where, arguments.envs, arguments.observation)
     kind = algorithm(arguments.algo, envs.action_space)
-    envs = VecNormalize(envs, norm_obs=False)  # rewards alone: the agent is to see what the real twin shows
+    settings = SETTINGS.get(arguments.algo, REPLAY)
+    # Rewards alone are scaled: the agent is to see what the real twin shows.
+    envs = VecNormalize(envs, norm_obs=False, gamma=settings["gamma"])
     network = "Cnn" if arguments.observation == "pixels" else "Mlp"
     memory = "Lstm" if arguments.algo == "recurrent_ppo" else ""
     begin = time.perf_counter()
-    settings = SETTINGS.get(arguments.algo, REPLAY)
     model = kind(f"{network}{memory}Policy", envs, seed=arguments.seed, device="cpu", **settings)
     model.learn(arguments.steps, callback=RealFramesCallback())
     seconds = time.perf_counter() - begin

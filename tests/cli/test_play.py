@@ -99,6 +99,10 @@ class Game:
         """Numbers of the single steps that were taken."""
         return [int(line.split()[1]) for line in list(self.lines) if line.startswith("step ")]
 
+    def shows(self, grey: int) -> bool:
+        """Whether a picture of that one grey is on the screen."""
+        return bool((self.display.pixels() == grey).all(axis=2).sum() > 300 * 300)
+
     def changes(self, seconds: float = 1.5) -> bool:
         """Whether the picture on the screen changes within so many seconds."""
         first, end = self.display.pixels(), time.monotonic() + seconds
@@ -142,14 +146,14 @@ def test_real_keys_on_a_virtual_screen(tmp_path: Path) -> None:
             game.press("equal", "speed 26")
             game.press("v", "recording")
             game.press("t", "in the real environment")
-            assert (display.pixels() == 100).all(axis=2).sum() > 300 * 300, "the real frame is beside the decoded one"
+            game.wait(lambda: game.shows(100), "the real frame beside the decoded one")
             # Left is action 2, an action is two real frames, and the reward of a frame is its action
             display.press("keydown", "Left")
             game.press("period", "step 1")
             game.press("period", "step 2")
             display.press("keyup", "Left")
             game.wait(lambda: game.lines[-1].endswith("2 actions, return 8.0, terminated"), "the end of the episode")
-            assert (display.pixels() == 108).all(axis=2).sum() > 300 * 300
+            game.wait(lambda: game.shows(108), "the last real frame")
             game.press("space", "going on")
             game.press("t", "in the dream")
             game.wait(game.changes, "a dream that moves")

@@ -214,7 +214,7 @@ def test_observations_and_rewards_share_no_memory_with_later_ones() -> None:
         ({"num_envs": 2.0}, "got 2.0"),
         ({"max_episode_steps": 0}, "at least 1, got 0"),
         ({"autoreset_mode": "SameSteps"}, "Did you mean SameStep"),
-        ({"observation": "state"}, "not known"),
+        ({"observation": "states"}, "not known"),
     ],
 )
 def test_bad_keyword_arguments(kwargs: dict[str, Any], message: str) -> None:

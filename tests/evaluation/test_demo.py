@@ -60,7 +60,8 @@ def test_demo_writes_scores_report_and_video(bundle: Path, tmp_path: Path) -> No
     (out / "stages.json").write_text(json.dumps(content))
     stages.clear()
     again = run_demo(bundle, out, TINY, workers=1, progress=lambda stage, *_: stages.append(stage))
-    assert again["scores"] == result["scores"]
+    for name, score in result["scores"].items():  # all but how long it took is the same
+        assert again["scores"][name] | {"ms_per_decision": 0} == score | {"ms_per_decision": 0}
     assert set(stages) == {"score random", "video"}
 
     with pytest.raises(ConfigurationError, match="other settings"):
