@@ -1,0 +1,81 @@
+"""Settings of the documentation site; `make docs` builds it into build/docs."""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+import dreamenv
+
+DOCS = Path(__file__).resolve().parent
+sys.path.insert(0, str(DOCS / "extensions"))
+
+project = "dreamenv"
+author = "dreamenv developers"
+project_copyright = "dreamenv developers"
+version = release = dreamenv.__version__
+
+extensions = [
+    "sphinx.ext.autodoc",
+    "sphinx.ext.autosummary",
+    "sphinx.ext.napoleon",
+    "myst_nb",
+    "dream_pages",
+]
+exclude_patterns = ["extensions", "measurements", "pictures", "static"]
+
+# Every reference within the project must be found. Names of other packages are not: their inventories lie on foreign
+# hosts, and the build asks no host for anything. Type variables are no place to go to.
+nitpicky = True
+nitpick_ignore_regex = [(r"py:.*", r"(?!dreamenv\.).*"), (r"py:.*", r"dreamenv\..*T")]
+
+myst_enable_extensions = ["colon_fence", "deflist"]
+myst_heading_anchors = 3
+
+nb_execution_mode = "cache"
+nb_execution_cache_path = str(DOCS.parent / "build" / "jupyter_cache")
+nb_execution_timeout = 3600
+nb_execution_raise_on_error = True
+nb_merge_streams = True
+
+# Docstrings write code in single backticks.
+default_role = "code"
+napoleon_google_docstring = True
+napoleon_numpy_docstring = False
+napoleon_use_rtype = False
+napoleon_use_ivar = True
+napoleon_custom_sections = [("Kinds", "params_style")]
+autoclass_content = "both"
+autodoc_member_order = "bysource"
+autodoc_typehints = "signature"
+autodoc_typehints_format = "short"
+autosummary_generate = False
+add_module_names = False
+
+html_theme = "furo"
+html_title = f"dreamenv {version}"
+html_static_path = ["static"]
+html_css_files = ["style.css"]
+html_copy_source = False
+html_show_sourcelink = False
+
+
+def skip_field_aliases(app: Any, what: str, name: str, member: Any, skip: bool, options: Any) -> bool | None:
+    """Leave out what a NamedTuple says of its fields; the class's own docstring says more."""
+    return True if str(getattr(member, "__doc__", "")).startswith("Alias for field number") else None
+
+
+def prepare_docstring(app: Any, what: str, name: str, documented: Any, options: Any, lines: list[str]) -> None:
+    """Drop what torch says of every module, and mark where code ends.
+
+    Docstrings may go on behind code (`Episode`s); reStructuredText wants to be told.
+    """
+    own = [line for line in lines if not line.startswith("Initialize internal Module state")]
+    lines[:] = [re.sub(r"(?<!`)(`[^`\n]+`)(?=\w)", r"\1\\ ", line) for line in own]
+
+
+def setup(app: Any) -> None:
+    app.connect("autodoc-skip-member", skip_field_aliases)
+    app.connect("autodoc-process-docstring", prepare_docstring)

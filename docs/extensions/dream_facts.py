@@ -1,0 +1,194 @@
+"""What the pages say of a dream, as Markdown: read from registry, bundle, docstrings and measurements."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+
+from dreamenv import registry
+from dreamenv.envs import DreamEnv, DreamVectorEnv
+from dreamenv.registry import DreamEntry, read_registry, shipped_registry_path
+from dreamenv.world_model import OBSERVATION_KINDS, WorldModel, file_sha256, read_config
+
+DOCS = Path(__file__).resolve().parent.parent
+MEASUREMENTS = DOCS / "measurements"
+
+
+def shipped() -> dict[str, DreamEntry]:
+    """The dreams of the package's own registry, by id."""
+    return read_registry(shipped_registry_path())
+
+
+def dream_table() -> str:
+    """All shipped dreams: real environment, the shipped agent's real score, a random policy's, real frames."""
+    rows = []
+    for name, entry in shipped().items():
+        provenance = read_config(entry.checkpoint)["provenance"]
+        score, baseline = provenance["score"], provenance["baseline"]
+        real = f"`{entry.section.real.id}`"
+        scores = [f"{part['mean']:.0f} ± {part['std']:.0f} ({part['episodes']})" for part in (score, baseline)]
+        scores = [text.replace(" ", "\N{NO-BREAK SPACE}") for text in scores]
+        page = f"[`{name}`]({page_of(name).name})"
+        rows.append([page, f"`{entry.section.latent_id}`", real, *scores, f"{score['real_frames']:,}"])
+    heads = ("dream", "latent twin", "real environment", "shipped agent", "random policy", "real frames")
+    return table(heads, rows)
+
+
+def page_of(name: str) -> Path:
+    """The page of a dream, which is the one that asks for its facts.
+
+    Raises:
+        LookupError: No page does, or several.
+    """
+    asking = re.compile(rf"^```\{{dream-facts\}} {re.escape(name)}$", re.MULTILINE)
+    pages = [page for page in sorted((DOCS / "environments").glob("*.md")) if asking.search(page.read_text("utf-8"))]
+    if len(pages) != 1:
+        raise LookupError(f"{name} needs one page in docs/environments that asks for its facts, found {len(pages)}")
+    return pages[0]
+
+
+def facts(name: str) -> str:
+    """Spaces, limits, parts and arguments of one dream."""
+    entry = registry.find(name)
+    model = WorldModel.load(name)
+    return "\n\n".join([_spaces_table(entry, model), _observation_table(model), _parts_table(entry, model)])
+
+
+def arguments(name: str) -> str:
+    """The keyword arguments of `gym.make` and `gym.make_vec`: defaults of this dream, words of the docstrings."""
+    dream = registry.find(name).section.dream
+    defaults = {"temperature": dream.temperature, "start": dream.start}
+    rows = [
+        [f"`{key}`", f"`{defaults.get(key, default)!r}`", text, form]
+        for environment, form in ((DreamEnv, "both"), (DreamVectorEnv, "vector"))
+        for key, default, text in documented_arguments(environment)
+        if form == "both" or key in ("num_envs", "max_episode_steps", "autoreset_mode")
+    ]
+    return table(("argument", "default", "meaning", "form"), rows)
+
+
+def documented_arguments(documented: type) -> list[tuple[str, Any, str]]:
+    """Name, default and text of each keyword argument in the `Args:` of a class's docstring, the model's own aside."""
+    text = inspect.getdoc(documented) or ""
+    section = re.search(r"^Args:\n((?:    .*\n|\n)+)", text + "\n", re.MULTILINE)
+    found = []
+    parameters = inspect.signature(documented).parameters
+    for item in re.split(r"\n(?=    \S)", section[1].rstrip() if section else ""):
+        names, _, words = item.strip().partition(":")
+        for key in (part.strip() for part in names.split(",")):
+            if key in parameters and key != "world_model":
+                default = parameters[key].default
+                found.append((key, getattr(default, "value", default), re.sub(r"\s+", " ", words).strip()))
+    return found
+
+
+def _spaces_table(entry: DreamEntry, model: WorldModel) -> str:
+    real, limit = model.real, model.max_episode_steps
+    settings = {
+        "Action space": f"`{show_space(model.action_space)}`",
+        "Observation space": f"`{show_space(model.observation_space())}`",
+        "Latent twin": f"`{entry.section.latent_id}`: the real environment through the same model, same spaces",
+        "Real environment": f"`{real.id}`",
+        "Real frames an action": f"{real.action_repeat}, their rewards summed",
+        "Time limit": f"{limit:,} actions ({limit * real.action_repeat:,} real frames)",
+        "Default temperature": f"{entry.section.dream.temperature:g}",
+        "Import": f'`gym.make("{entry.id}")` after `import dreamenv`, or `gym.make("dreamenv:{entry.id}")`',
+    }
+    return table(("", ""), [[f"**{key}**", value] for key, value in settings.items()])
+
+
+def _observation_table(model: WorldModel) -> str:
+    hidden = model.memory.feature_size - model.memory.latent_size
+    meanings = {
+        "features": f"latent z ({model.memory.latent_size}) and what M remembers of the past ({hidden})",
+        "latent": "latent z alone",
+        "pixels": "the picture that V draws of z",
+        "state": "all that M remembers, in one vector: for planners",
+    }
+    kinds = [kind for kind in OBSERVATION_KINDS if kind != "pixels" or model.vision.is_image]
+    rows = [[f'`"{kind}"`', f"`{show_space(model.observation_space(kind))}`", meanings[kind]] for kind in kinds]
+    return table(("`observation=`", "space", "what it is"), rows)
+
+
+def _parts_table(entry: DreamEntry, model: WorldModel) -> str:
+    rows = []
+    for name, part in (("vision V", model.vision), ("memory M", model.memory)):
+        settings = {key: value for key, value in part.config().items() if key != "kind"}
+        count = sum(weights.numel() for weights in part.parameters())
+        shown = ", ".join(f"{key} {value}" for key, value in settings.items())
+        rows.append([name, f"`{part.config()['kind']}`", f"{count:,}", shown])
+    files = [file for file in entry.checkpoint.iterdir() if file.is_file()]
+    size = sum(file.stat().st_size for file in files)
+    starts = ", ".join(f"{model.start_count(kind):,} {kind}" for kind in ("initial", "replay"))
+    rows.append(["bundle", f"{size / 1e6:.1f} MB", "", f"start states: {starts}"])
+    return table(("part", "kind", "weights", "settings"), rows)
+
+
+def show_space(space: gym.Space[Any]) -> str:
+    """A space on one line, bounds of a Box as short as they can be said without loss."""
+    if not isinstance(space, gym.spaces.Box):
+        return str(space)
+
+    def bound(values: np.ndarray) -> str:
+        different = np.unique(values)
+        if len(different) > 1:
+            return "[" + ", ".join(f"{value:g}" for value in values.ravel()) + "]"
+        return f"{different[0]:.2g}" if abs(different[0]) > 1e6 else f"{different[0]:g}"
+
+    return f"Box({bound(space.low)}, {bound(space.high)}, {space.shape}, {space.dtype})"
+
+
+def model_card(name: str) -> str:
+    """The card that lies in the bundle, without its title, its headings one level deeper."""
+    text = (registry.find(name).checkpoint / "README.md").read_text(encoding="utf-8")
+    _, _, body = text.partition("\n")
+    return re.sub(r"^(#+ )", r"#\1", body.strip(), flags=re.MULTILINE)
+
+
+def measurement(what: str, name: str) -> dict[str, Any]:
+    """What docs/measure.py has written, with `note`: the command, and whether the bundle was the shipped one.
+
+    Raises:
+        LookupError: It has not been measured.
+    """
+    file = MEASUREMENTS / f"{what}_{name}.json"
+    if not file.exists():
+        raise LookupError(f"{file.relative_to(DOCS.parent)} is not there; run python docs/measure.py {what} {name}")
+    found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+    folder = registry.find(name).checkpoint
+    changed = [part for part, sha256 in found["sha256"].items() if file_sha256(folder / part) != sha256]
+    note = f"Measured by `{found['command']}` on the shipped bundle."
+    if changed:
+        short = ", ".join(f"{part} {found['sha256'][part][:12]}" for part in changed)
+        note = f"Measured by `{found['command']}` on an earlier bundle than the one that is shipped now ({short})."
+    return found | {"note": note}
+
+
+def dreamed_and_real(experiments: str) -> list[dict[str, Any]]:
+    """The rows of docs/experiments.md that tell both a dreamed and a real return: number, dream and the two returns."""
+    found = []
+    for line in experiments.splitlines():
+        cells = [cell.strip() for cell in line.strip().strip("|").split("|")]
+        if len(cells) != 11 or not cells[0].isdigit():
+            continue
+        # A whole episode's return stands before the temperature in brackets; parts of an episode say so behind them
+        dreamed = re.fullmatch(r"(-?[\d,.]+) \([\d.]+\)", cells[7])
+        real = re.match(r"\D*?(-?\d[\d,]*(?:\.\d+)?)", cells[8].replace("*", ""))
+        if dreamed and real:
+            values = [float(match[1].replace(",", "")) for match in (dreamed, real)]
+            found.append({"number": int(cells[0]), "dream": cells[1], "dreamed": values[0], "real": values[1]})
+    return found
+
+
+def table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A Markdown table; a bar within a cell is escaped."""
+    lines = ["| " + " | ".join(heads) + " |", "|" + "---|" * len(heads)]
+    lines += ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows]
+    return "\n".join(lines)

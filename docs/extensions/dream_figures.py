@@ -1,0 +1,126 @@
+"""Figures of the pages, drawn from measurements when the site is built."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from dream_facts import table
+
+from dreamenv import registry
+from dreamenv.evaluation.dream_gap import Gap
+from dreamenv.evaluation.gap_report import calibration_figure, open_loop_figure, returns_figure
+from dreamenv.evaluation.open_loop import OpenLoopRow
+from dreamenv.evaluation.plots import new_figure
+from dreamenv.world_model import read_config
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+def read_gap(content: dict[str, Any]) -> Gap:
+    """The `Gap` of what `dreamenv gap --json` writes."""
+    fields = {name: content[name] for name in Gap.__dataclass_fields__}
+    return Gap(**(fields | {"open_loop": tuple(OpenLoopRow(**row) for row in content["open_loop"])}))
+
+
+def gap_figures(content: dict[str, Any]) -> list[tuple[Figure, str]]:
+    """The figures of a gap, each with the sentence below it."""
+    gap = read_gap(content)
+    precision, recall = (
+        "undefined" if value is None else f"{value:.2f}"
+        for value in (gap.termination_precision, gap.termination_recall)
+    )
+    return [
+        (
+            returns_figure(gap),
+            f"Left: {len(gap.dream_returns)} dreams (mean {gap.dream_return:.0f}) and {len(gap.real_returns)} real "
+            f"episodes (mean {gap.real_return:.0f}) of the same agent. Right: what M predicts along each real episode, "
+            f"a step ahead (mean {gap.predicted_return:.0f}), against what the episode returned.",
+        ),
+        (
+            calibration_figure(gap.termination_calibration, "chance of an end", logarithmic=True),
+            f"How often a step ends the real episode, by the probability that M gave it. {gap.real_ends} of "
+            f"{len(gap.seeds)} real episodes ended by the task; said at their very step with precision {precision} "
+            f"and recall {recall}.",
+        ),
+        (
+            open_loop_figure(gap.open_loop),
+            "Errors of dreams under the real actions. No change predicts that the present stays; V alone draws what "
+            "really followed, below which no dream can be expected.",
+        ),
+    ]
+
+
+def gap_table(content: dict[str, Any]) -> str:
+    """Open-loop errors by horizon."""
+    gap = read_gap(content)
+    keys = ("latent_mse", "latent_mse_no_change", "pixel_mse", "pixel_mse_no_change", "pixel_mse_reconstruction")
+    rows = [
+        [
+            str(row.horizon),
+            str(row.moments),
+            *("" if (value := getattr(row, key)) is None else f"{value:.4f}" for key in keys),
+        ]
+        for row in gap.open_loop
+    ]
+    heads = ("actions", "moments", "latent error", "no change", "pixel error", "no change", "V alone")
+    return table(heads, rows)
+
+
+def temperature_figure(rows: Sequence[dict[str, Any]], name: str) -> tuple[Figure, str]:
+    """Dreamed returns by temperature, with the real scores that the bundle records as level lines."""
+    figure = new_figure(7.0, 3.6)
+    axes = figure.subplots()
+    provenance = read_config(registry.find(name).checkpoint)["provenance"]
+    for agent, key, colour in (("shipped", "score", "#d62728"), ("random", "baseline", "#7f7f7f")):
+        own = [row for row in rows if row["agent"] == agent]
+        axes.errorbar(
+            [row["temperature"] for row in own],
+            [row["mean"] for row in own],
+            yerr=[1.96 * row["standard_error"] for row in own],
+            fmt="o-",
+            color=colour,
+            label=f"{agent} agent in the dream",
+        )
+        axes.axhline(provenance[key]["mean"], color=colour, linestyle="--", linewidth=1, label=f"{agent}: reality")
+    axes.set_xlabel("temperature")
+    axes.set_ylabel("return")
+    axes.set_ylim(bottom=min(0.0, axes.get_ylim()[0]))
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize=8)
+    dreams = rows[0]["dreams"]
+    text = (
+        f"Returns of {dreams} dreams at each temperature, with the 95% interval of their mean; dashed, the real score "
+        f"of the same agent ({provenance['score']['episodes']} episodes)."
+    )
+    return figure, text
+
+
+def dreamed_and_real_figure(rows: Sequence[dict[str, Any]]) -> tuple[Figure, str]:
+    """Each trained agent's mean return in the dream it was trained in, against the one in reality.
+
+    A dream of which only one agent has both is left out: a single point compares nothing.
+    """
+    names = [row["dream"] for row in rows]
+    dreams = sorted({name for name in names if names.count(name) > 1})
+    figure = new_figure(4.4 * len(dreams), 3.8)
+    for axes, dream in zip(figure.subplots(1, len(dreams), squeeze=False)[0], dreams, strict=True):
+        own = [row for row in rows if row["dream"] == dream]
+        values = [value for row in own for value in (row["dreamed"], row["real"])]
+        ends = [min(values), max(values)]
+        axes.plot(ends, ends, "--", color="#7f7f7f", linewidth=1)
+        axes.plot([row["dreamed"] for row in own], [row["real"] for row in own], "o", color="#d62728", markersize=4)
+        for row in own:
+            axes.annotate(
+                str(row["number"]), (row["dreamed"], row["real"]), (4, 3), textcoords="offset points", fontsize=7
+            )
+        axes.set_title(dream, fontsize=9)
+        axes.set_xlabel("return in the dream")
+        axes.set_ylabel("return in reality")
+        axes.grid(alpha=0.3)
+    text = (
+        "Every trained agent whose dreamed and real return were both measured; the numbers are those of its row in the "
+        "[experiments](experiments.md). On the dashed line the dream keeps its word; below it, it promised too much."
+    )
+    return figure, text

@@ -1,0 +1,120 @@
+"""Sphinx directives that put into a page what the registry, the bundles and the measurements say.
+
+{dream-list}                  all shipped dreams
+{dream-facts} ID              spaces, limits, observation kinds, parts
+{dream-arguments} ID          keyword arguments
+{model-card} ID               the bundle's model card
+{gap} ID                      figures of a measured gap between dream and reality
+{temperature} ID              a measured sweep of the temperature
+{dreamed-and-real}            dreamed against real returns of docs/experiments.md
+{command-line}                the help of every verb
+"""
+
+from __future__ import annotations
+
+from html import escape
+from typing import Any
+
+import dream_facts
+from command_help import verbs
+from docutils import nodes
+from dream_figures import dreamed_and_real_figure, gap_figures, gap_table, temperature_figure
+from sphinx.application import Sphinx
+from sphinx.util.docutils import SphinxDirective
+
+from dreamenv.evaluation.report import svg
+
+
+class _Page(SphinxDirective):
+    """A directive whose content is Markdown and figures."""
+
+    has_content = True
+
+    def run(self) -> list[nodes.Node]:
+        # What a page is made of may change without the page
+        self.env.note_reread()
+        try:
+            return self.content_nodes()
+        except LookupError as error:
+            raise self.error(str(error)) from error
+
+    def content_nodes(self) -> list[nodes.Node]:
+        """What the directive puts into the page."""
+        raise NotImplementedError
+
+    def markdown(self, text: str) -> list[nodes.Node]:
+        return self.parse_text_to_nodes(text, allow_section_headings=True)
+
+    def figure(self, drawn: Any, text: str) -> nodes.Node:
+        element = f'<div class="figure-svg" role="img" aria-label="{escape(text, quote=True)}">{svg(drawn)}</div>'
+        return nodes.raw("", element, format="html")
+
+
+class _OfDream(_Page):
+    required_arguments = 1
+
+
+class DreamList(_Page):
+    def content_nodes(self) -> list[nodes.Node]:
+        return self.markdown(dream_facts.dream_table())
+
+
+class DreamFacts(_OfDream):
+    def content_nodes(self) -> list[nodes.Node]:
+        return self.markdown(dream_facts.facts(self.arguments[0]))
+
+
+class DreamArguments(_OfDream):
+    def content_nodes(self) -> list[nodes.Node]:
+        return self.markdown(dream_facts.arguments(self.arguments[0]))
+
+
+class ModelCard(_OfDream):
+    def content_nodes(self) -> list[nodes.Node]:
+        return self.markdown(dream_facts.model_card(self.arguments[0]))
+
+
+class GapReport(_OfDream):
+    def content_nodes(self) -> list[nodes.Node]:
+        found = dream_facts.measurement("gap", self.arguments[0])
+        shown: list[nodes.Node] = []
+        for drawn, text in gap_figures(found["gap"]):
+            shown += [self.figure(drawn, text), *self.markdown(text)]
+        return [*shown, *self.markdown(gap_table(found["gap"])), *self.markdown(found["note"])]
+
+
+class TemperatureReport(_OfDream):
+    def content_nodes(self) -> list[nodes.Node]:
+        found = dream_facts.measurement("temperature", self.arguments[0])
+        drawn, text = temperature_figure(found["temperature"], self.arguments[0])
+        return [self.figure(drawn, text), *self.markdown(f"{text} {found['note']}")]
+
+
+class DreamedAndReal(_Page):
+    def content_nodes(self) -> list[nodes.Node]:
+        experiments = (dream_facts.DOCS / "experiments.md").read_text(encoding="utf-8")
+        drawn, text = dreamed_and_real_figure(dream_facts.dreamed_and_real(experiments))
+        return [self.figure(drawn, text), *self.markdown(text)]
+
+
+class CommandLine(_Page):
+    def content_nodes(self) -> list[nodes.Node]:
+        return self.markdown("\n\n".join(f"## {name}\n\n```text\n{text}\n```" for name, text in verbs()))
+
+
+DIRECTIVES: dict[str, type[_Page]] = {
+    "dream-list": DreamList,
+    "dream-facts": DreamFacts,
+    "dream-arguments": DreamArguments,
+    "model-card": ModelCard,
+    "gap": GapReport,
+    "temperature": TemperatureReport,
+    "dreamed-and-real": DreamedAndReal,
+    "command-line": CommandLine,
+}
+
+
+def setup(app: Sphinx) -> dict[str, Any]:
+    for name, directive in DIRECTIVES.items():
+        app.add_directive(name, directive)
+    return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}

@@ -1,0 +1,55 @@
+"""`dreamenv serve` from outside."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import urllib.request
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from dreamenv.cli import app, play, serve  # noqa: F401  (importing registers the verbs)
+from tests.fakes import trained_like_world_model, write_registry
+
+
+def test_help_shows_an_example() -> None:
+    assert "Example: dreamenv serve" in CliRunner().invoke(app, ["serve", "--help"]).stdout
+
+
+@pytest.mark.integration
+@pytest.mark.slow
+def test_it_prints_its_address_answers_and_leaves_on_ctrl_c(tmp_path: Path, root: Path) -> None:
+    registry = write_registry(tmp_path, "DreamServed-v0", trained_like_world_model())
+    command = [sys.executable, "-m", "dreamenv", "serve", "DreamServed-v0", "--port", "0"]
+    environment = os.environ | {"DREAMENV_REGISTRY": str(registry), "PYTHONPATH": str(root), "OMP_NUM_THREADS": "1"}
+    server = subprocess.Popen(
+        command, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    try:
+        assert server.stdout is not None
+        line = server.stdout.readline()
+        found = re.fullmatch(r"DreamServed-v0 at (http://127\.0\.0\.1:\d+/)\n", line)
+        assert found is not None, line
+        with urllib.request.urlopen(f"{found[1]}health", timeout=60) as answer:
+            assert answer.status == 200
+            assert json.load(answer)["id"] == "DreamServed-v0"
+        server.send_signal(signal.SIGINT)
+        _, errors = server.communicate(timeout=120)
+        assert (server.returncode, errors) == (0, "")
+    finally:
+        server.kill()
+
+
+def test_a_vector_dream_is_refused(tmp_path: Path) -> None:
+    import dreamenv
+    from dreamenv.errors import ConfigurationError
+
+    dreamenv.register(write_registry(tmp_path, "DreamServed-v0", trained_like_world_model(image=False)))
+    with pytest.raises(ConfigurationError, match="vector observations"):
+        CliRunner().invoke(app, ["serve", "DreamServed-v0", "--port", "0"], catch_exceptions=False)

@@ -1,0 +1,157 @@
+"""What the site says of the dreams is what registry, bundles, docstrings and measurements say."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import gymnasium as gym
+import numpy as np
+import pytest
+
+from dreamenv import registry
+from dreamenv.envs import DreamEnv, DreamVectorEnv
+from dreamenv.world_model import WorldModel
+from tests.docs.site import DOCS, extension
+
+dream_facts = extension("dream_facts")
+dream_figures = extension("dream_figures")
+SHIPPED = sorted(dream_facts.shipped())
+EXPERIMENTS = """
+| no. | dream | base | change | command | seeds | real frames | dream (τ) | real [95%] (episodes) | time | kept |
+|---|---|---|---|---|---|---|---|---|---|---|
+| 1 | Doom | | paper | `train` | 1 | 1,000 | | | | dropped |
+| 2 | Doom | 1 | rare | `evolve` | 1 | 1,000 | 1164 (1.15) | validation 285 (30) | | dropped |
+| 3 | Doom | 2 | more | `evolve` | 1 | 1,000 | 645 (1.0) | **804 ± 477 [715, 896] (100)**; validation 772 | | shipped |
+| 4 | CarRacing | | map | `evolve` | 1 | | -4 over 60 steps | validation -83 (8) | | dropped |
+| 5 | CarRacing | 4 | loop | `loop` | 1 | 2,000 | -86.5 (1.0) | validation -83 (10) | | dropped |
+"""
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_every_shipped_dream_has_its_page(name: str) -> None:
+    text = dream_facts.page_of(name).read_text(encoding="utf-8")
+    for directive in ("dream-arguments", "model-card"):
+        assert f"```{{{directive}}} {name}\n" in text
+    assert registry.find(name).section.latent_id in text.splitlines()[0]
+
+
+def test_a_dream_without_a_page_is_named() -> None:
+    with pytest.raises(LookupError, match="DreamChess-v0 needs one page"):
+        dream_facts.page_of("DreamChess-v0")
+
+
+def test_the_list_gives_the_bundles_scores() -> None:
+    table = dream_facts.dream_table().replace("\N{NO-BREAK SPACE}", " ")
+    for name in SHIPPED:
+        file = registry.find(name).checkpoint / "config.json"
+        provenance = json.loads(file.read_text(encoding="utf-8"))["provenance"]
+        (row,) = [line for line in table.splitlines() if f"`{name}`" in line]
+        for part in (provenance["score"], provenance["baseline"]):
+            assert f"{part['mean']:.0f} ± {part['std']:.0f} ({part['episodes']})" in row
+        assert f"{provenance['score']['real_frames']:,}" in row
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_facts_are_those_of_the_environment(name: str) -> None:
+    model = WorldModel.load(name)
+    env = gym.make(name)
+    text = dream_facts.facts(name)
+    assert f"`{dream_facts.show_space(env.action_space)}`" in text
+    assert f"({env.observation_space.shape[0]},), float32)" in text
+    assert (
+        f"{env.spec.max_episode_steps:,} actions ({env.spec.max_episode_steps * model.real.action_repeat:,} real"
+        in text
+    )
+    assert f"{sum(part.numel() for part in model.memory.parameters()):,}" in text
+    assert f"{model.start_count('replay'):,} replay" in text
+
+
+def test_spaces_are_shown_without_loss() -> None:
+    show = dream_facts.show_space
+    assert show(gym.spaces.Discrete(3)) == "Discrete(3)"
+    assert show(gym.spaces.Box(0, 255, (64, 64, 3), np.uint8)) == "Box(0, 255, (64, 64, 3), uint8)"
+    car = gym.spaces.Box(np.array([-1, 0, 0], np.float32), np.ones(3, np.float32))
+    assert show(car) == "Box([-1, 0, 0], 1, (3,), float32)"
+    largest = float(np.finfo(np.float32).max)
+    assert show(gym.spaces.Box(-largest, largest, (2,), np.float32)) == "Box(-3.4e+38, 3.4e+38, (2,), float32)"
+
+
+def test_every_keyword_argument_is_documented_with_its_default() -> None:
+    import inspect
+
+    for environment in (DreamEnv, DreamVectorEnv):
+        documented = {name: default for name, default, _ in dream_facts.documented_arguments(environment)}
+        parameters = dict(inspect.signature(environment).parameters)
+        del parameters["world_model"]
+        assert documented.keys() == parameters.keys()
+    assert documented["num_envs"] == 1
+    assert documented["autoreset_mode"] == "NextStep"
+    table = dream_facts.arguments(SHIPPED[0])
+    temperature = registry.find(SHIPPED[0]).section.dream.temperature
+    assert f"| `temperature` | `{temperature!r}` | Spread of M's mixtures" in table
+    assert len([line for line in table.splitlines() if line.startswith("| `temperature`")]) == 1
+
+
+def test_the_model_card_goes_one_heading_deeper() -> None:
+    card = dream_facts.model_card(SHIPPED[0])
+    headings = [line for line in card.splitlines() if line.startswith("#")]
+    assert headings
+    assert all(line.startswith("### ") for line in headings)
+
+
+def test_a_measurement_tells_when_the_bundle_has_changed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dream_facts, "MEASUREMENTS", tmp_path)
+    monkeypatch.setattr(dream_facts, "DOCS", tmp_path)
+    name = SHIPPED[0]
+    with pytest.raises(LookupError, match=rf"run python docs/measure\.py gap {name}"):
+        dream_facts.measurement("gap", name)
+    measure = {"command": "python docs/measure.py gap", "gap": {}}
+    from dreamenv.world_model import file_sha256
+
+    own = {part: file_sha256(registry.find(name).checkpoint / part) for part in ("model.safetensors",)}
+    for hashes, words in ((own, "on the shipped bundle"), ({"model.safetensors": "0" * 64}, "on an earlier bundle")):
+        (tmp_path / f"gap_{name}.json").write_text(json.dumps(measure | {"sha256": hashes}), encoding="utf-8")
+        assert words in dream_facts.measurement("gap", name)["note"]
+
+
+def test_dreamed_and_real_returns_are_read_off_the_experiments() -> None:
+    assert dream_facts.dreamed_and_real(EXPERIMENTS) == [
+        {"number": 2, "dream": "Doom", "dreamed": 1164.0, "real": 285.0},
+        {"number": 3, "dream": "Doom", "dreamed": 645.0, "real": 804.0},
+        {"number": 5, "dream": "CarRacing", "dreamed": -86.5, "real": -83.0},
+    ]
+    assert len(dream_facts.dreamed_and_real((DOCS / "experiments.md").read_text(encoding="utf-8"))) >= 5
+
+
+def test_every_experiment_is_a_point() -> None:
+    figure, _ = dream_figures.dreamed_and_real_figure(dream_facts.dreamed_and_real(EXPERIMENTS))
+    (doom,) = figure.axes  # one point of CarRacing compares nothing
+    assert doom.get_title() == "Doom"
+    assert doom.lines[1].get_xydata().tolist() == [[1164, 285], [645, 804]]
+
+
+@pytest.mark.parametrize("file", sorted((DOCS / "measurements").glob("*.json")), ids=lambda file: file.stem)
+def test_what_was_measured_can_be_drawn(file: Path) -> None:
+    what, _, name = file.stem.partition("_")
+    found = dream_facts.measurement(what, name)
+    if what == "gap":
+        assert len(dream_figures.gap_figures(found["gap"])) == 3
+        assert len(dream_figures.gap_table(found["gap"]).splitlines()) == 2 + len(found["gap"]["open_loop"])
+    else:
+        figure, text = dream_figures.temperature_figure(found["temperature"], name)
+        provenance = json.loads((registry.find(name).checkpoint / "config.json").read_text("utf-8"))["provenance"]
+        levels = [line.get_ydata()[0] for line in figure.axes[0].lines if line.get_linestyle() == "--"]
+        assert levels == [provenance["score"]["mean"], provenance["baseline"]["mean"]]
+        assert f"{found['temperature'][0]['dreams']} dreams" in text
+
+
+def test_a_bar_in_a_cell_does_not_end_it() -> None:
+    assert dream_facts.table(("a",), [["x | y"]]).splitlines()[-1] == "| x \\| y |"
+
+
+def test_the_help_of_every_verb_is_there() -> None:
+    pages = dict(extension("command_help").verbs())
+    assert {"dreamenv list", "dreamenv train", "dreamenv data", "dreamenv data show"} <= pages.keys()
+    assert all(f"Usage: {name}" in text for name, text in pages.items())
+    assert all(f"Example: {name}" in " ".join(text.split()) for name, text in pages.items())

@@ -1,0 +1,53 @@
+"""The notebooks run from top to bottom in a kernel of their own, with a small share of their budget."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from tests.docs.site import DOCS
+
+NOTEBOOKS = sorted((DOCS / "notebooks").glob("*.ipynb"))
+SHARE = "0.01"
+
+
+def test_there_are_three_in_order() -> None:
+    assert [notebook.stem for notebook in NOTEBOOKS] == [
+        "01_drive_in_a_dream",
+        "02_train_ppo_in_a_dream",
+        "03_how_wrong_is_my_dream",
+    ]
+
+
+@pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda notebook: notebook.stem)
+def test_no_output_is_kept(notebook: Path) -> None:
+    nbformat = pytest.importorskip("nbformat")
+    found = nbformat.read(notebook, as_version=4)
+    nbformat.validate(found)
+    code = [cell for cell in found.cells if cell.cell_type == "code"]
+    assert code
+    assert [cell.id for cell in code if cell.outputs or cell.execution_count is not None] == []
+
+
+@pytest.mark.slow
+@pytest.mark.integration
+@pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda notebook: notebook.stem)
+def test_it_runs(notebook: Path, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    nbformat, nbclient = pytest.importorskip("nbformat"), pytest.importorskip("nbclient")
+    pytest.importorskip("ipykernel")
+    if "ppo" in notebook.stem:
+        pytest.importorskip("stable_baselines3")
+    monkeypatch.setenv("DREAMENV_NOTEBOOK_SHARE", SHARE)
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, [str(root), os.environ.get("PYTHONPATH", "")])))
+    # The kernel draws into the page, not to the backend of these tests; its files stay in this test's folder
+    monkeypatch.delenv("MPLBACKEND", raising=False)
+    for name in ("IPYTHONDIR", "JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR"):
+        monkeypatch.setenv(name, str(tmp_path / name.lower()))
+    found = nbformat.read(notebook, as_version=4)
+    nbclient.NotebookClient(found, timeout=600, resources={"metadata": {"path": str(tmp_path)}}).execute()
+    outputs = [output for cell in found.cells if cell.cell_type == "code" for output in cell.outputs]
+    pictures = [output for output in outputs if "image/png" in output.get("data", {})]
+    assert len(pictures) >= 2, "the figures are not in the page"
+    assert not [output for output in outputs if output.output_type == "error"]

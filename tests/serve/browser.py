@@ -1,0 +1,136 @@
+"""A headless Chromium on the page, for the tests and the screenshots."""
+
+from __future__ import annotations
+
+import base64
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from tests.serve.serving import PATIENCE, wait_until
+
+FLAGS = (
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--disable-dev-shm-usage",
+    # As with a mouse; the page hides its list of keys from those who have none
+    "--blink-settings=primaryHoverType=2,availableHoverTypes=2,primaryPointerType=4,availablePointerTypes=4",
+)
+DESKTOP, PHONE = (1280, 860), (390, 844)
+
+
+def missing() -> str | None:
+    """Why there is no browser to test with; None if there is one."""
+    for program in ("chromium", "chromedriver"):
+        if shutil.which(program) is None:
+            return f"{program} is not installed (Debian: apt-get install chromium chromium-driver)"
+    try:
+        import selenium  # noqa: F401
+    except ImportError:
+        return "selenium is not installed (it is in the extra `dev`)"
+    return None
+
+
+@contextmanager
+def browser() -> Iterator[Any]:
+    """A WebDriver of a Chromium with an empty profile."""
+    from selenium import webdriver
+
+    with tempfile.TemporaryDirectory(prefix="dreamenv-chromium-", ignore_cleanup_errors=True) as profile:
+        options = webdriver.ChromeOptions()
+        options.binary_location = shutil.which("chromium") or ""
+        for flag in (*FLAGS, f"--user-data-dir={profile}"):
+            options.add_argument(flag)
+        options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+        service = webdriver.ChromeService(executable_path=shutil.which("chromedriver"))
+        driver = webdriver.Chrome(options=options, service=service)
+        try:
+            driver.set_page_load_timeout(PATIENCE)
+            driver.set_script_timeout(PATIENCE)
+            yield driver
+        finally:
+            driver.quit()
+
+
+class Page:
+    """The page in a browser.
+
+    Args:
+        driver: The WebDriver.
+        address: Of the page.
+        size: Width and height of the window in CSS pixels.
+        dark: Whether the player prefers dark colours.
+    """
+
+    def __init__(self, driver: Any, address: str, *, size: tuple[int, int] = DESKTOP, dark: bool = False) -> None:
+        self.driver = driver
+        self.size = size
+        phone = size == PHONE
+        metrics = {"width": size[0], "height": size[1], "deviceScaleFactor": 2 if phone else 1, "mobile": phone}
+        driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+        driver.execute_cdp_cmd("Emulation.setTouchEmulationEnabled", {"enabled": phone})
+        scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
+        driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [scheme]})
+        driver.get(address)
+        self.wait("document.body.dataset.link === 'open' && Number(document.body.dataset.pictures) > 0")
+
+    def run(self, script: str, *arguments: Any) -> Any:
+        """What the JavaScript expression `script` gives."""
+        return self.driver.execute_script(f"return ({script});", *arguments)
+
+    def wait(self, script: str) -> None:
+        """Return once the JavaScript expression `script` holds."""
+        wait_until(lambda: self.run(script))
+
+    def click(self, selector: str) -> None:
+        """Click the element of a CSS selector."""
+        self.driver.find_element("css selector", selector).click()
+
+    def text(self, identifier: str) -> str:
+        """The text of the element of an id."""
+        return str(self.run(f"document.getElementById({identifier!r}).textContent"))
+
+    def pixels(self, selector: str) -> list[int]:
+        """The bytes of a canvas, RGBA."""
+        return list(
+            self.run(
+                "(c => Array.from(c.getContext('2d').getImageData(0, 0, c.width, c.height).data))"
+                f"(document.querySelector({selector!r}))"
+            )
+        )
+
+    def set_slider(self, identifier: str, value: float) -> None:
+        """Move a slider as a hand would: its value, and the event."""
+        self.driver.execute_script(
+            "const s = document.getElementById(arguments[0]); s.value = arguments[1];"
+            "s.dispatchEvent(new Event('input', { bubbles: true }));",
+            identifier,
+            value,
+        )
+
+    def screenshot(self, file: Path, *, whole: bool = False) -> None:
+        """Write what is seen, or the `whole` page, as PNG."""
+        file.parent.mkdir(parents=True, exist_ok=True)
+        taken = self.driver.execute_cdp_cmd(
+            "Page.captureScreenshot", {"captureBeyondViewport": whole} | self._clip(whole)
+        )
+        file.write_bytes(base64.b64decode(taken["data"]))
+
+    def errors(self) -> list[str]:
+        """What the browser has complained of so far."""
+        return [entry["message"] for entry in self.driver.get_log("browser") if entry["level"] == "SEVERE"]
+
+    def _clip(self, whole: bool) -> dict[str, Any]:
+        if not whole:
+            return {}
+        height = self.run("document.documentElement.scrollHeight")
+        return {"clip": {"x": 0, "y": 0, "width": self.size[0], "height": height, "scale": 1}}

@@ -1,0 +1,201 @@
+"""The page in a real browser: keys, temperature, views, and both worlds."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tests.play.openings import known_opening, small_opening
+from tests.serve import browser
+from tests.serve.browser import DESKTOP, PHONE, Page
+from tests.serve.serving import health, serving, wait_until
+
+if browser.missing() is None:
+    from selenium.webdriver import ActionChains
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.integration,
+    pytest.mark.skipif(browser.missing() is not None, reason=str(browser.missing())),
+]
+
+RATE = 4
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Any]:
+    with serving(small_opening(rate=RATE), players=2) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def driver() -> Iterator[Any]:
+    with browser.browser() as found:
+        yield found
+
+
+@pytest.fixture
+def page(server: Any, driver: Any) -> Iterator[Page]:
+    yield Page(driver, server.address)
+    driver.get("about:blank")
+    wait_until(lambda: health(server)["players"] == 0)
+
+
+def hold(page: Page, key: str, code: str, *, down: bool) -> None:
+    """Press or release a key as the keyboard does."""
+    kind = "keyDown" if down else "keyUp"
+    page.driver.execute_cdp_cmd("Input.dispatchKeyEvent", {"type": kind, "key": key, "code": code})
+
+
+def tap(page: Page, key: str, code: str) -> None:
+    hold(page, key, code, down=True)
+    hold(page, key, code, down=False)
+
+
+def test_pictures_change(page: Page) -> None:
+    first = page.pixels("#dream")
+    assert len(set(first[:2000])) > 2, "the picture is not blank"
+    page.wait("Number(document.body.dataset.pictures) > 10")
+    assert page.pixels("#dream") != first
+    assert page.errors() == []
+
+
+@pytest.mark.parametrize(("key", "name", "action"), [("ArrowLeft", "LEFT", 2), ("KeyD", "RIGHT", 1)])
+def test_a_key_held_is_an_action_of_the_dream(driver: Any, key: str, name: str, action: int) -> None:
+    """The reward of the counting memory is the action and the number of the step."""
+    with serving(known_opening(rate=RATE)) as counting:
+        page = Page(driver, counting.address)
+        reward = "Number(document.getElementById('predicted-reward').textContent) - Number(document.body.dataset.step)"
+        page.wait(f"Number(document.body.dataset.step) > 0 && {reward} === 0")
+        hold(page, key, key, down=True)
+        page.wait(f"{reward} === {action}")
+        assert page.run(f"document.querySelector('[data-key={name}]').getAttribute('aria-pressed')") == "true"
+        hold(page, key, key, down=False)
+        page.wait(f"{reward} === 0")
+        # The same by touch
+        button = page.driver.find_element("css selector", f"[data-key={name}]")
+        hands = ActionChains(page.driver)
+        hands.click_and_hold(button).perform()
+        page.wait(f"{reward} === {action}")
+        hands.release().perform()
+        page.wait(f"{reward} === 0")
+        driver.get("about:blank")
+
+
+def test_the_step_rate_holds(page: Page) -> None:
+    page.wait(f"Number(document.getElementById('steps-per-second').textContent) > {RATE / 2}")
+    seen = []
+    for _ in range(8):
+        time.sleep(0.5)
+        seen.append(float(page.text("steps-per-second")))
+    pictures = page.run("document.body.dataset.picturesPerSecond")
+    print(f"\n{RATE} steps a second asked for, seen {seen}; {pictures} pictures a second")
+    assert sorted(seen)[len(seen) // 2] == pytest.approx(RATE, rel=0.4)
+
+
+def test_temperature_moves(page: Page) -> None:
+    page.set_slider("temperature", 2.5)
+    assert page.text("temperature-value") == "2.50"
+    tap(page, "]", "BracketRight")
+    assert page.text("temperature-value") == "2.55"
+    # A page that is opened anew is another player, with the dream's own temperature
+    page.click("#pause")
+    page.wait("document.getElementById('pause').getAttribute('aria-pressed') === 'true'")
+    assert page.text("steps-per-second") == "0.0"
+
+
+def test_pause_step_reset_and_hand_over_by_key(page: Page) -> None:
+    tap(page, " ", "Space")
+    page.wait("document.getElementById('pause').textContent === 'Go on'")
+    shown = page.run("document.body.dataset.pictures")
+
+    def stands_still() -> bool:
+        nonlocal shown
+        time.sleep(1.0)
+        before, shown = shown, page.run("document.body.dataset.pictures")
+        return shown == before
+
+    wait_until(stands_still)
+    tap(page, ".", "Period")
+    page.wait(f"document.body.dataset.pictures !== '{shown}'")
+    tap(page, "h", "KeyH")
+    page.wait("document.querySelector('[data-wheel-button=agent]').getAttribute('aria-pressed') === 'true'")
+    tap(page, "r", "KeyR")
+    page.wait("document.getElementById('return').textContent === '0.0'")
+
+
+def test_the_fan_opens_and_a_future_is_taken(page: Page) -> None:
+    page.click("[data-view-button=fan]")
+    page.wait("document.querySelectorAll('#scene-fan button').length === 9")
+    page.wait("[...document.querySelectorAll('#scene-fan span')].every(s => /[+−]/.test(s.textContent))")
+    first = page.pixels("#scene-fan canvas")
+    page.wait("document.querySelector('#scene-fan span').textContent !== '+0.0'")
+    wait_until(lambda: page.pixels("#scene-fan canvas") != first)
+    page.click("#scene-fan button:nth-child(5)")
+    page.wait("document.body.dataset.view === 'drive'")
+    assert page.errors() == []
+
+
+def test_latents_are_decoded_live(page: Page) -> None:
+    tap(page, "l", "KeyL")
+    page.wait("document.querySelectorAll('#latent-sliders input').length === 4")
+    page.wait("document.querySelector('#latent-sliders output').textContent !== ''")
+    wait_until(lambda: len(set(page.pixels("#decoded")[:2000])) > 2)
+    before = page.pixels("#decoded")
+    page.driver.execute_script(
+        "const s = document.querySelector('#latent-sliders input');"
+        "s.value = s.max; s.dispatchEvent(new Event('input'));"
+    )
+    wait_until(lambda: page.pixels("#decoded") != before)
+    page.click("#latents-on")
+    page.wait("document.body.dataset.view === 'drive'")
+
+
+def test_the_mixture_is_drawn(page: Page) -> None:
+    tap(page, "m", "KeyM")
+    page.wait("!document.getElementById('mixture-figure').hidden")
+    wait_until(lambda: any(page.pixels("#mixture")))
+
+
+def test_to_the_real_world_and_back(page: Page) -> None:
+    page.click("[data-world-button=real]")
+    page.wait("document.body.dataset.world === 'real'")
+    wait_until(lambda: page.pixels("#real")[0] >= 100)
+    walked = page.pixels("#real")[0]
+    wait_until(lambda: page.pixels("#real")[0] > walked)
+    page.click("[data-world-button=dream]")
+    page.wait("document.body.dataset.world === 'dream'")
+
+
+def test_who_finds_no_place_is_told_and_comes_back(server: Any, page: Page) -> None:
+    page.driver.switch_to.new_window("tab")
+    second = Page(page.driver, server.address)
+    page.driver.switch_to.new_window("tab")
+    page.driver.get(server.address)
+    second.wait("document.getElementById('away').open")
+    assert "places are taken" in second.text("away-text")
+    tabs = page.driver.window_handles
+    page.driver.switch_to.window(tabs[1])
+    page.driver.close()
+    page.driver.switch_to.window(tabs[2])
+    wait_until(lambda: health(server)["players"] == 1)
+    second.click("#come-back")
+    second.wait("!document.getElementById('away').open && document.body.dataset.link === 'open'")
+    page.driver.close()
+    page.driver.switch_to.window(tabs[0])
+
+
+@pytest.mark.parametrize("size", [DESKTOP, PHONE], ids=["desktop", "phone"])
+def test_nothing_sticks_out_sideways(server: Any, driver: Any, size: tuple[int, int]) -> None:
+    page = Page(driver, server.address, size=size)
+    for view in ("fan", "latents", "drive"):
+        page.click(f"[data-view-button={view}]")
+        page.wait(f"document.body.dataset.view === '{view}'")
+        assert page.run("document.documentElement.scrollWidth") <= size[0]
+    if size == PHONE:
+        bottom = page.run("document.getElementById('pad').getBoundingClientRect().bottom")
+        assert bottom <= size[1], "picture, figures and driving keys fit on the phone"
+    driver.get("about:blank")
