@@ -1,7 +1,7 @@
 # Each target makes .venv itself when it is missing, and installs anew when pyproject.toml or constraints.txt change.
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-integrations lint bench docs wheel
+.PHONY: help demo test test-integrations lint bench docs screenshots wheel
 
 PYTHON ?= python3
 VENV := .venv
@@ -21,6 +21,7 @@ help:
 	@echo "make lint    ruff, mypy and import-linter"
 	@echo "make bench   steps per second of the dreams, into bench.json"
 	@echo "make docs    the documentation site, into build/docs; its notebooks are run (DREAMENV_NOTEBOOK_SHARE=0.1: less)"
+	@echo "make screenshots  pictures of the web page in a headless Chromium, into build/screenshots/"
 	@echo "make wheel   sdist and wheel, into dist/"
 
 $(INSTALLED): pyproject.toml constraints.txt
@@ -58,3 +59,6 @@ docs: $(INSTALLED)
 
 wheel: $(INSTALLED)
 	$(BIN)/python -m build --no-isolation --outdir dist
+
+screenshots: $(INSTALLED)
+	$(BIN)/python -m tests.serve.screenshots --out build/screenshots

@@ -1,7 +1,7 @@
 """Real and dreamed experience mixed, as MBPO does (Janner et al. 2019): SAC alone against SAC that also learns from
 short dreams of an ensemble, which is fitted to the same real steps.
 
-python examples/08_mbpo.py [--id Reacher-v5] [--seeds 0 1 2] [--out FOLDER]
+python examples/08_mbpo.py [--id InvertedDoublePendulum-v5] [--seeds 0 1 2] [--out FOLDER]
 
 One JSON file a method and seed is written, and a run that is there already is not run again. `curves.png` shows the
 real return against real steps, `summary.json` at how many real steps mixing first reaches what SAC alone ends at.
@@ -85,7 +85,7 @@ def learn(method: str, seed: int, arguments: argparse.Namespace) -> dict[str, An
                 rollout_every=arguments.rollout_every,
                 rollout_batch=arguments.rollout_batch,
                 schedule=BranchSchedule(*arguments.branches),
-                fit_options={"max_steps": arguments.fit_steps, "batch_size": 64, "learning_rate": 2e-3},
+                fit_options={"max_steps": arguments.fit_steps, "batch_size": 64},
                 seed=seed,
             )
         )
@@ -182,7 +182,7 @@ def plot(runs: list[dict[str, Any]], file: Path) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--id", default="Reacher-v5", help="a MuJoCo id, or the latent twin of a dream")
+    parser.add_argument("--id", default="InvertedDoublePendulum-v5", help="a MuJoCo id, or the latent twin of a dream")
     parser.add_argument("--out", type=Path, default=Path("runs/examples/mbpo"))
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--methods", nargs="+", default=["sac", "mixed"], choices=METHODS)
@@ -197,9 +197,9 @@ def main() -> None:
     parser.add_argument("--refit-every", type=int, default=125)
     parser.add_argument("--rollout-every", type=int, default=25, help="real steps between refills of branches")
     parser.add_argument("--retain", type=int, default=8, help="refills of branches that are held")
-    parser.add_argument("--fit-steps", type=int, default=200, help="optimiser steps of one fit at most")
+    parser.add_argument("--fit-steps", type=int, default=1000, help="optimiser steps of one fit at most")
     parser.add_argument("--model-width", type=int, default=128, help="of the ensemble's hidden layers")
-    parser.add_argument("--width", type=int, default=64, help="of the agent's hidden layers")
+    parser.add_argument("--width", type=int, default=128, help="of the agent's hidden layers")
     parser.add_argument("--learning-rate", type=float, default=1e-3)
     parser.add_argument("--learning-starts", type=int, default=250)
     parser.add_argument("--score-every", type=int, default=250)

@@ -108,7 +108,7 @@ class Drive:
         """`[Z]`, what to show: on the way from the last moment's latent to the present one's."""
         if self.paused or self.moment.ended or self.world == REAL:
             return self.moment.latent
-        share = min(1.0, self._phase + self._ahead)
+        share = min(max(self._phase + self._ahead, 0.0), 1.0)
         return self._before + np.float32(share) * (self.moment.latent - self._before)
 
     def pictures(self, latents: NDArray[np.float32]) -> NDArray[np.uint8]:
@@ -171,7 +171,7 @@ class Drive:
         if self._phase < 1.0 - _EARLY:
             return self.world == DREAM
         # A machine that is too slow for the rate takes fewer steps, not several at once
-        self._phase = min(max(self._phase - 1.0, 0.0), 1.0 - _EARLY)
+        self._phase = min(self._phase - 1.0, 1.0 - _EARLY)
         self.step()
         return True
 

@@ -83,6 +83,19 @@ def test_time_takes_steps_at_the_rate() -> None:
     assert drive.moment.step == 41
 
 
+@pytest.mark.parametrize("rate", [4.0, 9.0, 12.0, 29.0])
+def test_late_ticks_do_not_change_the_rate(rate: float) -> None:
+    drive = Drive(known_opening(max_episode_steps=10**6))
+    drive.rate = rate
+    generator = np.random.default_rng(0)
+    seconds = 0.0
+    while seconds < 100.0:
+        tick = float(generator.uniform(0.9, 1.1)) / 30
+        drive.advance(tick, 1 / 30)
+        seconds += tick
+    assert drive.moment.step == pytest.approx(100 * rate, rel=0.01)
+
+
 def test_the_picture_moves_from_one_latent_to_the_next() -> None:
     drive = Drive(known_opening(rate=10))
     drive.driver.controls = LEFT

@@ -35,11 +35,10 @@ def take(page: Page, folder: Path, name: str) -> None:
     shot("mixture", whole=True)
     page.click("#mixture-toggle")
     page.click("[data-view-button='fan']")
-    page.wait("document.querySelector('#scene-fan span')?.textContent !== ''")
-    time.sleep(4)
+    page.wait("Number(document.body.dataset.fanStep) >= 24")
     shot("fan")
     page.click("[data-view-button='latents']")
-    page.wait("!document.getElementById('latent-sliders').hidden")
+    page.wait("document.querySelector('#latent-sliders output')?.textContent")
     page.driver.execute_script(
         "document.querySelectorAll('#latent-sliders input').forEach((s, i) => { if (i % 5 === 0) {"
         "s.value = Number(s.value) + (s.max - s.min) / 6; s.dispatchEvent(new Event('input')); } });"

@@ -57,6 +57,7 @@ link.addEventListener("status", ({ detail }) => {
   body.dataset.view = status.view;
   body.dataset.world = status.world;
   body.dataset.step = status.step;
+  body.dataset.fanStep = status.fan?.step ?? 0;
   for (const view of ["drive", "fan", "latents"]) $(`scene-${view}`).hidden = view !== status.view;
   $("latent-sliders").hidden = status.view !== "latents";
   press("view", status.view);

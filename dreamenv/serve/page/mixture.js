@@ -1,6 +1,6 @@
 // The mixture's components as a picture: a column for each latent number, a bar for each Gaussian.
 
-const REACH = 3; // standard deviations of the data that fit above and below the middle
+const REACH = 4; // standard deviations of the data that fit above and below the middle
 
 export class MixturePicture {
   constructor(canvas) {
