@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import Any, SupportsFloat
 
 import gymnasium as gym
@@ -9,6 +10,7 @@ import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
 
+from dreamenv.data.unseen_frames import UnseenFrames
 from dreamenv.errors import ConfigurationError, StepError, UnknownDreamError, did_you_mean, missing_extra
 from dreamenv.types import RealEnvSpec
 
@@ -85,6 +87,7 @@ class PreprocessedEnv(gym.Wrapper[Any, Any, Any, Any]):
                 f"{spec.id}: observations of shape {source.shape} are neither pictures nor vectors"
             )
         self._last: NDArray[Any] | None = None
+        self._unseen = UnseenFrames(env)
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         observation, info = self.env.reset(seed=seed, options=options)
@@ -100,9 +103,13 @@ class PreprocessedEnv(gym.Wrapper[Any, Any, Any, Any]):
         observation: Any = None
         info: dict[str, Any] = {}
         while frames < self.real_spec.action_repeat and not (terminated or truncated):
-            observation, reward, terminated, truncated, info = self.env.step(action)
-            total += float(reward)
             frames += 1
+            undrawn = self._unseen.possible and frames < self.real_spec.action_repeat
+            with self._unseen.undrawn() if undrawn else nullcontext():
+                observation, reward, terminated, truncated, info = self.env.step(action)
+            total += float(reward)
+            if undrawn and (terminated or truncated):
+                observation = self._unseen.draw()
         # Environments that blank their last frame (ViZDoom) do so at a time-out too, and set both flags there although
         # the task itself did not end.
         if self.real_spec.drop_terminal_observation and terminated and truncated:
