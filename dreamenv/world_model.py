@@ -162,8 +162,8 @@ class WorldModel:
         return self.memory.initial(nothing, generator=torch.Generator(self.device).manual_seed(0))
 
     def start(self, index: Tensor, *, start: str = "initial", generator: torch.Generator | Noise) -> Any:
-        """Memory states of start states `index` `[B]` int64 of kind `start` ("initial" or "replay")."""
-        if start == "initial" and not self.starts.settled:
+        """Memory states of start states `index` `[B]` int64 of kind `start` ("initial", "replay" or "first")."""
+        if start == "first" or (start == "initial" and not self.starts.settled):
             return self.memory.initial(self.starts.initial[index].float(), generator=as_noise(generator))
         kept = self.starts.settled if start == "initial" else self.starts.replay
         parts = {name: part[index] for name, part in kept.items()}
@@ -172,15 +172,18 @@ class WorldModel:
         )
 
     def start_count(self, start: str) -> int:
-        """How many start states of a kind there are.
+        """How many start states of a kind there are: "initial" ones are where dreams begin, "first" ones the first
+        observations of real episodes (the same where the real environment has no start margin), "replay" ones moments
+        within them.
 
         Raises:
             ConfigurationError: An unknown kind, or a kind this model holds none of.
         """
-        if start not in ("initial", "replay"):
-            raise ConfigurationError(f"start={start!r} is not known; it is 'initial' or 'replay'")
-        kept = self.starts.replay if start == "replay" else self.starts.settled or {"latent": self.starts.initial}
-        count = len(next(iter(kept.values()), ()))
+        first = {"latent": self.starts.initial}
+        kinds = {"initial": self.starts.settled or first, "replay": self.starts.replay, "first": first}
+        if start not in kinds:
+            raise ConfigurationError(f"start={start!r} is not known; it is 'first', 'initial' or 'replay'")
+        count = len(next(iter(kinds[start].values()), ()))
         if count == 0:
             raise ConfigurationError(f"start={start!r}: this model of {self.real.id} holds no {start} start states")
         return count

@@ -35,7 +35,9 @@ class ImaginationOptions:
         trace: λ of the λ-return.
         learning_rate: Adam's, for actor and critic.
         entropy: Weight of the policy's entropy in nats.
-        replay_share: Share of dreams that start from replay states; the others start where episodes do.
+        replay_share: Share of dreams that start from replay states; the others start where dreams do.
+        first_share: Share of dreams that start from the first observations of real episodes: they lie before a start
+            margin, where no dream begins and yet the agent has to act in reality.
         target_rate: How far the slow critic moves at each step.
         reward_clip: Rewards are clipped to this range, so that one rare prediction does not carry the policy.
         temperature: Of the dream; None takes the model's own.
@@ -51,6 +53,7 @@ class ImaginationOptions:
     learning_rate: float = 5e-4
     entropy: float = 1e-3
     replay_share: float = 0.9
+    first_share: float = 0.0
     target_rate: float = 0.02
     reward_clip: tuple[float, float] | None = None
     temperature: float | None = None
@@ -61,9 +64,13 @@ class ImaginationOptions:
         for name in ("steps", "batch_size", "horizon", "width"):
             if getattr(self, name) < 1:
                 raise ConfigurationError(f"{name} must be at least 1, got {getattr(self, name)}")
-        for name in ("trace", "replay_share", "target_rate"):
+        for name in ("trace", "replay_share", "first_share", "target_rate"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ConfigurationError(f"{name} must be in [0, 1], got {getattr(self, name)}")
+        if self.replay_share + self.first_share > 1:
+            raise ConfigurationError(
+                f"replay_share and first_share must be at most 1 together, got {self.replay_share}, {self.first_share}"
+            )
         if not 0 < self.discount <= 1:
             raise ConfigurationError(f"discount must be in (0, 1], got {self.discount}")
         if not self.entropy >= 0:
@@ -196,7 +203,8 @@ def train_actor_critic(
     space = world_model.observation_space("features")
     networks = begin or new_actor_critic(world_model, options, seed=seed)
     temperature = world_model.temperature if options.temperature is None else options.temperature
-    share = options.replay_share if world_model.starts.replay else 0.0
+    replay_share = options.replay_share if world_model.starts.replay else 0.0
+    shares = {"replay": replay_share, "first": options.first_share}
     device = world_model.device
     reached = 0
 
@@ -208,7 +216,7 @@ def train_actor_critic(
         reached = step + 1
         networks.follow(options.target_rate)
         noise = as_noise(step_generator(seed, step, device))
-        state = _starts(world_model, options.batch_size, share, np.random.default_rng([seed, step]), noise)
+        state = _starts(world_model, options.batch_size, shares, np.random.default_rng([seed, step]), noise)
         dreamed = dream(world_model, networks, state, horizon=options.horizon, temperature=temperature, noise=noise)
         return imagination_losses(networks, dreamed, options)
 
@@ -276,11 +284,15 @@ def _frozen(world_model: WorldModel) -> Iterator[None]:
             parameter.requires_grad_(needed)
 
 
-def _starts(world_model: WorldModel, rows: int, replay_share: float, rng: np.random.Generator, noise: Noise) -> Any:
-    replay = round(rows * replay_share)
+def _starts(
+    world_model: WorldModel, rows: int, shares: dict[str, float], rng: np.random.Generator, noise: Noise
+) -> Any:
+    """`rows` memory states: `shares` of them of the kinds named, the others where dreams start."""
+    counts = {start: round(rows * share) for start, share in shares.items()}
+    counts["initial"] = rows - sum(counts.values())
     parts = []
-    for start, count in (("replay", replay), ("initial", rows - replay)):
-        if count:
+    for start, count in counts.items():
+        if count > 0:
             index = torch.from_numpy(rng.integers(world_model.start_count(start), size=count)).to(world_model.device)
             parts.append(world_model.start(index, start=start, generator=noise))
     return type(parts[0])(*(torch.cat(tensors) for tensors in zip(*parts, strict=True)))
