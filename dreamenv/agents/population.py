@@ -74,6 +74,7 @@ def score_population(
     expected: bool = False,
     max_batch: int = 16384,
     compact_below: float = 0.75,
+    precision: str = "float32",
 ) -> Tensor:
     """Dreamed returns of P linear controllers, R rollouts each.
 
@@ -93,6 +94,7 @@ def score_population(
             leaves when less than `LEAST_REACHED` of it is left.
         max_batch: Most dreams at once; larger populations are scored in parts, with the same numbers.
         compact_below: Ended dreams leave when the share of living ones falls below this; 0 keeps them all.
+        precision: Of the dream's products, "float32" or "bfloat16".
 
     Returns:
         `[P, R]` float64 on the model's device: undiscounted sums of predicted reward up to termination or `horizon`.
@@ -120,6 +122,7 @@ def score_population(
             f"got weights of shape {tuple(candidates.shape)}, expected (P, {shape[0]}, {shape[1]})"
         )
     to_action = ActionMap(world_model.action_space, action_map).to(device)
+    imagine = world_model.memory.without_gradient(precision)
     key = int(torch.randint(2**63 - 1, (), generator=generator, device=generator.device))
 
     def score(part: Tensor) -> Tensor:
@@ -137,7 +140,7 @@ def score_population(
         policy = _PopulationPolicy(part, rollouts, to_action)
         for _ in range(horizon):
             action = policy(world_model.observation(state, observation), slots)
-            state, prediction = world_model.memory.imagine(state, action, generator=noise, temperature=temperature)
+            state, prediction = imagine(state, action, generator=noise, temperature=temperature)
             returns[slots] += torch.where(alive, prediction.reward, 0.0).double() * reached[slots]
             if expected:
                 reached[slots] *= 1 - prediction.termination_probability.double()

@@ -73,6 +73,8 @@ class ActionChecker:
                 f"{rows} of {self._space}"
             )
         result = array.astype(np.float32)
+        if active is None and (result >= self._low).all() and (result <= self._high).all():
+            return result
         outside = ~((result >= self._low) & (result <= self._high))
         if active is not None:
             outside &= active[:, None]

@@ -1,13 +1,15 @@
 """Random numbers of a batch of dreams, each row from a stream of its own.
 
-A number is a pure function of the episode's key, the step, the place of the draw within the step and the column: Philox
-is a counter-based generator (Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3"), so its counter says
-where in the stream we are and a snapshot needs no generator state. A row's numbers do not depend on the other rows.
+A number is a pure function of the episode's key, the step, the place of the draw within the step and the column, so
+that a snapshot needs no generator state and a row's numbers do not depend on the other rows. The function is the
+output of SplitMix64 (Steele, Lea & Flood 2014, "Fast splittable pseudorandom number generators"), whose state is a
+counter and can therefore begin anywhere, used twice: of key and step, and of that and the place.
 """
 
 from __future__ import annotations
 
-from typing import Any, Literal
+import math
+from typing import Literal
 
 import numpy as np
 import torch
@@ -16,23 +18,31 @@ from torch import Tensor
 
 from dreamenv.errors import ConfigurationError
 
-# Part of every stream's definition: another value makes other dreams of the same seed.
+# Few rows are drawn for many steps at once, so that a call costs little more than a look-up.
+_BLOCK_ROWS = 8
 BLOCK_STEPS = 64
+# Pairs of columns that a draw may have at most.
+_MOST_PAIRS = 2**16
 
 Kind = Literal["uniform", "normal"]
-_KINDS: dict[Kind, int] = {"uniform": 0, "normal": 1}
-_STEP_PHASE, _START_PHASE = 0, 2
 
 
-class _Slot:
-    """Numbers of one draw within the step, for all rows and `BLOCK_STEPS` steps ahead."""
+def _signed(value: int) -> int:
+    return value - 2**64 if value >= 2**63 else value
 
-    def __init__(self, rows: int, columns: int, device: torch.device) -> None:
-        self.numbers = torch.empty(rows * BLOCK_STEPS, columns, device=device)
-        self.block = np.full(rows, -1, np.int64)
 
-    def by_row(self) -> Tensor:
-        return self.numbers.view(len(self.block), BLOCK_STEPS, -1)
+_GOLDEN = _signed(0x9E3779B97F4A7C15)
+_FIRST, _SECOND = _signed(0xBF58476D1CE4E5B9), _signed(0x94D049BB133111EB)
+
+
+def _mix(numbers: Tensor) -> Tensor:
+    """SplitMix64's output of its state, in place; int64 stands for the uint64 that torch cannot calculate with."""
+    for shift, factor in ((30, _FIRST), (27, _SECOND), (31, None)):
+        # a shift of a negative number draws ones in, which the mask takes out
+        numbers.bitwise_xor_(numbers.bitwise_right_shift(shift).bitwise_and_((1 << (64 - shift)) - 1))
+        if factor is not None:
+            numbers.mul_(factor)
+    return numbers
 
 
 class EpisodeNoise:
@@ -50,40 +60,42 @@ class EpisodeNoise:
         self.keys: NDArray[np.uint64] = np.zeros(rows, np.uint64)
         self.steps: NDArray[np.int64] = np.zeros(rows, np.int64)
         self._device = torch.device(device)
-        self._offsets = np.arange(rows, dtype=np.int64) * BLOCK_STEPS
-        self._slots: dict[tuple[int, Kind, int], _Slot] = {}
         self._starting: NDArray[np.int64] | None = None
-        self._block = np.zeros(rows, np.int64)
-        self._index = torch.zeros(rows, dtype=torch.int64)
         self._draws = 0
-        self._philox = np.random.Philox(key=0)
-        self._generator = np.random.Generator(self._philox)
-        self._counter = np.zeros(4, np.uint64)
-        self._key = np.zeros(2, np.uint64)
-        self._philox_state: Any = {
-            "bit_generator": "Philox",
-            "state": {"counter": self._counter, "key": self._key},
-            "buffer": np.zeros(4, np.uint64),
-            "buffer_pos": 4,
-            "has_uint32": 0,
-            "uinteger": 0,
-        }
+        self._places: dict[tuple[int, int], Tensor] = {}
+        # Of few rows: numbers of `BLOCK_STEPS` steps from `_block` on
+        self._ahead: dict[tuple[int, Kind, int], Tensor] = {}
+        self._block: NDArray[np.int64] | None = None
+        self._at = torch.zeros(rows, dtype=torch.int64, device=self._device)
+        self._row = torch.arange(rows, device=self._device)
 
     def begin_episodes(self, rows: NDArray[np.int64], keys: NDArray[np.uint64]) -> None:
         """Start episodes of keys `keys` `[R]` in `rows` `[R]`; the next draws are `[R, columns]`, for their start."""
         self.keys[rows] = keys
         self.steps[rows] = 0
-        for slot in self._slots.values():
-            slot.block[rows] = -1
+        self._block = None
         self._starting = rows
         self._draws = 0
+        self._at = self._hash(self.keys[rows], np.zeros(len(rows), np.int64))
 
     def begin_step(self) -> None:
         """The next draws are `[N, columns]`, each row at its own step."""
         self._starting = None
         self._draws = 0
-        self._block, position = np.divmod(self.steps, BLOCK_STEPS)
-        self._index = torch.from_numpy(self._offsets + position).to(self._device)
+        if len(self.keys) > _BLOCK_ROWS:
+            self._at = self._hash(self.keys, self.steps + 1)
+            return
+        if self._block is None or not self._within_block():
+            self._block = self.steps.copy()
+            self._ahead.clear()
+            steps = self.steps[:, None] + np.arange(1, BLOCK_STEPS + 1)
+            self._at = self._hash(np.repeat(self.keys, BLOCK_STEPS), steps.ravel())
+
+    def _within_block(self) -> bool:
+        assert self._block is not None
+        if len(self.steps) == 1:
+            return bool(self.steps[0] - self._block[0] < BLOCK_STEPS)
+        return bool((self.steps - self._block < BLOCK_STEPS).all())
 
     def end_step(self, active: NDArray[np.bool_] | None = None) -> None:
         """Move the rows of `active` `[N]` (None: all) to their next step; the others will draw the same again."""
@@ -96,7 +108,7 @@ class EpisodeNoise:
         """Put every row at step `steps` `[N]` of the episode of key `keys` `[N]`."""
         self.keys[:] = keys
         self.steps[:] = steps
-        self._slots.clear()
+        self._block = None
 
     def uniform(self, rows: int, columns: int) -> Tensor:
         """`[rows, columns]` float32 in [0, 1)."""
@@ -112,35 +124,36 @@ class EpisodeNoise:
             raise ConfigurationError(f"the memory model asked for noise of {rows} rows in a batch of {expected}")
         draw = self._draws
         self._draws += 1
-        if self._starting is not None:
-            numbers = np.empty((rows, columns), np.float32)
-            for place, row in enumerate(self._starting.tolist()):
-                self._fill(numbers[place], kind, row, 0, draw, _START_PHASE)
-            return torch.from_numpy(numbers).to(self._device)
-        slot = self._slots.get((draw, kind, columns))
-        if slot is None:
-            slot = self._slots[(draw, kind, columns)] = _Slot(len(self.keys), columns, self._device)
-        stale = np.flatnonzero(slot.block != self._block)
-        if stale.size:
-            self._refill(slot, kind, columns, draw, stale)
-        return slot.numbers.index_select(0, self._index)
+        if self._starting is not None or rows > _BLOCK_ROWS:
+            return self._numbers(kind, columns, draw)
+        ahead = self._ahead.get((draw, kind, columns))
+        if ahead is None:
+            ahead = self._ahead[(draw, kind, columns)] = self._numbers(kind, columns, draw).view(rows, BLOCK_STEPS, -1)
+        assert self._block is not None
+        if rows == 1:
+            return ahead[:, int(self.steps[0] - self._block[0])]
+        return ahead[self._row, torch.from_numpy(self.steps - self._block).to(self._device)]
 
-    def _refill(self, slot: _Slot, kind: Kind, columns: int, draw: int, rows: NDArray[np.int64]) -> None:
-        on_cpu = self._device.type == "cpu"
-        target = slot.by_row().numpy() if on_cpu else np.empty((len(rows), BLOCK_STEPS, columns), np.float32)
-        for place, (row, block) in enumerate(zip(rows.tolist(), self._block[rows].tolist(), strict=True)):
-            self._fill(target[row if on_cpu else place], kind, row, block, draw, _STEP_PHASE)
-        if not on_cpu:
-            slot.by_row()[torch.from_numpy(rows).to(self._device)] = torch.from_numpy(target).to(self._device)
-        slot.block[rows] = self._block[rows]
+    def _hash(self, keys: NDArray[np.uint64], steps: NDArray[np.int64]) -> Tensor:
+        counter = torch.from_numpy(steps).to(self._device).mul(_GOLDEN)
+        return _mix(counter.add_(torch.from_numpy(keys.view(np.int64)).to(self._device)))
 
-    def _fill(self, out: NDArray[np.float32], kind: Kind, row: int, block: int, draw: int, phase: int) -> None:
-        self._key[0] = self.keys[row]
-        self._counter[1] = block
-        self._counter[2] = draw
-        self._counter[3] = phase + _KINDS[kind]
-        self._philox.state = self._philox_state
-        if kind == "normal":
-            self._generator.standard_normal(out=out, dtype=np.float32)
-        else:
-            self._generator.random(out=out, dtype=np.float32)
+    def _numbers(self, kind: Kind, columns: int, draw: int) -> Tensor:
+        """`[R, columns]` for each of the hashed keys and steps `[R]`."""
+        pairs = -(-columns // 2)
+        places = self._places.get((draw, pairs))
+        if places is None:
+            if pairs > _MOST_PAIRS:
+                raise ConfigurationError(f"a draw of {columns} columns; the noise has {2 * _MOST_PAIRS} at most")
+            counter = draw * _MOST_PAIRS + torch.arange(1, pairs + 1, device=self._device)
+            places = self._places[(draw, pairs)] = counter * _GOLDEN
+        mixed = _mix(self._at.unsqueeze(1) + places)
+        # 24 bits of either half: as many as a float32 in [0, 1) can hold
+        first = mixed.bitwise_right_shift(40).bitwise_and_(2**24 - 1).float()
+        second = mixed.bitwise_and_(2**24 - 1).float()
+        if kind == "uniform":
+            return torch.cat([first, second], 1).mul_(2.0**-24)[:, :columns]
+        # Box & Muller 1958; the logarithm's argument is in (0, 1]
+        radius = first.add_(1.0).mul_(2.0**-24).log_().mul_(-2.0).sqrt_()
+        angle = second.mul_(2.0 * math.pi * 2.0**-24)
+        return torch.cat([radius * angle.cos(), radius.mul_(angle.sin_())], 1)[:, :columns]

@@ -15,7 +15,7 @@ from torch import Tensor
 from dreamenv.envs.actions import ActionChecker
 from dreamenv.envs.noise import EpisodeNoise
 from dreamenv.errors import ConfigurationError, NonFiniteError, StepError
-from dreamenv.memory.base import select
+from dreamenv.memory.base import Prediction, select
 from dreamenv.world_model import WorldModel
 
 # Pictures decoded at once; the decoder's activations are about 100 kB a picture.
@@ -49,6 +49,7 @@ class DreamRollout:
         observation: "features", "latent", "pixels" or "state".
         temperature: Of M's mixtures, finite and above 0; None is the model's default.
         start: "initial" or "replay".
+        precision: Of the products, "float32" or "bfloat16".
 
     Attributes:
         returns: `[N]` float64, rewards summed since the row's episode started.
@@ -63,6 +64,7 @@ class DreamRollout:
         observation: str = "features",
         temperature: float | None = None,
         start: str = "initial",
+        precision: str = "float32",
     ) -> None:
         if isinstance(rows, bool) or not isinstance(rows, (int, np.integer)) or rows < 1:
             raise ConfigurationError(f"the number of dreams must be an integer of at least 1, got {rows!r}")
@@ -75,11 +77,13 @@ class DreamRollout:
         self.observation_space = world_model.observation_space(observation)
         self.temperature = float(temperature)
         self.start = start
+        self.precision = precision
         self.returns: NDArray[np.float64] = np.zeros(rows)
         self.last_reward: NDArray[np.float64] = np.zeros(rows)
         self._device = world_model.device
         self._start_count = world_model.start_count(start)
         self._actions = ActionChecker(world_model.action_space)
+        self._imagine = world_model.memory.without_gradient(precision)
         self._noise = EpisodeNoise(self.rows, device=self._device)
         self._state: Any = None
 
@@ -115,7 +119,6 @@ class DreamRollout:
         self.returns[rows] = 0.0
         self.last_reward[rows] = 0.0
 
-    @torch.no_grad()
     def step(self, actions: Any, active: NDArray[np.bool_] | None = None) -> RolloutStep:
         """Imagine one step of every row.
 
@@ -133,15 +136,14 @@ class DreamRollout:
             raise StepError("step before reset; call reset() first")
         checked = self._actions.check(actions, self.rows, active)
         self._noise.begin_step()
-        self._state, prediction = self.world_model.memory.imagine(
-            self._state,
-            torch.from_numpy(checked).to(self._device),
-            generator=self._noise,
-            temperature=self.temperature,
-        )
-        # One transfer from the device for the three of them.
-        packed = torch.stack((prediction.reward, prediction.termination_probability, prediction.terminated.float()))
-        reward, probability, terminated = packed.double().cpu().numpy()
+        with torch.no_grad():
+            self._state, prediction = self._imagine(
+                self._state,
+                torch.from_numpy(checked).to(self._device),
+                generator=self._noise,
+                temperature=self.temperature,
+            )
+        reward, probability, terminated = self._to_numpy(prediction)
         self._noise.end_step(active)
         finite = np.isfinite(reward)
         if active is not None:
@@ -155,17 +157,24 @@ class DreamRollout:
             )
         self.last_reward = reward.copy()
         self.returns += reward
-        return RolloutStep(reward, probability, terminated.astype(np.bool_))
+        return RolloutStep(reward, probability, terminated)
 
-    @torch.no_grad()
+    def _to_numpy(self, prediction: Prediction) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.bool_]]:
+        parts = prediction.reward, prediction.termination_probability, prediction.terminated
+        if self._device.type != "cpu":  # one transfer for the three of them
+            parts = tuple(torch.stack([part.float() for part in parts]).cpu())
+        reward, probability, terminated = (part.numpy() for part in parts)
+        return reward.astype(np.float64), probability.astype(np.float64), terminated.astype(np.bool_)
+
     def observations(self, rows: NDArray[np.int64] | None = None) -> NDArray[Any]:
         """Fresh observations of `rows` (None: all), `[R, F]` or `[R, Z]` float32, or `[R, 64, 64, 3]` uint8."""
         if self.observation == "pixels":
             return self.pictures(rows)
         state = self._rows_of_state(rows)
-        seen = self.world_model.observation(state, self.observation).float()
-        owned = {part.untyped_storage().data_ptr() for part in state}
-        if seen.untyped_storage().data_ptr() in owned:
+        with torch.no_grad():
+            seen = self.world_model.observation(state, self.observation).float()
+        storage = seen.untyped_storage().data_ptr()
+        if any(part.untyped_storage().data_ptr() == storage for part in state):
             seen = seen.clone()
         return seen.cpu().numpy()
 
@@ -238,6 +247,6 @@ class DreamRollout:
         parts: list[Tensor] = []
         for part, new in zip(self._state, fresh, strict=True):
             # In place saves a copy of the whole batch; a broadcast part cannot be written to.
-            own = part if part.is_contiguous() else part.contiguous()
+            own = part if 0 not in part.stride() else part.contiguous()
             parts.append(own.index_copy_(0, index, new.to(own.dtype)))
         return type(self._state)(*parts)

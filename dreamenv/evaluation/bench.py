@@ -64,7 +64,8 @@ def bench(
     """Measure real steps, dreams, evolution, decoding and encoding, and for each the bound.
 
     Cases: "real" (random actions; a step is one action, `frames_per_s` counts its frames), "dream gym.make" (the
-    scalar form with its wrappers), "dream vector" (features, autoreset and infos included), "evolution" (a population
+    scalar form with its wrappers), "dream vector" (features, autoreset and infos included), the same with
+    `precision="bfloat16"` as "dream vector bf16" (its bound stays that of float32), "evolution" (a population
     of linear controllers; rows that ended are not counted), "decode" and "encode" (pictures). Each case is measured
     five times in turn with all others, its bound right after it, and the medians are reported.
 
@@ -109,13 +110,13 @@ def bench(
 
 def show_rows(rows: Sequence[Row]) -> str:
     """The rows as a table of text."""
-    lines = [f"{'case':<16}{'num_envs':>9}{'steps/s':>13}{'bound/s':>13}{'fraction':>10}  device"]
+    lines = [f"{'case':<18}{'num_envs':>9}{'steps/s':>13}{'bound/s':>13}{'fraction':>10}  device"]
     for row in rows:
         bound = "-" if row.bound_steps_per_s is None else f"{row.bound_steps_per_s:,.0f}"
         fraction = "-" if row.fraction is None else f"{row.fraction:.2f}"
         frames = "" if row.frames_per_s is None else f"  ({row.frames_per_s:,.0f} real frames/s)"
         lines.append(
-            f"{row.case:<16}{row.num_envs:>9,}{row.steps_per_s:>13,.0f}{bound:>13}{fraction:>10}  {row.device}{frames}"
+            f"{row.case:<18}{row.num_envs:>9,}{row.steps_per_s:>13,.0f}{bound:>13}{fraction:>10}  {row.device}{frames}"
         )
     return "\n".join(lines)
 

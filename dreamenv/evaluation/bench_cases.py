@@ -17,6 +17,7 @@ from dreamenv import registration
 from dreamenv.agents.population import initial_weights, score_population
 from dreamenv.data.preprocess import make_real_env
 from dreamenv.envs import DreamVectorEnv
+from dreamenv.errors import ConfigurationError
 from dreamenv.evaluation.roofline import Work, arithmetic_bound, layer_products, memory_products, product_bound
 from dreamenv.memory.base import MemoryModel, Noise, Prediction
 from dreamenv.world_model import WorldModel
@@ -89,10 +90,19 @@ def dream_cases(
         return 1
 
     yield Case("dream gym.make", 1, device, step, product_bound(products, 1, device))
-    for count in (n for n in NUM_ENVS if n <= most_envs):
-        yield Case(
-            "dream vector", count, device, _vector_work(model, count, seed), product_bound(products, count, device)
-        )
+    for name, precision in _precisions(model):
+        for count in (n for n in NUM_ENVS if n <= most_envs):
+            work = _vector_work(model, count, seed, precision)
+            yield Case(f"dream vector{name}", count, device, work, product_bound(products, count, device))
+
+
+def _precisions(model: WorldModel) -> list[tuple[str, str]]:
+    """What a case's name ends with, and the precision; bfloat16 where the model can dream in it."""
+    try:
+        model.memory.without_gradient("bfloat16")
+    except ConfigurationError:
+        return [("", "float32")]
+    return [("", "float32"), (" bf16", "bfloat16")]
 
 
 def _scalar_env(source: WorldModel | str | Path, model: WorldModel) -> gym.Env[Any, Any]:
@@ -105,8 +115,8 @@ def _scalar_env(source: WorldModel | str | Path, model: WorldModel) -> gym.Env[A
     return gym.make(spec, world_model=model)
 
 
-def _vector_work(model: WorldModel, count: int, seed: int) -> Work:
-    envs = DreamVectorEnv(model, count)
+def _vector_work(model: WorldModel, count: int, seed: int, precision: str) -> Work:
+    envs = DreamVectorEnv(model, count, precision=precision)
     envs.action_space.seed(seed)
     actions = [envs.action_space.sample() for _ in range(_ACTION_BATCHES)]
     envs.reset(seed=seed)
@@ -158,8 +168,8 @@ class LivingRows:
         self.memory = copy.copy(memory)
         self.lived = 0
         self._alive = torch.ones(0, dtype=torch.bool)
-        self._imagine = memory.imagine
-        self.memory.imagine = self._counted  # type: ignore[method-assign]
+        self._imagine = memory.without_gradient()
+        self.memory.without_gradient = lambda precision="float32": self._counted  # type: ignore[method-assign]
 
     def _counted(
         self, state: Any, action: Tensor, *, generator: torch.Generator | Noise, temperature: float = 1.0

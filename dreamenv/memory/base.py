@@ -59,6 +59,15 @@ class Prediction:
     terminated: Tensor
 
 
+class Imagine(Protocol):
+    """`MemoryModel.imagine`, or what `MemoryModel.without_gradient` puts in its place."""
+
+    def __call__(
+        self, state: Any, action: Tensor, *, generator: torch.Generator | Noise, temperature: float = 1.0
+    ) -> tuple[Any, Prediction]:
+        """A dreamed step."""
+
+
 @dataclass(frozen=True)
 class SequenceBatch:
     """Real sequences for teacher forcing. T actions, T+1 latents; padded steps have `mask` 0.
@@ -166,6 +175,18 @@ class MemoryModel(nn.Module, ABC, Generic[StateT]):
         self, state: StateT, action: Tensor, *, generator: torch.Generator | Noise, temperature: float = 1.0
     ) -> tuple[StateT, Prediction]:
         """A dreamed step. Differentiable through state and reward (reparameterised noise)."""
+
+    def without_gradient(self, precision: str = "float32") -> Imagine:
+        """`imagine` for dreams that nobody differentiates: faster where the backend has such a step, else the same.
+
+        Follows the model: it may be fitted further, or moved, while the returned function is in use.
+
+        Raises:
+            ConfigurationError: A precision that this model cannot dream in.
+        """
+        if precision != "float32":
+            raise ConfigurationError(f"precision={precision!r}: {type(self).__name__} dreams in float32 only")
+        return self.imagine
 
     @abstractmethod
     def features(self, state: StateT) -> Tensor:

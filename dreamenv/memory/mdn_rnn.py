@@ -3,56 +3,31 @@
 from __future__ import annotations
 
 import math
-from typing import Any, NamedTuple
+from typing import Any
 
 import gymnasium as gym
 import torch
 from torch import Tensor, nn
 
 from dreamenv.errors import ConfigurationError
-from dreamenv.memory.base import ActionEncoder, GeneratorNoise, MemoryModel, Noise, Prediction, SequenceBatch, as_noise
+from dreamenv.memory.base import (
+    ActionEncoder,
+    GeneratorNoise,
+    Imagine,
+    MemoryModel,
+    Noise,
+    Prediction,
+    SequenceBatch,
+    as_noise,
+)
+from dreamenv.memory.fused_step import FusedStep, can_fuse
+from dreamenv.memory.fused_weights import LOG_STD_RANGE
 from dreamenv.memory.gaussian_mixture import mixture_nll
 from dreamenv.memory.heads import RewardHead, TerminationHead
+from dreamenv.memory.mdn_rnn_state import Heads, MDNRNNState
 
 TERMINATIONS = ("sample", "cut")
 COMPONENTS = ("per_dimension", "joint")
-_LOG_STD_RANGE = (-7.0, 3.0)
-
-
-class MDNRNNState(NamedTuple):
-    """One moment of B dreams.
-
-    Attributes:
-        latent: `[B, Z]`.
-        hidden: `[B, H]`, the LSTM's output.
-        cell: `[B, H]`, the LSTM's cell.
-        dropout: `[B, H]` factors on the hidden state, drawn once an episode; `[B, 0]` without dropout in the dream.
-    """
-
-    latent: Tensor
-    hidden: Tensor
-    cell: Tensor
-    dropout: Tensor
-
-
-class Heads(NamedTuple):
-    """Outputs of teacher forcing over sequences, all float32.
-
-    Attributes:
-        log_mixture: `[B, T, K, Z]` log weights of the mixture's components; `[B, T, K, 1]` of joint ones.
-        mean: `[B, T, K, Z]`, in normalised latent units.
-        log_std: `[B, T, K, Z]`.
-        reward: `[B, T]` expected reward.
-        termination_probability: `[B, T]` calibrated.
-        termination_logit: `[B, T]` of the weighted probability.
-    """
-
-    log_mixture: Tensor
-    mean: Tensor
-    log_std: Tensor
-    reward: Tensor
-    termination_probability: Tensor
-    termination_logit: Tensor
 
 
 class MDNRNN(MemoryModel[MDNRNNState]):
@@ -129,9 +104,9 @@ class MDNRNN(MemoryModel[MDNRNNState]):
         inputs = latent_size + self.action_encoder.size
         self.encoder = nn.Sequential(nn.Linear(inputs, width), nn.SiLU()) if width else nn.Identity()
         self.lstm = nn.LSTM(width or inputs, hidden_size, batch_first=True)
-        self._weights = latent_size if components == "per_dimension" else 1
+        self.mixture_weights = latent_size if components == "per_dimension" else 1
         self.before_mixture = nn.Sequential(nn.Linear(hidden_size, width), nn.SiLU()) if width else nn.Identity()
-        self.mixture_head = nn.Linear(width or hidden_size, mixtures * (self._weights + 2 * latent_size))
+        self.mixture_head = nn.Linear(width or hidden_size, mixtures * (self.mixture_weights + 2 * latent_size))
         self.reward_head = RewardHead(hidden_size + (latent_size if reward_sees_next else 0), reward_head)
         self.termination_head = TerminationHead(hidden_size, weight=termination_weight)
         self.register_buffer("latent_mean", torch.zeros(latent_size))
@@ -181,10 +156,9 @@ class MDNRNN(MemoryModel[MDNRNNState]):
         self, state: MDNRNNState, action: Tensor, latent: Tensor, *, generator: torch.Generator | Noise
     ) -> tuple[MDNRNNState, Prediction]:
         hidden, cell = self._advance(state, action)
-        return (
-            MDNRNNState(latent, hidden, cell, state.dropout),
-            self._predict(state, hidden, self.normalise(latent), as_noise(generator)),
-        )
+        uniform = as_noise(generator).uniform(len(latent), 1)[:, 0]
+        prediction = self._predict(state, hidden, self.normalise(latent), uniform)
+        return MDNRNNState(latent, hidden, cell, state.dropout), prediction
 
     def imagine(
         self,
@@ -200,14 +174,28 @@ class MDNRNN(MemoryModel[MDNRNNState]):
         log_weights, means, log_stds = self.mixture(_hide(hidden, state.dropout))
         # A uniform through the inverse of the cumulative weights picks the component, of each dimension or of all.
         weights = torch.softmax(log_weights / temperature, dim=1)
-        uniform = noise.uniform(rows, self._weights)
-        component = (uniform.unsqueeze(1) >= weights.cumsum(1)[:, :-1]).sum(1, keepdim=True).expand(rows, 1, size)
+        uniform = noise.uniform(rows, self.uniforms)
+        component = (
+            (uniform[:, : self.mixture_weights].unsqueeze(1) >= weights.cumsum(1)[:, :-1])
+            .sum(1, keepdim=True)
+            .expand(rows, 1, size)
+        )
         mean = means.gather(1, component).squeeze(1)
-        log_std = log_stds.gather(1, component).squeeze(1).clamp(*_LOG_STD_RANGE)
+        log_std = log_stds.gather(1, component).squeeze(1).clamp(*LOG_STD_RANGE)
         normalised = mean + log_std.exp() * (noise.normal(rows, size) * math.sqrt(temperature))
         latent = normalised * self.latent_std + self.latent_mean
-        prediction = self._predict(state, hidden, normalised, noise)
+        prediction = self._predict(state, hidden, normalised, uniform[:, -1])
         return MDNRNNState(latent, hidden, cell, state.dropout), prediction
+
+    def without_gradient(self, precision: str = "float32") -> Imagine:
+        if can_fuse(self) and type(self).imagine is MDNRNN.imagine:
+            return FusedStep(self, precision)
+        return super().without_gradient(precision)
+
+    @property
+    def uniforms(self) -> int:
+        """Uniform numbers that a dreamed step takes: one to choose each component, and one for the end."""
+        return self.mixture_weights + (self.termination == "sample")
 
     def teacher_force(self, latents: Tensor, actions: Tensor) -> Heads:
         """What M says of each step of real sequences, from a zero hidden state.
@@ -257,12 +245,12 @@ class MDNRNN(MemoryModel[MDNRNNState]):
             hidden = hidden * self._dropout_factors(hidden, GeneratorNoise(generator)).unsqueeze(1)
         log_weights, means, log_stds = (part.float() for part in self.mixture(hidden))
         seen = torch.cat([hidden, normalised[:, 1:].to(hidden.dtype)], -1) if self.reward_sees_next else hidden
-        return hidden, seen, (log_weights, means, log_stds.clamp(*_LOG_STD_RANGE))
+        return hidden, seen, (log_weights, means, log_stds.clamp(*LOG_STD_RANGE))
 
     def mixture(self, hidden: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Of hidden states `[..., H]`: log weights `[..., K, Z]` or `[..., K, 1]`, not normalised; means and log
         standard deviations `[..., K, Z]`."""
-        sizes = [self.mixtures * each for each in (self._weights, self.latent_size, self.latent_size)]
+        sizes = [self.mixtures * each for each in (self.mixture_weights, self.latent_size, self.latent_size)]
         parts = self.mixture_head(self.before_mixture(hidden)).split(sizes, -1)
         log_weights, means, log_stds = (part.unflatten(-1, (self.mixtures, -1)) for part in parts)
         return log_weights, means, log_stds
@@ -271,7 +259,7 @@ class MDNRNN(MemoryModel[MDNRNNState]):
         inputs = torch.cat([self.normalise(state.latent), self.action_encoder(action)], dim=-1)
         return torch.lstm_cell(self.encoder(inputs), (state.hidden, state.cell), *self.lstm.all_weights[0])
 
-    def _predict(self, state: MDNRNNState, hidden: Tensor, next_normalised: Tensor, noise: Noise) -> Prediction:
+    def _predict(self, state: MDNRNNState, hidden: Tensor, next_normalised: Tensor, uniform: Tensor) -> Prediction:
         visible = _hide(hidden, state.dropout)
         seen = torch.cat([visible, next_normalised], -1) if self.reward_sees_next else visible
         logit = self.termination_head(visible)
@@ -279,7 +267,7 @@ class MDNRNN(MemoryModel[MDNRNNState]):
         if self.termination == "cut":
             terminated = logit > 0
         else:
-            terminated = noise.uniform(len(hidden), 1).squeeze(1) < probability
+            terminated = uniform < probability
         return Prediction(self.reward_head(seen), probability, terminated)
 
     def _draw_dropout(self, like: Tensor, noise: Noise) -> Tensor:
