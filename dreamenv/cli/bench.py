@@ -18,6 +18,10 @@ def bench(
     seconds: Annotated[float, typer.Option(help="Of measurement a case, and again for its bound.")] = 2.0,
     max_envs: Annotated[int, typer.Option(min=1, help="Largest batch of dreams.")] = 4096,
     real: Annotated[bool, typer.Option(help="Measure the real environment too.")] = True,
+    compare: Annotated[bool, typer.Option("--compare", help="Also what could be stepped instead.")] = False,
+    curves: Annotated[bool, typer.Option("--curves", help="Also the growth with latents, mixtures, ...")] = False,
+    startup: Annotated[bool, typer.Option("--startup", help="Also imports, gym.make, and memory.")] = False,
+    plot: Annotated[Path | None, typer.Option(help="Draw the figures into this folder.")] = None,
     device: Annotated[str, typer.Option(help="Of the dreams: cpu, cuda, ...")] = "cpu",
     seed: Annotated[int, typer.Option(min=0, max=4999)] = 0,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the figures to this file.")] = None,
@@ -38,7 +42,15 @@ def bench(
         bars[0].update(reached, case)
 
     rows = measure(
-        model, seconds=seconds, most_envs=max_envs, real=real, device=device, seed=seed, progress=on_progress
+        model,
+        seconds=seconds,
+        most_envs=max_envs,
+        real=real,
+        compare=compare,
+        curves=curves,
+        device=device,
+        seed=seed,
+        progress=on_progress,
     )
     for bar in bars:
         bar.close()
@@ -46,4 +58,28 @@ def bench(
     print(
         f"medians of {REPETITIONS} interleaved repetitions; a step is one action (of the real environment: see there)"
     )
+    if startup:
+        _show_startup(model)
+    if plot is not None:
+        from dreamenv.evaluation.bench_plots import bench_figures
+        from dreamenv.evaluation.plots import save_figure
+
+        for name, figure in bench_figures(rows).items():
+            for ending in ("png", "svg"):
+                print(save_figure(figure, plot / f"{name}.{ending}"))
     write_json(json_file, [row.to_json() for row in rows])
+
+
+def _show_startup(model: str) -> None:
+    from dreamenv.evaluation.bench_startup import measure_memory, measure_startup
+
+    times = measure_startup(model)
+    print(
+        f"import gymnasium {times.import_gymnasium:.2f} s, dreamenv {times.import_dreamenv:.2f} s; "
+        f"gym.make {times.make_cold:.2f} s cold, {1000 * times.make_warm:.1f} ms warm"
+    )
+    memory = measure_memory(model)
+    print(
+        f"memory: {memory.bytes_per_env:,.0f} bytes a dream; grew by {memory.growth / 2**20:.1f} MiB over the second "
+        f"{memory.steps:,} steps"
+    )

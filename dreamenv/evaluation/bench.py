@@ -14,6 +14,8 @@ import torch
 from dreamenv.envs.loading import open_world_model
 from dreamenv.errors import ConfigurationError
 from dreamenv.evaluation.bench_cases import Case, dream_cases, evolution_case, picture_cases, real_case
+from dreamenv.evaluation.bench_compare import comparison_cases
+from dreamenv.evaluation.bench_curves import curve_cases
 from dreamenv.evaluation.roofline import Work
 from dreamenv.world_model import WorldModel
 
@@ -57,6 +59,8 @@ def bench(
     rollouts: int = 16,
     horizon: int = 50,
     real: bool = True,
+    compare: bool = False,
+    curves: bool = False,
     device: str | None = None,
     seed: int = 0,
     progress: Callable[[int, int, str], None] = lambda reached, total, case: None,
@@ -80,6 +84,8 @@ def bench(
         most_envs: Largest batch of dreams.
         population, rollouts, horizon: Of the evolution case.
         real: Whether to measure the real environment.
+        compare: Whether to measure what a user could step instead (`comparison_cases`).
+        curves: Whether to measure how the speed grows with the model's sizes (`curve_cases`).
         device: Of the dreams; None is where a given model lies, and the CPU for one that is loaded.
         seed: Of actions and dreams.
         progress: Called before each measurement.
@@ -102,6 +108,10 @@ def bench(
             cases += picture_cases(model, seed)
         if real:
             cases.insert(0, real_case(model, seed, closing))
+        if compare:
+            cases += comparison_cases(model, min(most_envs, 1024), min(most_envs, 16), seed, closing)
+        if curves:
+            cases += curve_cases(str(model.device), seed)
         return _measure(cases, seconds, progress)
     finally:
         for close in closing:
@@ -110,13 +120,13 @@ def bench(
 
 def show_rows(rows: Sequence[Row]) -> str:
     """The rows as a table of text."""
-    lines = [f"{'case':<18}{'num_envs':>9}{'steps/s':>13}{'bound/s':>13}{'fraction':>10}  device"]
+    lines = [f"{'case':<20}{'num_envs':>9}{'steps/s':>13}{'bound/s':>13}{'fraction':>10}  device"]
     for row in rows:
         bound = "-" if row.bound_steps_per_s is None else f"{row.bound_steps_per_s:,.0f}"
         fraction = "-" if row.fraction is None else f"{row.fraction:.2f}"
         frames = "" if row.frames_per_s is None else f"  ({row.frames_per_s:,.0f} real frames/s)"
         lines.append(
-            f"{row.case:<18}{row.num_envs:>9,}{row.steps_per_s:>13,.0f}{bound:>13}{fraction:>10}  {row.device}{frames}"
+            f"{row.case:<20}{row.num_envs:>9,}{row.steps_per_s:>13,.0f}{bound:>13}{fraction:>10}  {row.device}{frames}"
         )
     return "\n".join(lines)
 

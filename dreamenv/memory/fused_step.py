@@ -85,8 +85,9 @@ class FusedStep:
         # Outputs to numerator and denominator of their expectation; softmax takes longer
         values = weights.values
         self._values = None if values is None else torch.stack([values, torch.ones_like(values)], 1)
-        on_cpu = self._dtype == torch.float32 and weights.std.device.type == "cpu"
-        self._single = SingleStep(weights, memory.mixtures) if on_cpu else None
+        # One row is bound by reading weights, not by calculating: it stays in float32
+        on_cpu = weights.std.device.type == "cpu"
+        self._single = SingleStep(fuse_weights(memory, torch.float32), memory.mixtures) if on_cpu else None
 
     def _stamp(self) -> tuple[int, ...]:
         """Changes with every fit, load or move of the model."""

@@ -1,0 +1,79 @@
+"""How the dream's speed grows: with latents, components, hidden units, and the length of evolution's dreams."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import torch
+from gymnasium import spaces
+
+from dreamenv.agents.population import initial_weights, score_population
+from dreamenv.envs import DreamVectorEnv
+from dreamenv.evaluation.bench_cases import Case
+from dreamenv.evaluation.roofline import Work, memory_products, product_bound
+from dreamenv.memory.mdn_rnn import MDNRNN
+from dreamenv.types import RealEnvSpec
+from dreamenv.vision.base import IdentityVision
+from dreamenv.world_model import StartStates, WorldModel
+
+# CarRacing's sizes, of which one is changed at a time
+SIZES = {"latents": 32, "mixtures": 5, "hidden": 256}
+CURVES = {"latents": (8, 32, 128), "mixtures": (1, 5, 20), "hidden": (64, 256, 1024)}
+HORIZONS = (15, 60, 240)
+_ROWS = 256
+
+
+def curve_cases(device: str, seed: int) -> Iterator[Case]:
+    """Vector dreams of untrained models of growing size, and an evolution of growing horizon. Names are "curve latents
+    32" and the like; the batch stays the same."""
+    for name, values in CURVES.items():
+        for value in values:
+            model = untrained_model(**(SIZES | {name: value}), device=device, seed=seed)
+            bound = product_bound(memory_products(model.memory), _ROWS, device)
+            yield Case(f"curve {name} {value}", _ROWS, device, _stepping(model, seed), bound)
+    model = untrained_model(**SIZES, device=device, seed=seed)
+    for horizon in HORIZONS:
+        yield Case(f"curve horizon {horizon}", _ROWS, device, _evolving(model, horizon, seed))
+
+
+def untrained_model(
+    *, latents: int, mixtures: int, hidden: int, device: str = "cpu", seed: int = 0, action_space: Any = None
+) -> WorldModel:
+    """A world model of these sizes with random weights, whose dreams do not end by themselves."""
+    space: gym.Space[Any] = action_space or spaces.Box(-1.0, 1.0, (3,), np.float32)
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)  # noqa: TID251  (layers take no generator; the fork keeps it from leaking)
+        memory = MDNRNN(latents, space, hidden_size=hidden, mixtures=mixtures)
+    logit: Any = memory.termination_head.network[2]
+    with torch.no_grad():
+        logit.bias.fill_(-30.0)
+    starts = StartStates(torch.randn(64, latents, generator=torch.Generator().manual_seed(seed)))
+    real = RealEnvSpec("CarRacing-v3")
+    return WorldModel(IdentityVision(latents), memory, real, space, starts, max_episode_steps=1000).to(device)
+
+
+def _stepping(model: WorldModel, seed: int) -> Work:
+    envs = DreamVectorEnv(model, _ROWS)
+    envs.action_space.seed(seed)
+    actions = envs.action_space.sample()
+    envs.reset(seed=seed)
+
+    def work() -> float:
+        envs.step(actions)
+        return _ROWS
+
+    return work
+
+
+def _evolving(model: WorldModel, horizon: int, seed: int) -> Work:
+    candidates = np.random.default_rng(seed).normal(scale=0.1, size=(16, *initial_weights(model).shape))
+
+    def work() -> float:
+        generator = torch.Generator(model.device).manual_seed(seed)
+        score_population(model, candidates, rollouts=_ROWS // 16, generator=generator, horizon=horizon)
+        return _ROWS * horizon
+
+    return work
