@@ -31,10 +31,13 @@ class Choice(NamedTuple):
     Attributes:
         action: `[B, A]` float32: Box actions, or one-hot Discrete ones (straight-through gradient).
         entropy: `[B]` nats; for Box that of the Gaussian before the squashing.
+        log_probability: `[B]` of the action as a given one, so that its gradient is the policy's score; for Box of the
+            Gaussian before the squashing.
     """
 
     action: Tensor
     entropy: Tensor
+    log_probability: Tensor
 
 
 def _network(inputs: int, width: int, outputs: int) -> nn.Sequential:
@@ -84,13 +87,17 @@ class Actor(nn.Module):
             mean, spread = outputs.chunk(2, -1)
             low, high = _STD_RANGE
             std = low + (high - low) * torch.sigmoid(spread)
-            action = self.to_action(mean + std * noise.normal(*mean.shape))
-            return Choice(action, (std.log() + 1.4189385).sum(-1))
+            standard = noise.normal(*mean.shape)
+            raw = mean + std * standard
+            distance = (raw.detach() - mean) / std
+            log_probability = (-0.5 * distance.square() - std.log() - 0.9189385).sum(-1)
+            return Choice(self.to_action(raw), (std.log() + 1.4189385).sum(-1), log_probability)
         probability = (1 - _UNIFORM_SHARE) * outputs.softmax(-1) + _UNIFORM_SHARE / outputs.shape[-1]
         chosen = (noise.uniform(len(outputs), 1) >= probability.detach().cumsum(-1)[:, :-1]).sum(-1)
         hard = nn.functional.one_hot(chosen, outputs.shape[-1]).to(probability)
         entropy = -(probability * probability.log()).sum(-1)
-        return Choice(hard + probability - probability.detach(), entropy)
+        log_probability = (hard * probability.log()).sum(-1)
+        return Choice(hard + probability - probability.detach(), entropy, log_probability)
 
 
 class Critic(nn.Module):

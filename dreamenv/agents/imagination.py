@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,72 +15,12 @@ from torch import Tensor
 from dreamenv.agents.actor_critic import ActorCritic, ActorCriticAgent
 from dreamenv.agents.base import Agent
 from dreamenv.agents.evolution_state import ValidationScore, fingerprint
+from dreamenv.agents.imagination_options import ImaginationOptions
 from dreamenv.agents.load import save_agent
-from dreamenv.errors import ConfigurationError
-from dreamenv.memory.base import Noise, as_noise
+from dreamenv.memory.base import Imagine, Noise, as_noise
 from dreamenv.training.ledger import read_ledger, record_frames
 from dreamenv.training.optimise import Losses, Scalars, fit, seeded_weights, step_generator
 from dreamenv.world_model import WorldModel
-
-
-@dataclass(frozen=True)
-class ImaginationOptions:
-    """Hyperparameters of `train_actor_critic`.
-
-    Attributes:
-        steps: Optimiser steps.
-        batch_size: Dreams a step.
-        horizon: Length of a dream in actions.
-        discount: γ per action.
-        trace: λ of the λ-return.
-        learning_rate: Adam's, for actor and critic.
-        entropy: Weight of the policy's entropy in nats.
-        replay_share: Share of dreams that start from replay states; the others start where dreams do.
-        first_share: Share of dreams that start from the first observations of real episodes: they lie before a start
-            margin, where no dream begins and yet the agent has to act in reality.
-        target_rate: How far the slow critic moves at each step.
-        reward_clip: Rewards are clipped to this range, so that one rare prediction does not carry the policy.
-        temperature: Of the dream; None takes the model's own.
-        width: Hidden units of actor and critic.
-        action_map: See `ActionMap`.
-    """
-
-    steps: int = 1500
-    batch_size: int = 256
-    horizon: int = 15
-    discount: float = 0.97
-    trace: float = 0.95
-    learning_rate: float = 5e-4
-    entropy: float = 1e-3
-    replay_share: float = 0.9
-    first_share: float = 0.0
-    target_rate: float = 0.02
-    reward_clip: tuple[float, float] | None = None
-    temperature: float | None = None
-    width: int = 128
-    action_map: str | None = None
-
-    def __post_init__(self) -> None:
-        for name in ("steps", "batch_size", "horizon", "width"):
-            if getattr(self, name) < 1:
-                raise ConfigurationError(f"{name} must be at least 1, got {getattr(self, name)}")
-        for name in ("trace", "replay_share", "first_share", "target_rate"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ConfigurationError(f"{name} must be in [0, 1], got {getattr(self, name)}")
-        if self.replay_share + self.first_share > 1:
-            raise ConfigurationError(
-                f"replay_share and first_share must be at most 1 together, got {self.replay_share}, {self.first_share}"
-            )
-        if not 0 < self.discount <= 1:
-            raise ConfigurationError(f"discount must be in (0, 1], got {self.discount}")
-        if not self.entropy >= 0:
-            raise ConfigurationError(f"entropy must be at least 0, got {self.entropy}")
-        if self.temperature is not None and not self.temperature > 0:
-            raise ConfigurationError(f"temperature must be above 0, got {self.temperature}")
-        if self.reward_clip is not None and not (
-            len(self.reward_clip) == 2 and self.reward_clip[0] < self.reward_clip[1]
-        ):
-            raise ConfigurationError(f"reward_clip must be (least, most), got {self.reward_clip}")
 
 
 class Dream(NamedTuple):
@@ -91,12 +31,14 @@ class Dream(NamedTuple):
         reward: `[H, B]`.
         continuation: `[H, B]` probability that the task goes on.
         entropy: `[H, B]` nats.
+        log_probability: `[H, B]` of the actions.
     """
 
     features: Tensor
     reward: Tensor
     continuation: Tensor
     entropy: Tensor
+    log_probability: Tensor
 
 
 class Learned(NamedTuple):
@@ -109,19 +51,35 @@ class Learned(NamedTuple):
 
 
 def dream(
-    world_model: WorldModel, networks: ActorCritic, state: Any, *, horizon: int, temperature: float, noise: Noise
+    world_model: WorldModel,
+    networks: ActorCritic,
+    state: Any,
+    *,
+    horizon: int,
+    temperature: float,
+    noise: Noise,
+    imagine: Imagine | None = None,
 ) -> Dream:
-    """Roll the actor through the dream from `state`, keeping gradients."""
+    """Roll the actor through the dream from `state`, keeping gradients; through the dream too without `imagine`.
+
+    Args:
+        imagine: What to dream with where the dream is not to be differentiated (`MemoryModel.without_gradient`).
+    """
     memory = world_model.memory
-    features, rewards, continuations, entropies = [memory.features(state)], [], [], []
+    seen = memory.features(state)
+    features, steps = [seen], []
     for _ in range(horizon):
-        choice = networks.actor.sample(features[-1], noise)
-        state, prediction = memory.imagine(state, choice.action, generator=noise, temperature=temperature)
-        features.append(memory.features(state))
-        rewards.append(prediction.reward)
-        continuations.append(1 - prediction.termination_probability)
-        entropies.append(choice.entropy)
-    return Dream(torch.stack(features), torch.stack(rewards), torch.stack(continuations), torch.stack(entropies))
+        choice = networks.actor.sample(seen, noise)
+        if imagine is None:
+            state, prediction = memory.imagine(state, choice.action, generator=noise, temperature=temperature)
+        else:
+            action = choice.action.detach()
+            state, prediction = imagine(state, action, generator=noise, temperature=temperature)
+        seen = memory.features(state)
+        features.append(seen)
+        goes_on = 1 - prediction.termination_probability
+        steps.append((prediction.reward, goes_on, choice.entropy, choice.log_probability))
+    return Dream(torch.stack(features), *(torch.stack(parts) for parts in zip(*steps, strict=True)))
 
 
 def lambda_returns(reward: Tensor, continuation: Tensor, value: Tensor, *, discount: float, trace: float) -> Tensor:
@@ -144,8 +102,9 @@ def lambda_returns(reward: Tensor, continuation: Tensor, value: Tensor, *, disco
 def imagination_losses(networks: ActorCritic, dreamed: Dream, options: ImaginationOptions) -> Losses:
     """Losses of actor and critic on dreamed trajectories (Hafner et al. 2020, "Dream to Control", eq. 7 and 8).
 
-    The actor maximises the λ-return through the dream's dynamics, divided by the spread of returns (Hafner et al. 2023,
-    eq. 12); the critic regresses on it. Both weigh a step by the probability that the dream got there.
+    The actor maximises the λ-return divided by the spread of returns (Hafner et al. 2023, eq. 11 and 12), through the
+    dream's dynamics or by the score of its actions; the critic regresses on it. Both weigh a step by the probability
+    that the dream got there.
     """
     reward = dreamed.reward if options.reward_clip is None else dreamed.reward.clamp(*options.reward_clip)
     value = networks.target(dreamed.features.flatten(0, 1)).view(dreamed.features.shape[:2])
@@ -155,7 +114,10 @@ def imagination_losses(networks: ActorCritic, dreamed: Dream, options: Imaginati
     with torch.no_grad():
         spread = torch.quantile(returns.flatten()[:100_000], 0.95) - torch.quantile(returns.flatten()[:100_000], 0.05)
         networks.scale.lerp_(spread, 0.01)
-    actor = -(reached * returns).mean() / networks.scale.clamp(min=1.0)
+    gained = returns
+    if options.gradient == "reinforce":
+        gained = dreamed.log_probability * (returns - value[:-1]).detach()
+    actor = -(reached * gained).mean() / networks.scale.clamp(min=1.0)
     entropy = (reached * dreamed.entropy).mean()
     before = dreamed.features[:-1].detach().flatten(0, 1)
     critic = (networks.critic.loss(before, returns.detach().flatten()) * reached.flatten()).mean()
@@ -206,6 +168,7 @@ def train_actor_critic(
     replay_share = options.replay_share if world_model.starts.replay else 0.0
     shares = {"replay": replay_share, "first": options.first_share}
     device = world_model.device
+    imagine = world_model.memory.without_gradient() if options.gradient == "reinforce" else None
     reached = 0
 
     def agent() -> ActorCriticAgent:
@@ -217,7 +180,15 @@ def train_actor_critic(
         networks.follow(options.target_rate)
         noise = as_noise(step_generator(seed, step, device))
         state = _starts(world_model, options.batch_size, shares, np.random.default_rng([seed, step]), noise)
-        dreamed = dream(world_model, networks, state, horizon=options.horizon, temperature=temperature, noise=noise)
+        dreamed = dream(
+            world_model,
+            networks,
+            state,
+            horizon=options.horizon,
+            temperature=temperature,
+            noise=noise,
+            imagine=imagine,
+        )
         return imagination_losses(networks, dreamed, options)
 
     def check() -> Scalars:

@@ -28,7 +28,8 @@ def train_agent(
 
     Example: dreamenv train-agent DreamCarRacing-v0 --action-map throttle --out runs/car/agent
     """
-    from dreamenv.agents.imagination import ImaginationOptions, train_actor_critic
+    from dreamenv.agents.imagination import train_actor_critic
+    from dreamenv.agents.imagination_options import ImaginationOptions
     from dreamenv.cli.progress import Progress, show_scalars, write_json
     from dreamenv.evaluation.real_return import Validator
     from dreamenv.world_model import WorldModel
@@ -68,7 +69,7 @@ def loop(
     """
     from dataclasses import asdict
 
-    from dreamenv.agents.imagination import ImaginationOptions
+    from dreamenv.agents.imagination_options import ImaginationOptions
     from dreamenv.cli.progress import Progress, show_scalars, write_json
     from dreamenv.cli.run import explorations, preset, training_preset, write_config, write_registry
     from dreamenv.evaluation.loop import LoopOptions, Round, run_loop

@@ -16,7 +16,8 @@ import torch
 from dreamenv.agents.actor_critic import ActorCritic
 from dreamenv.agents.evolution_state import write_json
 from dreamenv.agents.exploration import FACTORIES
-from dreamenv.agents.imagination import ImaginationOptions, new_actor_critic, train_actor_critic
+from dreamenv.agents.imagination import new_actor_critic, train_actor_critic
+from dreamenv.agents.imagination_options import ImaginationOptions
 from dreamenv.data.collect import collect
 from dreamenv.data.explore import Exploration
 from dreamenv.errors import ConfigurationError

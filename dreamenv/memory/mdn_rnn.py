@@ -180,9 +180,15 @@ class MDNRNN(MemoryModel[MDNRNNState]):
             .sum(1, keepdim=True)
             .expand(rows, 1, size)
         )
-        mean = means.gather(1, component).squeeze(1)
-        log_std = log_stds.gather(1, component).squeeze(1).clamp(*LOG_STD_RANGE)
-        normalised = mean + log_std.exp() * (noise.normal(rows, size) * math.sqrt(temperature))
+        normal = noise.normal(rows, size) * math.sqrt(temperature)
+        if weights.requires_grad:
+            # The choice has no gradient of its own; the weights get that of a mean over components (Bengio et al. 2013)
+            chosen = torch.zeros_like(means).scatter_(1, component, 1.0) + weights - weights.detach()
+            normalised = (chosen * (means + log_stds.clamp(*LOG_STD_RANGE).exp() * normal.unsqueeze(1))).sum(1)
+        else:
+            mean = means.gather(1, component).squeeze(1)
+            log_std = log_stds.gather(1, component).squeeze(1).clamp(*LOG_STD_RANGE)
+            normalised = mean + log_std.exp() * normal
         latent = normalised * self.latent_std + self.latent_mean
         prediction = self._predict(state, hidden, normalised, uniform[:, -1])
         return MDNRNNState(latent, hidden, cell, state.dropout), prediction

@@ -14,7 +14,6 @@ from dreamenv.agents.base import Agent
 from dreamenv.agents.evolution_state import ValidationScore
 from dreamenv.agents.imagination import (
     Dream,
-    ImaginationOptions,
     Learned,
     dream,
     imagination_losses,
@@ -22,6 +21,7 @@ from dreamenv.agents.imagination import (
     new_actor_critic,
     train_actor_critic,
 )
+from dreamenv.agents.imagination_options import ImaginationOptions
 from dreamenv.agents.load import load_agent
 from dreamenv.errors import ConfigurationError, NonFiniteError
 from dreamenv.memory.base import GeneratorNoise
@@ -57,7 +57,7 @@ def test_lambda_returns_at_both_ends_of_the_trace() -> None:
 def hand_made_losses(continuation: tuple[float, float], **options: Any) -> dict[str, Tensor]:
     """Losses of one dream of two steps with rewards 1 and 2 under a critic that says 0."""
     networks = ActorCritic(1, MOVE, width=8)
-    dreamed = Dream(torch.zeros(3, 1, 1), column(1, 2), column(*continuation), torch.zeros(2, 1))
+    dreamed = Dream(torch.zeros(3, 1, 1), column(1, 2), column(*continuation), torch.zeros(2, 1), torch.zeros(2, 1))
     return imagination_losses(networks, dreamed, ImaginationOptions(discount=0.9, trace=1.0, **options))
 
 
@@ -75,7 +75,7 @@ def test_rewards_are_clipped() -> None:
 def test_large_returns_are_scaled_down_and_small_ones_are_not() -> None:
     networks = ActorCritic(1, MOVE, width=8)
     reward = 1000.0 * torch.arange(10.0).unsqueeze(0)
-    dreamed = Dream(torch.zeros(2, 10, 1), reward, torch.ones(1, 10), torch.zeros(1, 10))
+    dreamed = Dream(torch.zeros(2, 10, 1), reward, torch.ones(1, 10), torch.zeros(1, 10), torch.zeros(1, 10))
     first = float(imagination_losses(networks, dreamed, ImaginationOptions())["actor"])
     for _ in range(500):
         last = float(imagination_losses(networks, dreamed, ImaginationOptions())["actor"])
@@ -132,10 +132,18 @@ def test_the_actors_gradient_agrees_with_finite_differences() -> None:
         assert (found[0] - found[1]) / 0.02 == pytest.approx(predicted, rel=0.02, abs=2e-5)
 
 
-def test_finds_the_optimum_of_a_small_box_dream(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("gradient", "steps"), [("dynamics", 300), ("reinforce", 600)])
+def test_finds_the_optimum_of_a_small_box_dream(gradient: str, steps: int, tmp_path: Path) -> None:
     model = small_dream(TargetMemory(), MOVE)
     options = ImaginationOptions(
-        steps=300, batch_size=64, horizon=5, discount=0.9, learning_rate=3e-3, entropy=1e-4, width=32
+        steps=steps,
+        batch_size=64,
+        horizon=5,
+        discount=0.9,
+        learning_rate=3e-3,
+        entropy=1e-4,
+        width=32,
+        gradient=gradient,
     )
     agent = train_actor_critic(model, out_dir=tmp_path, options=options).agent
     places = np.linspace(-1, 1, 9, dtype=np.float32)
@@ -143,12 +151,20 @@ def test_finds_the_optimum_of_a_small_box_dream(tmp_path: Path) -> None:
     assert np.abs(action[:, 0] - np.clip(TARGET - places, -0.5, 0.5)).max() < 0.12
 
 
+@pytest.mark.parametrize("gradient", ["dynamics", "reinforce"])
 @pytest.mark.parametrize(("discount", "best"), [(0.9, CHOICE.start + 2), (0.5, CHOICE.start + 1)])
-def test_finds_the_optimum_of_a_small_discrete_dream(discount: float, best: int, tmp_path: Path) -> None:
+def test_finds_the_optimum_of_a_small_discrete_dream(discount: float, best: int, gradient: str, tmp_path: Path) -> None:
     """The same stairs: worth climbing for the farsighted alone, whom the critic must tell of what lies beyond."""
     model = small_dream(StairsMemory(), CHOICE)
     options = ImaginationOptions(
-        steps=250, batch_size=64, horizon=4, discount=discount, learning_rate=3e-3, entropy=1e-3, width=32
+        steps=250 if gradient == "dynamics" else 600,
+        batch_size=64,
+        horizon=4,
+        discount=discount,
+        learning_rate=3e-3,
+        entropy=1e-3,
+        width=32,
+        gradient=gradient,
     )
     agent = train_actor_critic(model, out_dir=tmp_path, options=options).agent
     action, _ = agent.predict(np.linspace(-1, 1, 9, dtype=np.float32)[:, None])
@@ -275,6 +291,7 @@ def test_first_observations_are_starts_of_their_own(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
+        ({"gradient": "both"}, "gradient='both' is not known"),
         ({"replay_share": 0.9, "first_share": 0.2}, "at most 1 together"),
         ({"steps": 0}, "steps must be at least 1"),
         ({"width": 0}, "width must be at least 1"),

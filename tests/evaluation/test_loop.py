@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from safetensors import safe_open
 
-from dreamenv.agents.imagination import ImaginationOptions
+from dreamenv.agents.imagination_options import ImaginationOptions
 from dreamenv.agents.load import load_agent
 from dreamenv.errors import ConfigurationError
 from dreamenv.evaluation import evaluate

@@ -112,13 +112,13 @@ def test_gradients_flow_through_the_dream(options: dict[str, Any]) -> None:
 
 
 def test_a_gradient_through_the_dream_is_the_slope() -> None:
-    memory = small(reward_head="mse").double()
+    """Of one component: with several, the gradient holds more than the slope of this very sample."""
+    memory = small(reward_head="mse", mixtures=1).double()
 
     def twice(latent: Tensor) -> Tensor:
         hidden = torch.zeros(1, 8, dtype=torch.float64)
         state = MDNRNNState(latent, hidden, hidden, torch.ones(1, 0))
         for step in range(2):
-            # seed 5 keeps every uniform away from a component's boundary
             state, _ = memory.imagine(state, torch.ones(1, 2).double(), generator=seeded(5 + step))
         return torch.cat([state.latent, state.hidden], 1)
 
@@ -190,3 +190,31 @@ def test_the_dropout_of_training_is_drawn_once_a_sequence() -> None:
     torch.testing.assert_close(hidden[~hidden_units], 2 * plain[~hidden_units])
     assert memory.loss(data, generator=seeded())["loss"] == memory.loss(data, generator=seeded())["loss"]
     assert memory.loss(data, generator=seeded())["loss"] != memory.loss(data)["loss"]
+
+
+@pytest.mark.parametrize("components", ["joint", "per_dimension"])
+def test_actions_that_change_which_component_comes_have_a_gradient(components: str) -> None:
+    """Of the mean over many dreams, the gradient is that of sum_k pi_k mu_k, weights included."""
+    memory = small("box", components=components)
+    with torch.no_grad():
+        memory.mixture_head.weight.mul_(4.0)  # components further apart, and more of the action in their weights
+        memory.mixture_head.bias.zero_()
+        memory.lstm.weight_ih_l0.mul_(2.0)
+    rows = 40_000
+    latent = torch.randn(1, memory.latent_size, generator=seeded()).expand(rows, -1)
+    action = actions("box", 1).requires_grad_()
+    state = memory.initial(latent, generator=seeded())
+    after, _ = memory.imagine(state, action.expand(rows, -1), generator=seeded(3))
+    (found,) = torch.autograd.grad(after.latent.mean(0).sum(), action)
+
+    hidden, _ = memory._advance(memory.initial(latent[:1], generator=seeded()), action)
+    log_weights, means, _ = memory.mixture(hidden)
+    weights = log_weights.softmax(1)
+
+    def gradient(weights: Tensor) -> Tensor:
+        mean = (weights * means).sum(1) * memory.latent_std
+        return torch.autograd.grad(mean.sum(), action, retain_graph=True)[0]
+
+    exact = gradient(weights)
+    torch.testing.assert_close(found, exact, rtol=0.05, atol=0.03)
+    assert (gradient(weights.detach()) - exact).abs().max() > 0.1  # what the samples alone would miss

@@ -1,0 +1,75 @@
+"""Hyperparameters of learning behaviour in imagination."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from dreamenv.errors import ConfigurationError
+
+GRADIENTS = ("dynamics", "reinforce")
+
+
+@dataclass(frozen=True)
+class ImaginationOptions:
+    """Hyperparameters of `train_actor_critic`.
+
+    Attributes:
+        steps: Optimiser steps.
+        batch_size: Dreams a step.
+        horizon: Length of a dream in actions.
+        discount: γ per action.
+        trace: λ of the λ-return.
+        learning_rate: Adam's, for actor and critic.
+        entropy: Weight of the policy's entropy in nats.
+        replay_share: Share of dreams that start from replay states; the others start where dreams do.
+        first_share: Share of dreams that start from the first observations of real episodes: they lie before a start
+            margin, where no dream begins and yet the agent has to act in reality.
+        target_rate: How far the slow critic moves at each step.
+        reward_clip: Rewards are clipped to this range, so that one rare prediction does not carry the policy.
+        temperature: Of the dream; None takes the model's own.
+        width: Hidden units of actor and critic.
+        action_map: See `ActionMap`.
+        gradient: Of the actor. "dynamics": through the dream's states and rewards (Hafner et al. 2020). "reinforce":
+            the score of its actions times their advantage (Hafner et al. 2023), for which M is asked for dreams but
+            never for its derivatives.
+    """
+
+    steps: int = 1500
+    batch_size: int = 256
+    horizon: int = 15
+    discount: float = 0.97
+    trace: float = 0.95
+    learning_rate: float = 5e-4
+    entropy: float = 1e-3
+    replay_share: float = 0.9
+    first_share: float = 0.0
+    target_rate: float = 0.02
+    reward_clip: tuple[float, float] | None = None
+    temperature: float | None = None
+    width: int = 128
+    action_map: str | None = None
+    gradient: str = "dynamics"
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "batch_size", "horizon", "width"):
+            if getattr(self, name) < 1:
+                raise ConfigurationError(f"{name} must be at least 1, got {getattr(self, name)}")
+        for name in ("trace", "replay_share", "first_share", "target_rate"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ConfigurationError(f"{name} must be in [0, 1], got {getattr(self, name)}")
+        if self.replay_share + self.first_share > 1:
+            raise ConfigurationError(
+                f"replay_share and first_share must be at most 1 together, got {self.replay_share}, {self.first_share}"
+            )
+        if not 0 < self.discount <= 1:
+            raise ConfigurationError(f"discount must be in (0, 1], got {self.discount}")
+        if not self.entropy >= 0:
+            raise ConfigurationError(f"entropy must be at least 0, got {self.entropy}")
+        if self.gradient not in GRADIENTS:
+            raise ConfigurationError(f"gradient={self.gradient!r} is not known; expected one of {GRADIENTS}")
+        if self.temperature is not None and not self.temperature > 0:
+            raise ConfigurationError(f"temperature must be above 0, got {self.temperature}")
+        if self.reward_clip is not None and not (
+            len(self.reward_clip) == 2 and self.reward_clip[0] < self.reward_clip[1]
+        ):
+            raise ConfigurationError(f"reward_clip must be (least, most), got {self.reward_clip}")
