@@ -55,12 +55,13 @@ def imagined_returns(
         noise = CommonNoise(noise, rows, candidates)
     temperature = world_model.temperature if temperature is None else temperature
     memory = world_model.memory
+    imagine = memory.without_gradient()
     state = repeat(state, candidates * particles)
     actions = actions.flatten(0, 1).repeat_interleave(particles, dim=0)
     total = torch.zeros(len(actions), dtype=torch.float64, device=actions.device)
     reached = torch.ones_like(total)
     for step in range(length):
-        state, prediction = memory.imagine(state, actions[:, step], generator=noise, temperature=temperature)
+        state, prediction = imagine(state, actions[:, step], generator=noise, temperature=temperature)
         total += reached * prediction.reward.double()
         reached *= discount * (1 - prediction.termination_probability.double())
     if terminal_value is not None:

@@ -133,6 +133,7 @@ class _DreamTree:
         self._planner, self._model, self._noise = planner, world_model, noise
         self._temperature = world_model.temperature if planner.temperature is None else planner.temperature
         self._device = world_model.device
+        self._step = world_model.memory.without_gradient()
         state = repeat(state, planner.particles)
         self._dreams = torch.arange(self.rows * planner.particles, device=self._device)
         nodes = planner.simulations + 1
@@ -195,7 +196,7 @@ class _DreamTree:
 
     def _imagine(self, state: Any, actions: Tensor, reached: Tensor, noise: Noise) -> tuple[Any, Tensor, Tensor]:
         """The next state, the reward `[B]` under weights `reached` `[B, P]`, and what is left of those weights."""
-        state, prediction = self._model.memory.imagine(state, actions, generator=noise, temperature=self._temperature)
+        state, prediction = self._step(state, actions, generator=noise, temperature=self._temperature)
         earned = (reached * prediction.reward.double().view(reached.shape)).sum(1)
         goes_on = 1 - prediction.termination_probability.double().view(reached.shape)
         return state, earned, reached * (self._planner.discount * goes_on)
