@@ -19,7 +19,7 @@ help:
 	@echo "make test    lint, types, floors, then the tests (PYTEST_ARGS='-m \"not slow\"' for a short run)"
 	@echo "make test-integrations    TorchRL, RLlib, skrl, RL Zoo and Gymnasium's wrappers, in $(INTEGRATIONS)"
 	@echo "make lint    ruff, mypy and import-linter"
-	@echo "make bench   steps per second of the dreams, into bench.json"
+	@echo "make bench   steps per second of the dreams and of what else there is, into bench.json"
 	@echo "make docs    the documentation site, into build/docs; its notebooks are run (DREAMENV_NOTEBOOK_SHARE=0.1: less)"
 	@echo "make screenshots  pictures of the web page in a headless Chromium, into build/screenshots/"
 	@echo "make wheel   sdist and wheel, into dist/"
@@ -52,7 +52,7 @@ lint: $(INSTALLED)
 	$(BIN)/lint-imports
 
 bench: $(INSTALLED)
-	$(BIN)/dreamenv bench --json bench.json
+	$(BIN)/dreamenv bench --compare --startup --json bench.json
 
 docs: $(INSTALLED)
 	$(BIN)/sphinx-build --fail-on-warning --keep-going -d build/doctrees docs build/docs
