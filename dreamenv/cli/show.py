@@ -47,9 +47,13 @@ def video(
     view: Annotated[str, typer.Option(help="Reality as seen (by V) or rendered (its own picture).")] = "seen",
     size: Annotated[int, typer.Option(min=64, max=1024, help="Side of a picture in pixels.")] = 256,
     temperature: Annotated[float | None, typer.Option(help="Of the dream; the model's own by default.")] = None,
+    dreams: Annotated[int, typer.Option(min=1, max=100, help="A grid of so many dreams instead.")] = 1,
+    temperatures: Annotated[str | None, typer.Option(help="A dream at each, such as 0.1,0.5,1,1.3.")] = None,
     seed: Annotated[int, typer.Option(min=0, max=4999)] = 0,
 ) -> None:
     """Film an agent in the dream, in the real environment, or in both from the same first frame.
+
+    With --dreams a grid of dreams that begin at different moments; with --temperatures dreams of one moment.
 
     Example: dreamenv video DreamDoom-v0 --out doom.gif --steps 150
     """
@@ -57,7 +61,7 @@ def video(
     from dreamenv.envs.render import frames_per_second
     from dreamenv.errors import ConfigurationError, did_you_mean
     from dreamenv.evaluation.recording import RANDOM, record_dream, record_real
-    from dreamenv.evaluation.video import side_by_side, titled, write_video
+    from dreamenv.evaluation.video import grid, write_video
     from dreamenv.types import episode_seeds
     from dreamenv.world_model import WorldModel
 
@@ -69,25 +73,39 @@ def video(
     episode = episode_seeds("validation", seed, 1)[0]
     length = None if steps is None else skip + steps
     clips = {}
-    if what != "dream":
-        clips["reality"] = record_real(world_model, player, seed=episode, steps=length, view=view, size=size)
-    if what != "real":
-        first = clips["reality"].first_observation if "reality" in clips else None
-        clips["dream"] = record_dream(
+    if dreams > 1 or temperatures is not None:
+        what = "grid"
+        taus = [temperature] if temperatures is None else _numbers("--temperatures", temperatures)
+        for tau in taus:
+            for place, own in enumerate(episode_seeds("validation", seed, dreams)):
+                label = f"dream {place}" if temperatures is None else f"τ {tau:g}"
+                clips[(tau or 0.0, place, label)] = record_dream(
+                    world_model, player, seed=own, steps=length, temperature=tau, size=size
+                )
+    if what in ("real", "both"):
+        clips[(0.0, 1, "reality")] = record_real(world_model, player, seed=episode, steps=length, view=view, size=size)
+    if what in ("dream", "both"):
+        first = next((clip.first_observation for clip in clips.values()), None)
+        clips[(0.0, 0, "dream")] = record_dream(
             world_model, player, seed=episode, steps=length, first_observation=first, temperature=temperature, size=size
         )
     sides = []
-    for label, clip in sorted(clips.items()):
+    for (_, _, label), clip in sorted(clips.items()):
         begin = min(skip, len(clip.frames) - 1)
         sides.append((clip.frames[begin:], label, clip.captions()[begin:]))
         print(f"{label}: {len(clip.rewards)} actions, return {clip.undiscounted_return:.1f}")
-    if len(sides) == 2:
-        (left, label, notes), (right, other_label, other_notes) = sides
-        frames = side_by_side(left, right, (label, other_label), (notes, other_notes))
-    else:
-        frames = titled(*sides[0])
+    frames = grid(sides, columns=2 if what == "both" else None)
     file = write_video(out, frames, frames_per_second(world_model.real))
     print(f"{file}: {len(frames)} frames, {file.stat().st_size / 1e6:.2f} MB")
+
+
+def _numbers(option: str, text: str) -> list[float]:
+    from dreamenv.errors import ConfigurationError
+
+    try:
+        return [float(part) for part in text.split(",")]
+    except ValueError as error:
+        raise ConfigurationError(f"{option} {text}: expected numbers with commas between them") from error
 
 
 @app.command()

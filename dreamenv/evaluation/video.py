@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import math
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -45,13 +46,46 @@ def side_by_side(
     """
     if not len(left) or not len(right) or left.shape[1] != right.shape[1]:
         raise ConfigurationError(f"got frames of shapes {left.shape} and {right.shape}; expected some, of equal height")
-    length = max(len(left), len(right))
-    sides = []
-    for place, (frames, label) in enumerate(((left, labels[0]), (right, labels[1]))):
-        texts = [""] * len(frames) if notes is None else list(notes[place])
-        sides.append(_hold(titled(frames, label, texts), length))
-    gap = np.full((length, sides[0].shape[1], _GAP, 3), _BACKGROUND, np.uint8)
-    return np.concatenate([sides[0], gap, sides[1]], axis=2)
+    texts = ([""] * len(left), [""] * len(right)) if notes is None else notes
+    return grid([(left, labels[0], texts[0]), (right, labels[1], texts[1])], columns=2)
+
+
+def grid(pictures: Sequence[tuple[Frames, str, Sequence[str]]], *, columns: int | None = None) -> Frames:
+    """Moving pictures in rows, each under its line of text; those that end first hold their last frame.
+
+    Args:
+        pictures: Frames `[T, H, W, 3]` uint8 of equal height (and width, with several rows), label and notes of each
+            (see `titled`).
+        columns: Pictures in a row; None: as near to a square as they go.
+
+    Returns:
+        `[max(T), ..., 3]` uint8.
+
+    Raises:
+        ConfigurationError: No pictures, or notes of another number than the frames.
+        MissingExtraError: pillow is not installed.
+    """
+    if not pictures:
+        raise ConfigurationError("a grid needs at least one picture")
+    columns = columns or math.ceil(math.sqrt(len(pictures)))
+    length = max(len(frames) for frames, _, _ in pictures)
+    cells = [_hold(titled(frames, label, notes), length) for frames, label, notes in pictures]
+    empty = np.full_like(cells[0], _BACKGROUND)
+    rows = []
+    for begin in range(0, len(cells), columns):
+        row = cells[begin : begin + columns]
+        row += [empty] * (columns - len(row))
+        rows.append(_joined(row, axis=2))
+    return _joined(rows, axis=1)
+
+
+def _joined(parts: list[Frames], axis: int) -> Frames:
+    """Parts beside or below each other with a gap between them."""
+    shape = list(parts[0].shape)
+    shape[axis] = _GAP
+    gap = np.full(shape, _BACKGROUND, np.uint8)
+    spaced = [part for each in parts for part in (gap, each)][1:]
+    return np.concatenate(spaced, axis=axis)
 
 
 def titled(frames: Frames, label: str, notes: Sequence[str]) -> Frames:

@@ -79,6 +79,16 @@ def test_video_of_a_dream_alone_by_random(bundle: Path, tmp_path: Path) -> None:
         call("video", str(bundle), "--out", str(tmp_path / "d.mp4"), "--what", "dreams")
 
 
+def test_video_of_many_dreams(bundle: Path, tmp_path: Path) -> None:
+    out = tmp_path / "many.gif"
+    result = call("video", str(bundle), "--out", str(out), "--dreams", "3", "--steps", "2", "--size", "64")
+    assert [line.split(":")[0] for line in result.stdout.splitlines()[:3]] == ["dream 0", "dream 1", "dream 2"]
+    result = call("video", str(bundle), "--out", str(out), "--temperatures", "1,0.1", "--steps", "2", "--size", "64")
+    assert [line.split(":")[0] for line in result.stdout.splitlines()[:2]] == ["τ 0.1", "τ 1"]
+    with pytest.raises(ConfigurationError, match="numbers with commas"):
+        call("video", str(bundle), "--out", str(out), "--temperatures", "warm")
+
+
 def test_plot_of_a_model(bundle: Path, tmp_path: Path) -> None:
     out = tmp_path / "plots"
     result = call("plot", str(bundle), "--out", str(out), "--horizons", "3,1", "--context", "1", "--samples", "2")

@@ -16,7 +16,7 @@ from dreamenv.agents import LinearController, initial_weights
 from dreamenv.data.preprocess import PreprocessedEnv
 from dreamenv.errors import ConfigurationError, SpaceMismatchError
 from dreamenv.evaluation.recording import record_dream, record_real
-from dreamenv.evaluation.video import side_by_side, titled, write_video
+from dreamenv.evaluation.video import grid, side_by_side, titled, write_video
 from dreamenv.types import RealEnvSpec
 from dreamenv.world_model import WorldModel
 from tests.evaluation.colour_env import COLOURS, ColourEnv
@@ -123,6 +123,21 @@ def test_sides_that_do_not_fit_are_refused() -> None:
         side_by_side(frames, frames[:, :32])
     with pytest.raises(ConfigurationError, match="notes"):
         side_by_side(frames, frames, notes=(["one"], ["one", "two"]))
+
+
+def test_a_grid_has_rows_and_empty_places() -> None:
+    pictures = [
+        (np.full((length, 64, 64, 3), 50 * length, np.uint8), str(length), ["x"] * length) for length in (1, 2, 3)
+    ]
+    frames = grid(pictures)
+    assert frames.shape == (3, 2 * 92 + 4, 2 * 64 + 4, 3)
+    assert (frames[:, 28:92, :64] == 50).all()  # the first one holds its only frame
+    assert (frames[1:, 28:92, 68:] == 100).all()
+    assert (frames[2, 92 + 4 + 28 :, :64] == 150).all()
+    assert (frames[:, 96:, 68:] == (24, 24, 28)).all()
+    assert grid(pictures, columns=3).shape == (3, 92, 3 * 64 + 8, 3)
+    with pytest.raises(ConfigurationError, match="at least one picture"):
+        grid([])
 
 
 def test_mp4_can_be_read_back(tmp_path: Any) -> None:
