@@ -63,11 +63,10 @@ class EpisodeNoise:
         self._starting: NDArray[np.int64] | None = None
         self._draws = 0
         self._places: dict[tuple[int, int], Tensor] = {}
-        # Of few rows: numbers of `BLOCK_STEPS` steps from `_block` on
-        self._ahead: dict[tuple[int, Kind, int], Tensor] = {}
+        # Of few rows: numbers of `BLOCK_STEPS` steps from `_block` on, a tensor a step
+        self._ahead: dict[tuple[int, Kind, int], tuple[Tensor, ...]] = {}
         self._block: NDArray[np.int64] | None = None
         self._at = torch.zeros(rows, dtype=torch.int64, device=self._device)
-        self._row = torch.arange(rows, device=self._device)
 
     def begin_episodes(self, rows: NDArray[np.int64], keys: NDArray[np.uint64]) -> None:
         """Start episodes of keys `keys` `[R]` in `rows` `[R]`; the next draws are `[R, columns]`, for their start."""
@@ -128,11 +127,13 @@ class EpisodeNoise:
             return self._numbers(kind, columns, draw)
         ahead = self._ahead.get((draw, kind, columns))
         if ahead is None:
-            ahead = self._ahead[(draw, kind, columns)] = self._numbers(kind, columns, draw).view(rows, BLOCK_STEPS, -1)
+            numbers = self._numbers(kind, columns, draw).view(rows, BLOCK_STEPS, -1)
+            ahead = self._ahead[(draw, kind, columns)] = numbers.unbind(1)
         assert self._block is not None
-        if rows == 1:
-            return ahead[:, int(self.steps[0] - self._block[0])]
-        return ahead[self._row, torch.from_numpy(self.steps - self._block).to(self._device)]
+        offsets = (self.steps - self._block).tolist()
+        if offsets.count(offsets[0]) == rows:
+            return ahead[offsets[0]]
+        return torch.stack([ahead[offset][row] for row, offset in enumerate(offsets)])
 
     def _hash(self, keys: NDArray[np.uint64], steps: NDArray[np.int64]) -> Tensor:
         counter = torch.from_numpy(steps).to(self._device).mul(_GOLDEN)

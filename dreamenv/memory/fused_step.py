@@ -61,7 +61,9 @@ class FusedStep:
         self._dtype = torch.float32 if precision == "float32" else torch.bfloat16
         self._latents, self._hidden = memory.latent_size, memory.hidden_size
         self._one = self._latents + self._hidden  # the column of ones
-        self._inputs = self._one + 1 + memory.action_encoder.size
+        encoder = memory.action_encoder
+        self._inputs = self._one + 1 + encoder.size
+        self._first_action = encoder.start if encoder.discrete else None
         self._stride = -(-self._inputs // 16) * 16
         self._prepare()
 
@@ -135,11 +137,11 @@ class FusedStep:
         assert self._single is not None
         memory, latents, one = self._memory, self._latents, self._one
         latent, hidden, cell = (part.numpy()[0] for part in (state.latent, state.hidden, state.cell))
-        encoder = memory.action_encoder
         encoded = action.numpy()
-        if encoder.discrete and not action.is_floating_point():
-            encoded = np.zeros((1, encoder.size), np.float32)
-            encoded[0, int(action) - encoder.start] = 1.0
+        if self._first_action is not None and encoded.ndim == 1:
+            first = self._first_action
+            encoded = np.zeros((1, self._inputs - one - 1), np.float32)
+            encoded[0, int(action) - first] = 1.0
         row, cell, reward, logit, uniform = self._single(
             latent, hidden, cell, encoded[0], noise, memory.uniforms, temperature
         )
@@ -192,9 +194,8 @@ class FusedStep:
         return rows
 
     def _write_action(self, columns: Tensor, action: Tensor) -> None:
-        encoder = self._memory.action_encoder
-        if encoder.discrete and not action.is_floating_point():
-            columns.zero_().scatter_(1, (action - encoder.start).unsqueeze(1), 1.0)
+        if self._first_action is not None and not action.is_floating_point():
+            columns.zero_().scatter_(1, (action - self._first_action).unsqueeze(1), 1.0)
         else:
             columns.copy_(action)
 
