@@ -18,6 +18,7 @@ def train_agent(
     horizon: Annotated[int, typer.Option(min=1, help="Length of a dream in actions.")] = 15,
     temperature: Annotated[float | None, typer.Option(help="Of the dream; the model's own by default.")] = None,
     action_map: Annotated[str | None, typer.Option(help="squash, throttle or argmax; fit to the space.")] = None,
+    gradient: Annotated[str, typer.Option(help="dynamics (through the dream) or reinforce (by score).")] = "dynamics",
     validate_every: Annotated[int, typer.Option(min=0, help="Steps between real validations; 0: none.")] = 0,
     validation_episodes: Annotated[int, typer.Option(min=1)] = 10,
     workers: Annotated[int, typer.Option(min=1, help="Processes for validation.")] = 2,
@@ -39,7 +40,9 @@ def train_agent(
     learned = train_actor_critic(
         WorldModel.load(model),
         out_dir=out,
-        options=ImaginationOptions(steps=steps, horizon=horizon, temperature=temperature, action_map=action_map),
+        options=ImaginationOptions(
+            steps=steps, horizon=horizon, temperature=temperature, action_map=action_map, gradient=gradient
+        ),
         seed=seed,
         validate=validator,
         validate_every=validate_every or 250,
