@@ -67,6 +67,8 @@ def _serve(connection: Connection, make_runner: Callable[[Any], Callable[[Any], 
         return
     except Exception as error:  # an error of the task is not a death: it would come again, so the caller gets it
         connection.send(("error", (_portable(error), traceback.format_exc())))
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # on its way out: a second unwinding would only print
 
 
 def _portable(error: Exception) -> Exception:
