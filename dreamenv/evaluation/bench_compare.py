@@ -159,9 +159,7 @@ def _torchrl(model: WorldModel, count: int) -> Work | None:
                 out_keys=["latent", "hidden", "cell", "expected_reward", "ended"],
             )
             reward = TensorDictModule(
-                lambda reward, ended: (reward.unsqueeze(-1), ended.unsqueeze(-1)),
-                in_keys=["expected_reward", "ended"],
-                out_keys=["reward", "done"],
+                lambda reward: reward.unsqueeze(-1), in_keys=["expected_reward"], out_keys=["reward"]
             )
             super().__init__(WorldModelWrapper(transition, reward), device="cpu", batch_size=batch)
             parts = {name: Unbounded((count, size)) for name, size in sizes.items()}
@@ -189,9 +187,7 @@ def _torchrl(model: WorldModel, count: int) -> Work | None:
     @torch.no_grad()
     def work() -> float:
         nonlocal state
-        stepped = env.step(env.rand_action(state))
-        stepped["next", "done"].zero_()
-        state = stepped["next"]
+        state = env.step(env.rand_action(state))["next"]
         return count
 
     return work

@@ -90,5 +90,5 @@ def measure_memory(world_model: WorldModel | str | Path, *, num_envs: int = 1024
 
 
 def _run(code: str) -> list[float]:
-    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
-    return [float(line) for line in done.stdout.split()]
+    finished = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    return [float(line) for line in finished.stdout.split()]
