@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from functools import partial
+from multiprocessing import parent_process
 from typing import Any
 
 import gymnasium as gym
@@ -69,10 +70,10 @@ def comparison_cases(
         torchrl = _torchrl(model, count)
         if torchrl is not None:
             cases.append(Case("TorchRL", count, device, torchrl, product_bound(products, count, device)))
-    for name, kind in (("SyncVectorEnv", SyncVectorEnv), ("AsyncVectorEnv", AsyncVectorEnv)):
-        envs = kind([partial(_dream, model)] * few)
+    for kind in (SyncVectorEnv, AsyncVectorEnv):
+        envs: Any = kind([partial(_dream, model)] * few)
         closing.append(envs.close)
-        cases.append(Case(name, few, device, _stepping(envs, few, seed)))
+        cases.append(Case(kind.__name__, few, device, _stepping(envs, few, seed)))
     cores = os.cpu_count() or 1
     reals = AsyncVectorEnv([partial(make_real_env, model.real)] * cores)
     closing.append(reals.close)
@@ -81,7 +82,8 @@ def comparison_cases(
 
 
 def _dream(model: WorldModel) -> gym.Env[Any, Any]:
-    torch.set_num_threads(1)  # one process a core; N of them with N threads each would starve each other
+    if parent_process() is not None:
+        torch.set_num_threads(1)  # many processes with many threads each would starve each other
     return gym.wrappers.TimeLimit(DreamEnv(model), model.max_episode_steps)
 
 
