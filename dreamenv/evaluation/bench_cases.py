@@ -24,7 +24,7 @@ from dreamenv.world_model import WorldModel
 
 NUM_ENVS = (1, 16, 64, 256, 1024, 4096)
 _PICTURES = 64
-_ACTION_BATCHES = 16
+ACTION_BATCHES = 16
 
 
 @dataclass
@@ -78,7 +78,7 @@ def dream_cases(
     scalar = _scalar_env(source, model)
     closing.append(scalar.close)
     scalar.action_space.seed(seed)
-    actions = [scalar.action_space.sample() for _ in range(_ACTION_BATCHES)]
+    actions = [scalar.action_space.sample() for _ in range(ACTION_BATCHES)]
     scalar.reset(seed=seed)
     turn = {"scalar": 0}
 
@@ -92,7 +92,7 @@ def dream_cases(
     yield Case("dream gym.make", 1, device, step, product_bound(products, 1, device))
     for name, precision in _precisions(model):
         for count in (n for n in NUM_ENVS if n <= most_envs):
-            work = _vector_work(model, count, seed, precision)
+            work = stepping(DreamVectorEnv(model, count, precision=precision), count, seed)
             yield Case(f"dream vector{name}", count, device, work, product_bound(products, count, device))
 
 
@@ -115,10 +115,10 @@ def _scalar_env(source: WorldModel | str | Path, model: WorldModel) -> gym.Env[A
     return gym.make(spec, world_model=model)
 
 
-def _vector_work(model: WorldModel, count: int, seed: int, precision: str) -> Work:
-    envs = DreamVectorEnv(model, count, precision=precision)
+def stepping(envs: Any, count: int, seed: int) -> Work:
+    """Steps a vector environment of `count` with random actions that are drawn beforehand."""
     envs.action_space.seed(seed)
-    actions = [envs.action_space.sample() for _ in range(_ACTION_BATCHES)]
+    actions = [envs.action_space.sample() for _ in range(ACTION_BATCHES)]
     envs.reset(seed=seed)
     turn = 0
 

@@ -18,12 +18,10 @@ from torch.distributions import Categorical, Normal
 
 from dreamenv.data.preprocess import make_real_env
 from dreamenv.envs import DreamEnv
-from dreamenv.evaluation.bench_cases import Case
+from dreamenv.evaluation.bench_cases import ACTION_BATCHES, Case, stepping
 from dreamenv.evaluation.roofline import Work, memory_products, product_bound
 from dreamenv.memory.mdn_rnn import MDNRNN
 from dreamenv.world_model import WorldModel
-
-_ACTION_BATCHES = 16
 
 
 class PlainStep(nn.Module):
@@ -73,11 +71,11 @@ def comparison_cases(
     for kind in (SyncVectorEnv, AsyncVectorEnv):
         envs: Any = kind([partial(_dream, model)] * few)
         closing.append(envs.close)
-        cases.append(Case(kind.__name__, few, device, _stepping(envs, few, seed)))
+        cases.append(Case(kind.__name__, few, device, stepping(envs, few, seed)))
     cores = os.cpu_count() or 1
     reals = AsyncVectorEnv([partial(make_real_env, model.real)] * cores)
     closing.append(reals.close)
-    cases.append(Case("real, every core", cores, "cpu", _stepping(reals, cores, seed)))
+    cases.append(Case("real, every core", cores, "cpu", stepping(reals, cores, seed)))
     return cases
 
 
@@ -87,27 +85,12 @@ def _dream(model: WorldModel) -> gym.Env[Any, Any]:
     return gym.wrappers.TimeLimit(DreamEnv(model), model.max_episode_steps)
 
 
-def _stepping(envs: Any, count: int, seed: int) -> Work:
-    envs.action_space.seed(seed)
-    actions = [envs.action_space.sample() for _ in range(_ACTION_BATCHES)]
-    envs.reset(seed=seed)
-    turn = 0
-
-    def work() -> float:
-        nonlocal turn
-        turn += 1
-        envs.step(actions[turn % len(actions)])
-        return count
-
-    return work
-
-
 def _plain(model: WorldModel, count: int, seed: int) -> Work:
     """Dreams with a time limit, begun anew where they end; arrays in, arrays out."""
     step = PlainStep(model.memory).eval()  # type: ignore[arg-type]
     space = gym.vector.utils.batch_space(model.action_space, count)
     space.seed(seed)
-    actions = [space.sample() for _ in range(_ACTION_BATCHES)]
+    actions = [space.sample() for _ in range(ACTION_BATCHES)]
     first = model.starts.initial.float()
 
     def begin(rows: int) -> tuple[Tensor, Tensor, Tensor]:

@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-import gymnasium as gym
 import numpy as np
 import torch
 from gymnasium import spaces
 
 from dreamenv.agents.population import initial_weights, score_population
 from dreamenv.envs import DreamVectorEnv
-from dreamenv.evaluation.bench_cases import Case
+from dreamenv.evaluation.bench_cases import Case, stepping
 from dreamenv.evaluation.roofline import Work, memory_products, product_bound
 from dreamenv.memory.mdn_rnn import MDNRNN
+from dreamenv.training.optimise import seeded_weights
 from dreamenv.types import RealEnvSpec
 from dreamenv.vision.base import IdentityVision
 from dreamenv.world_model import StartStates, WorldModel
@@ -33,19 +33,18 @@ def curve_cases(device: str, seed: int) -> Iterator[Case]:
         for value in values:
             model = untrained_model(**(SIZES | {name: value}), device=device, seed=seed)
             bound = product_bound(memory_products(model.memory), _ROWS, device)
-            yield Case(f"curve {name} {value}", _ROWS, device, _stepping(model, seed), bound)
+            yield Case(
+                f"curve {name} {value}", _ROWS, device, stepping(DreamVectorEnv(model, _ROWS), _ROWS, seed), bound
+            )
     model = untrained_model(**SIZES, device=device, seed=seed)
     for horizon in HORIZONS:
         yield Case(f"curve horizon {horizon}", _ROWS, device, _evolving(model, horizon, seed))
 
 
-def untrained_model(
-    *, latents: int, mixtures: int, hidden: int, device: str = "cpu", seed: int = 0, action_space: Any = None
-) -> WorldModel:
+def untrained_model(*, latents: int, mixtures: int, hidden: int, device: str = "cpu", seed: int = 0) -> WorldModel:
     """A world model of these sizes with random weights, whose dreams do not end by themselves."""
-    space: gym.Space[Any] = action_space or spaces.Box(-1.0, 1.0, (3,), np.float32)
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)  # noqa: TID251  (layers take no generator; the fork keeps it from leaking)
+    space = spaces.Box(-1.0, 1.0, (3,), np.float32)
+    with seeded_weights(seed):
         memory = MDNRNN(latents, space, hidden_size=hidden, mixtures=mixtures)
     logit: Any = memory.termination_head.network[2]
     with torch.no_grad():
@@ -53,19 +52,6 @@ def untrained_model(
     starts = StartStates(torch.randn(64, latents, generator=torch.Generator().manual_seed(seed)))
     real = RealEnvSpec("CarRacing-v3")
     return WorldModel(IdentityVision(latents), memory, real, space, starts, max_episode_steps=1000).to(device)
-
-
-def _stepping(model: WorldModel, seed: int) -> Work:
-    envs = DreamVectorEnv(model, _ROWS)
-    envs.action_space.seed(seed)
-    actions = envs.action_space.sample()
-    envs.reset(seed=seed)
-
-    def work() -> float:
-        envs.step(actions)
-        return _ROWS
-
-    return work
 
 
 def _evolving(model: WorldModel, horizon: int, seed: int) -> Work:

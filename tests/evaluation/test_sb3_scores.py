@@ -86,6 +86,8 @@ def test_a_file_scores_as_its_model_whatever_the_number_of_workers(tmp_path: Pat
     model.provenance["real_frames"] = 100
     agent = ppo(model)
     alone = evaluate(model, agent, episodes=4, workers=1)
+    together = evaluate(model, agent, episodes=4, workers=2)
+    assert alone == together
     assert (alone.agent, alone.real_frames) == ("PPO", None)
     agent.provenance = {"real_frames": 20}
     agent.save(tmp_path / "ppo")
