@@ -21,6 +21,7 @@ def gap(
     samples: Annotated[int, typer.Option(min=1, help="Dreams of a moment; their mean is the prediction.")] = 16,
     html: Annotated[Path | None, typer.Option(help="Write a page with figures to this file.")] = None,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the figures to this file.")] = None,
+    plot: Annotated[Path | None, typer.Option(help="Write the figures to this folder, as PNG and SVG.")] = None,
     seed: Annotated[int, typer.Option(min=0, max=4999, help="Chooses the evaluation episodes.")] = 0,
     workers: Annotated[int, typer.Option(min=0, help="Processes that play; 0 plays in this one.")] = 2,
 ) -> None:
@@ -31,7 +32,8 @@ def gap(
     from dreamenv.cli.progress import Progress, write_json
     from dreamenv.errors import ConfigurationError
     from dreamenv.evaluation.dream_gap import dream_gap
-    from dreamenv.evaluation.gap_report import summarise_gap, write_gap_report
+    from dreamenv.evaluation.gap_report import gap_figures, summarise_gap, write_gap_report
+    from dreamenv.evaluation.plots import save_figure
 
     try:
         steps = [int(part) for part in horizons.split(",")]
@@ -62,6 +64,10 @@ def gap(
     write_json(json_file, found.to_json())
     if html is not None:
         print(write_gap_report(html, found))
+    if plot is not None:
+        for name, figure in gap_figures(found).items():
+            for suffix in (".png", ".svg"):
+                print(save_figure(figure, plot / f"{name}{suffix}"))
 
 
 def _shown(value: float | None) -> str:

@@ -119,15 +119,15 @@ def plot(
     context: Annotated[int | None, typer.Option(min=0, help="Real actions before the dream.")] = None,
     temperature: Annotated[float, typer.Option(help="Of the dreams.")] = 1.0,
     runs: Annotated[
-        list[Path] | None,
-        typer.Option("--run", help="Run directory, of train, evolve or loop; give several to compare."),
+        list[str] | None,
+        typer.Option("--run", help="Folder of train, evolve or loop, or a loop's bundle or id; several to compare."),
     ] = None,
     seed: Annotated[int, typer.Option(min=0, max=4999)] = 0,
 ) -> None:
     """Pictures of what a model has learned, or of how runs went, as PNG and SVG.
 
-    Of a model: reconstructions and open_loop. Of runs: training (losses of V and M), evolution, and rounds (the loop's
-    table), whichever a run holds.
+    Of a model: reconstructions and open_loop. Of runs: training (losses of V and M), evolution, rounds (the loop's
+    table) and dream_against_real (both scores of the same agents), whichever a run holds.
 
     Example: dreamenv plot DreamDoom-v0 --out docs/images/doom
     """
@@ -142,29 +142,48 @@ def plot(
         _plot_runs(runs, out)
 
 
-def _plot_runs(runs: list[Path], out: Path) -> None:
+def _plot_runs(runs: list[str], out: Path) -> None:
     from dreamenv.errors import BundleError
     from dreamenv.evaluation import learning_curves as curves
     from dreamenv.evaluation.plots import evolution_figure, read_evolution
 
-    loops = {run.name: curves.read_rounds(run) for run in runs if (run / "rounds.json").exists()}
+    folders = dict(map(_run_folder, runs))
+    made_by = ("rounds.json", "config.json")
+    loops = {n: curves.read_rounds(f) for n, f in folders.items() if any((f / part).exists() for part in made_by)}
     figures: dict[str, Any] = {"rounds": curves.rounds_figure(loops)} if loops else {}
-    for run in runs:
-        suffix = f"_{run.name}" if len(runs) > 1 else ""
+    scores = {name: [(row["dream_mean"], row["real_mean"]) for row in table] for name, table in loops.items()}
+    for name, run in folders.items():
+        suffix = f"_{name}" if len(runs) > 1 else ""
         figures[f"training{suffix}"] = curves.training_figure(curves.read_scalars(run), str(run))
         folder = run / "agent" if (run / "agent").is_dir() else run
         if (folder / "evolution.json").exists():
-            figures[f"evolution{suffix}"] = evolution_figure(read_evolution(folder), str(run))
+            history = read_evolution(folder)
+            figures[f"evolution{suffix}"] = evolution_figure(history, str(run))
+            scores.setdefault(name, []).extend(
+                (row["dream_mean"], row["validation_mean"]["mean"]) for row in history if row.get("validation_mean")
+            )
+    scores = {name: pairs for name, pairs in scores.items() if pairs}
+    if scores:
+        figures["dream_against_real"] = curves.dream_against_real_figure(scores)
     drawn = {name: figure for name, figure in figures.items() if figure is not None}
     if not drawn:
         raise BundleError(
-            f"{', '.join(map(str, runs))}: nothing to draw; expected rounds.json (loop), evolution.json (evolve) or a "
+            f"{', '.join(runs)}: nothing to draw; expected rounds.json (loop), evolution.json (evolve) or a "
             "tensorboard folder (train)"
         )
     if loops:
         print(curves.rounds_table(loops))
     for name, figure in drawn.items():
         _save(figure, out / name)
+
+
+def _run_folder(run: str) -> tuple[str, Path]:
+    """Name and folder of a run directory, or of the bundle of a registered id."""
+    from dreamenv import registry
+
+    if run in registry.entries():
+        return run, registry.find(run).checkpoint
+    return Path(run).name, Path(run)
 
 
 def _save(figure: Any, stem: Path) -> None:

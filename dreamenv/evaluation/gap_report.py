@@ -78,15 +78,16 @@ def write_gap_report(path: str | Path, gap: Gap) -> Path:
     columns = ["actions", "moments", "dream", "one sample", "no change"]
     columns += ["dream", "one sample", "no change", "frame kept", "V alone"] if pixels else []
     groups = [("latent error", 3), *([("pixel error", 5)] if pixels else [])]
+    figures = gap_figures(gap)
     content = _PAGE.substitute(
         title=escape(f"{gap.real_id}: how wrong is the dream?"),
         summary=escape(summarise_gap(gap)),
-        returns=svg(returns_figure(gap)),
-        rewards=svg(calibration_figure(gap.reward_calibration, "reward")),
+        returns=svg(figures["returns"]),
+        rewards=svg(figures["rewards"]),
         reward_r2=f"{gap.reward_r2:.3f}",
-        ends=svg(calibration_figure(gap.termination_calibration, "chance of an end", logarithmic=True)),
+        ends=svg(figures["ends"]),
         ends_note=escape(_ends_note(gap)),
-        open_loop=svg(open_loop_figure(gap.open_loop)),
+        open_loop=svg(figures["open_loop_errors"]),
         groups="<th></th><th></th>" + "".join(f'<th colspan="{width}">{name}</th>' for name, width in groups),
         columns="".join(f"<th>{escape(name)}</th>" for name in columns),
         rows="\n".join(_table_row(row, pixels) for row in gap.open_loop),
@@ -97,6 +98,16 @@ def write_gap_report(path: str | Path, gap: Gap) -> Path:
     temporary.write_text(content, encoding="utf-8")
     os.replace(temporary, path)
     return path
+
+
+def gap_figures(gap: Gap) -> dict[str, Figure]:
+    """The page's figures: "returns", "rewards", "ends" and "open_loop_errors"."""
+    return {
+        "returns": returns_figure(gap),
+        "rewards": calibration_figure(gap.reward_calibration, "reward"),
+        "ends": calibration_figure(gap.termination_calibration, "chance of an end", logarithmic=True),
+        "open_loop_errors": open_loop_figure(gap.open_loop),
+    }
 
 
 def summarise_gap(gap: Gap) -> str:

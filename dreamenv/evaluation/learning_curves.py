@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from dreamenv.errors import BundleError, missing_extra
 from dreamenv.evaluation.plots import new_figure
+from dreamenv.world_model import read_config
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -27,18 +28,25 @@ _ROUND_KEYS = {"number", "real_frames", "dream_mean", "real_mean", "real_std"}
 
 
 def read_rounds(run_dir: str | Path) -> list[dict[str, Any]]:
-    """The table of rounds of a loop (rounds.json).
+    """The table of rounds of a loop: rounds.json of its folder, or the record in a bundle that it made.
 
     Raises:
         BundleError: It is missing or not such a table.
     """
     file = Path(run_dir) / "rounds.json"
-    try:
-        table = json.loads(file.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise BundleError(f"{file}: cannot be read ({error.strerror}); expected a folder of `dreamenv loop`") from error
-    except ValueError as error:
-        raise BundleError(f"{file}: not JSON (cut short?): {error}") from error
+    if not file.exists() and (Path(run_dir) / "config.json").exists():
+        file = Path(run_dir) / "config.json"
+        table = read_config(Path(run_dir))["provenance"].get("rounds")
+        if table is None:
+            raise BundleError(f"{file}: holds no table of rounds; this model was not made by `dreamenv loop`")
+    else:
+        try:
+            table = json.loads(file.read_text(encoding="utf-8"))
+        except OSError as error:
+            wanted = "expected a folder of `dreamenv loop`"
+            raise BundleError(f"{file}: cannot be read ({error.strerror}); {wanted}") from error
+        except ValueError as error:
+            raise BundleError(f"{file}: not JSON (cut short?): {error}") from error
     if not isinstance(table, list) or not all(isinstance(row, dict) and row.keys() >= _ROUND_KEYS for row in table):
         raise BundleError(f"{file}: not a table of rounds; each needs {', '.join(sorted(_ROUND_KEYS))}")
     return table
@@ -104,6 +112,24 @@ def rounds_figure(tables: Mapping[str, Sequence[Mapping[str, Any]]]) -> Figure:
         axes.fill_between(frames, low, high, color=colour, alpha=0.12, linewidth=0)
     axes.set_xlabel("real frames")
     axes.set_ylabel("return (band: one standard deviation)")
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize=8)
+    return figure
+
+
+def dream_against_real_figure(points: Mapping[str, Sequence[tuple[float, float]]]) -> Figure:
+    """Dream score against real score of the same agents, (dream, real) each; who exploits a dream lies to the right.
+
+    The line is where the dream keeps what it promises; a run's points are joined in their order.
+    """
+    figure = new_figure(4.6, 4.2)
+    axes = figure.subplots()
+    every = [value for pairs in points.values() for pair in pairs for value in pair]
+    axes.plot([min(every), max(every)], [min(every), max(every)], "--", color="#7f7f7f", linewidth=1)
+    for name, pairs in points.items():
+        axes.plot(*zip(*pairs, strict=True), "o-", markersize=4, linewidth=0.7, alpha=0.8, label=name)
+    axes.set_xlabel("score in the dream")
+    axes.set_ylabel("real validation score")
     axes.grid(alpha=0.3)
     axes.legend(fontsize=8)
     return figure

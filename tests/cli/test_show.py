@@ -18,6 +18,7 @@ from dreamenv.cli import app, bench, demo, show  # noqa: F401  (importing regist
 from dreamenv.errors import BundleError, ConfigurationError
 from dreamenv.registry import DreamEntry
 from dreamenv.types import RealEnvSpec
+from dreamenv.world_model import WorldModel
 from tests.evaluation.colour_env import ColourEnv
 from tests.fakes import trained_like_world_model
 
@@ -117,6 +118,7 @@ def test_plot_of_an_evolution(tmp_path: Path) -> None:
     assert call("plot", "--run", str(tmp_path), "--out", str(tmp_path)).exit_code == 0
     assert (tmp_path / "evolution.png").stat().st_size > 1000
     assert (tmp_path / "evolution.svg").read_text(encoding="utf-8").rstrip().endswith("</svg>")
+    assert (tmp_path / "dream_against_real.png").exists()  # generation 2 has both scores
     (tmp_path / "agent" / "evolution.json").write_text('{"history": []}')
     with pytest.raises(BundleError, match="not the history"):
         call("plot", "--run", str(tmp_path), "--out", str(tmp_path))
@@ -130,10 +132,21 @@ def test_plot_of_loops_compares_them(tmp_path: Path) -> None:
     runs = [argument for name in ("first", "second") for argument in ("--run", str(tmp_path / name))]
     result = call("plot", *runs, "--out", str(tmp_path / "plots"))
     assert "-1.0 ± 2.0" in result.stdout
-    assert {file.name for file in (tmp_path / "plots").iterdir()} == {"rounds.png", "rounds.svg"}
+    drawn = {f"{name}.{suffix}" for name in ("rounds", "dream_against_real") for suffix in ("png", "svg")}
+    assert {file.name for file in (tmp_path / "plots").iterdir()} == drawn
     (tmp_path / "empty").mkdir()
     with pytest.raises(BundleError, match="nothing to draw"):
         call("plot", "--run", str(tmp_path / "empty"), "--out", str(tmp_path))
+
+
+def test_plot_reads_the_rounds_that_a_bundle_holds(bundle: Path, tmp_path: Path) -> None:
+    provenance = WorldModel.load("DreamCarRacing-v0").provenance
+    result = call("plot", "--run", "DreamCarRacing-v0", "--out", str(tmp_path))
+    rows = [line.split() for line in result.stdout.splitlines() if line.startswith("DreamCarRacing-v0")]
+    assert [int(row[1]) for row in rows] == list(range(len(provenance["rounds"])))
+    assert rows[0][2] == f"{provenance['rounds'][0]['real_frames']:,}"
+    with pytest.raises(BundleError, match="not made by `dreamenv loop`"):
+        call("plot", "--run", str(bundle), "--out", str(tmp_path))
 
 
 def test_bench_writes_its_rows(bundle: Path, tmp_path: Path) -> None:

@@ -186,7 +186,8 @@ def test_the_command_measures_the_episodes_that_eval_scores(tmp_path: Path) -> N
     bundle = saved_pendulum(tmp_path / "bundle")
     files = tmp_path / "gap.json", tmp_path / "page" / "gap.html"
     options = ["--episodes", "3", "--horizons", "1,5,50", "--samples", "2", "--seed", "4", "--workers", "0"]
-    result = invoke("gap", str(bundle), *options, "--json", str(files[0]), "--html", str(files[1]))
+    outputs = ["--json", str(files[0]), "--html", str(files[1]), "--plot", str(tmp_path / "plots")]
+    result = invoke("gap", str(bundle), *options, *outputs)
     assert result.exit_code == 0, result.output
     found = json.loads(files[0].read_text())
     score = evaluate(bundle, episodes=3, seed=4, workers=1)
@@ -199,6 +200,8 @@ def test_the_command_measures_the_episodes_that_eval_scores(tmp_path: Path) -> N
     row_keys = {"horizon", "latent_mse", "pixel_mse", "latent_mse_no_change", "pixel_mse_no_change"}
     assert all(row_keys <= row.keys() for row in found["open_loop"])
     assert found["open_loop"][0]["pixel_mse"] is None
+    drawn = {f"{name}.{kind}" for name in ("returns", "rewards", "ends", "open_loop_errors") for kind in ("png", "svg")}
+    assert {file.name for file in (tmp_path / "plots").iterdir()} == drawn
     page = files[1].read_text(encoding="utf-8")
     assert page.count("<svg") == 4
     assert not re.search(r'(src|href)="(?!#|data:)', page.replace('xlink:href="#', ""))  # it needs no other file

@@ -9,6 +9,7 @@ import pytest
 
 from dreamenv.errors import BundleError
 from dreamenv.evaluation.learning_curves import (
+    dream_against_real_figure,
     read_rounds,
     read_scalars,
     rounds_figure,
@@ -57,6 +58,13 @@ def test_rounds_are_drawn_by_real_frames() -> None:
     assert lines["two: real validation"] == [[1000, -1]]
     table = rounds_table({"one": ROUNDS}).splitlines()
     assert table[2].split() == ["one", "1", "1,500", "7.0", "3.0", "±", "1.0"]
+
+
+def test_dream_is_drawn_against_real_beside_the_line() -> None:
+    figure = dream_against_real_figure({"loop": [(114.0, 49.0), (994.0, 738.0)]})
+    line, agents = figure.axes[0].lines
+    assert line.get_xydata().tolist() == [[49, 49], [994, 994]]
+    assert agents.get_xydata().tolist() == [[114, 49], [994, 738]]
 
 
 def test_a_table_that_is_none_is_refused(tmp_path: Path) -> None:

@@ -72,7 +72,10 @@ def measure(dream: str, *, players: int, seconds: float, view: str, rate: float,
                 ready.wait(_PATIENCE)
                 while not stop.is_set():
                     message = socket.recv(_PATIENCE)
-                    counts[player] += isinstance(message, bytes) and message[0] in (Kind.DREAM, Kind.FAN)
+                    if isinstance(message, bytes):
+                        counts[player] += message[0] in (Kind.DREAM, Kind.FAN)
+                    elif json.loads(message).get("ended"):  # the page shows the end for a while; here play goes on
+                        socket.send('{"type": "reset"}')
 
         threads = [threading.Thread(target=play, args=(player,)) for player in range(players)]
         for thread in threads:
