@@ -13,9 +13,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from dreamenv.agents.base import Agent, SavableAgent, check_spaces
+from dreamenv.agents.base import Agent, check_spaces, observation_kind
 from dreamenv.agents.controller import LinearController
 from dreamenv.agents.load import AGENT_FILE, load_agent
+from dreamenv.agents.mpc import PREFIX
 from dreamenv.agents.population import weight_shape
 from dreamenv.data.explore import Actor, Noisy, Range, checked_range
 from dreamenv.world_model import WorldModel, resolve_bundle
@@ -50,9 +51,12 @@ def _model(id_or_path: str) -> WorldModel:
     return _load_model(id_or_path, _written(resolve_bundle(id_or_path)[0] / "model.safetensors"))
 
 
-def _agent(id_or_path: str) -> SavableAgent:
-    path = Path(id_or_path)
-    return _load_agent(id_or_path, _written(path if path.is_file() else resolve_bundle(id_or_path)[0] / AGENT_FILE))
+def _agent(name: str, algo: str | None, model: WorldModel) -> Agent:
+    if name.startswith(PREFIX):
+        return load_agent(name, algo=algo, world_model=model)
+    path = Path(name)
+    file = path if path.is_file() or algo is not None else resolve_bundle(name)[0] / AGENT_FILE
+    return _load_agent(name, algo, _written(file))
 
 
 def _written(file: Path) -> int:
@@ -65,8 +69,8 @@ def _load_model(id_or_path: str, written: int) -> WorldModel:
 
 
 @lru_cache(maxsize=4)
-def _load_agent(id_or_path: str, written: int) -> SavableAgent:
-    return load_agent(id_or_path)
+def _load_agent(id_or_path: str, algo: str | None, written: int) -> Agent:
+    return load_agent(id_or_path, algo=algo)
 
 
 def agent_with_noise(
@@ -75,19 +79,24 @@ def agent_with_noise(
     *,
     world_model: str,
     agent: str,
+    algo: str | None = None,
     probability: Range = (0.0, 0.3),
     stay: float = 0.8,
     scale: Range = (0.1, 0.5),
 ) -> Actor:
-    """The agent at id or path `agent`, seeing through `world_model`, with the noise of `Noisy`.
+    """The agent called `agent` (see `load_agent`), seeing through `world_model`, with the noise of `Noisy`.
+
+    `algo` is the algorithm of stable-baselines3 that saved it, if one did.
 
     Raises:
-        UnknownDreamError, BundleError: Model or agent cannot be loaded.
+        UnknownDreamError, BundleError, ConfigurationError: Model or agent cannot be loaded.
         SpaceMismatchError: The agent's spaces are not those of the model and the real environment.
     """
-    player, model = _agent(agent), _model(world_model)
-    check_spaces(player, model.observation_space(player.observation), action_space, f"the model {world_model}")
-    seeing = _Seeing(model, player, player.observation)
+    model = _model(world_model)
+    player = _agent(agent, algo, model)
+    kind = observation_kind(player, model)
+    check_spaces(player, model.observation_space(kind), action_space, f"the model {world_model}")
+    seeing = _Seeing(model, player, kind)
     return Noisy(seeing, "agent", action_space, rng, probability=probability, stay=stay, scale=scale)
 
 

@@ -17,7 +17,8 @@ def collect(
     out: Annotated[Path, typer.Option(help="Run directory; episodes go to OUT/episodes.")] = Path("runs/run"),
     frames: Annotated[int | None, typer.Option(help="Real frames to collect (action repeat counted).")] = None,
     episodes: Annotated[int | None, typer.Option(help="Episodes to collect, instead of frames.")] = None,
-    agent: Annotated[str | None, typer.Option(help="Explore with this agent (id or path) plus noise.")] = None,
+    agent: Annotated[str | None, typer.Option(help="Explore with this agent (path, id, planner) plus noise.")] = None,
+    algo: Annotated[str | None, typer.Option(help="Algorithm of stable-baselines3 that saved --agent.")] = None,
     model: Annotated[str | None, typer.Option(help="World model (id or bundle) that the agent sees through.")] = None,
     part: Annotated[
         str | None, typer.Option(help="Collect into OUT/episodes/PART, beside what OUT/episodes holds already.")
@@ -44,7 +45,8 @@ def collect(
         world_model = model or name
         if world_model is None:
             raise ConfigurationError("--agent needs --model, the bundle that the agent sees through")
-        explore = [Exploration("agent", 1.0, {"agent": agent, "world_model": world_model})]
+        named = {"agent": agent, "world_model": world_model} | ({} if algo is None else {"algo": algo})
+        explore = [Exploration("agent", 1.0, named)]
     if frames is None and episodes is None:
         frames = 100_000
     bar = Progress("collect", frames or episodes, "frame" if frames else "episode")

@@ -14,8 +14,9 @@ from dreamenv.cli import app
 def gap(
     model: Annotated[str, typer.Argument(metavar="ID|BUNDLE", help="The dream, and the model the agent sees through.")],
     agent: Annotated[
-        str | None, typer.Option(help="Agent's path or id, or random; the shipped one by default.")
+        str | None, typer.Option(help="Agent's path or id, planner:cem, random; the shipped one by default.")
     ] = None,
+    algo: Annotated[str | None, typer.Option(help="Algorithm of stable-baselines3 that saved --agent.")] = None,
     episodes: Annotated[int, typer.Option(min=1, help="Real episodes.")] = 20,
     horizons: Annotated[str, typer.Option(help="Dreamed actions after which to compare.")] = "1,5,15,50",
     samples: Annotated[int, typer.Option(min=1, help="Dreams of a moment; their mean is the prediction.")] = 16,
@@ -43,6 +44,7 @@ def gap(
     found = dream_gap(
         model,
         agent,
+        algo=algo,
         episodes=episodes,
         horizons=steps,
         samples=samples,

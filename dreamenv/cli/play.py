@@ -16,6 +16,7 @@ def play(
     agent: Annotated[
         str | None, typer.Option(help="Begin with this agent at the wheel: path, id, planner, random; or `shipped`.")
     ] = None,
+    algo: Annotated[str | None, typer.Option(help="Algorithm of stable-baselines3 that saved --agent.")] = None,
     temperature: Annotated[float | None, typer.Option(help="Of the dream at first; its own by default.")] = None,
     start: Annotated[str | None, typer.Option(help="Start states: initial or replay.")] = None,
     real: Annotated[bool, typer.Option("--real", help="Begin in the real environment.")] = False,
@@ -45,7 +46,8 @@ def play(
     if record.suffix not in (".mp4", ".gif"):
         raise ConfigurationError(f"--record {record}: name it .mp4 or .gif")
     torch.set_num_threads(1)  # one picture at a time is too little work for more
-    opening = open_dream(name, agent=None if agent == "shipped" else agent, temperature=temperature, start=start)
+    chosen = None if agent == "shipped" else agent
+    opening = open_dream(name, agent=chosen, algo=algo, temperature=temperature, start=start)
     drive = Drive(opening, seed=seed, wheel=HUMAN if agent is None else AGENT)
     window = PlayWindow(drive, record_to=record, report=lambda line: print(line, flush=True))
     try:

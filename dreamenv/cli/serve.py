@@ -21,6 +21,7 @@ def serve(
     agent: Annotated[
         str | None, typer.Option(help="Who drives when you let go: path, id, planner, random; the shipped one.")
     ] = None,
+    algo: Annotated[str | None, typer.Option(help="Algorithm of stable-baselines3 that saved --agent.")] = None,
     temperature: Annotated[float | None, typer.Option(help="Of the dream at first; its own by default.")] = None,
     start: Annotated[str | None, typer.Option(help="Start states: initial or replay.")] = None,
     seed: Annotated[int, typer.Option(min=0, max=4999)] = 0,
@@ -43,7 +44,7 @@ def serve(
 
     options = ServeOptions(host, port, token, players, real_games, idle, seed)
     torch.set_num_threads(1)  # each player has a thread; more would only stand in each other's way
-    opening = open_dream(model, agent=agent, temperature=temperature, start=start)
+    opening = open_dream(model, agent=agent, algo=algo, temperature=temperature, start=start)
     server = DreamServer(opening, options)
     print(f"{opening.id} at {server.address}", flush=True)
     server.run()

@@ -41,7 +41,8 @@ def video(
     model: Annotated[str, typer.Argument(metavar="ID|BUNDLE", help="The dream, and the model the agent sees through.")],
     out: Annotated[Path, typer.Option(help="A .mp4 or .gif file.")],
     what: Annotated[str, typer.Option(help="dream, real or both (side by side).")] = "both",
-    agent: Annotated[str | None, typer.Option(help="Its path or id, or random; the shipped one by default.")] = None,
+    agent: Annotated[str | None, typer.Option(help="Its path or id, planner:cem, random; the shipped one.")] = None,
+    algo: Annotated[str | None, typer.Option(help="Algorithm of stable-baselines3 that saved --agent.")] = None,
     steps: Annotated[int | None, typer.Option(min=1, help="Most actions to show.")] = None,
     skip: Annotated[int, typer.Option(min=0, help="Actions to leave out at the beginning.")] = 0,
     view: Annotated[str, typer.Option(help="Reality as seen (by V) or rendered (its own picture).")] = "seen",
@@ -69,7 +70,8 @@ def video(
     if what not in kinds:
         raise ConfigurationError(f"--what {what}: not known. {did_you_mean(what, kinds)}")
     world_model = WorldModel.load(model)
-    player = RANDOM if agent == RANDOM else load_agent(model if agent is None else agent)
+    name = model if agent is None else agent
+    player = RANDOM if name == RANDOM else load_agent(name, algo=algo, world_model=world_model)
     episode = episode_seeds("validation", seed, 1)[0]
     length = None if steps is None else skip + steps
     clips = {}

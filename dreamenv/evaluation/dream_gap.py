@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from dreamenv.agents.base import Agent
 from dreamenv.agents.exploration import agent_with_noise
 from dreamenv.agents.load import load_agent
+from dreamenv.agents.mpc import PREFIX
 from dreamenv.agents.random_agent import RandomAgent
 from dreamenv.data.collect import record_episode
 from dreamenv.data.explore import Uniform
@@ -109,6 +110,7 @@ def dream_gap(
     world_model: str | Path,
     agent: str | Path | None = None,
     *,
+    algo: str | None = None,
     episodes: int = 20,
     horizons: Sequence[int] = HORIZONS,
     samples: int = 16,
@@ -122,7 +124,8 @@ def dream_gap(
 
     Args:
         world_model: Registered id or bundle's folder.
-        agent: Its id, folder or file, or "random"; None takes the agent that lies in the bundle.
+        agent: Its id, folder or file, a planner's name, or "random"; None takes the agent that lies in the bundle.
+        algo: The algorithm of stable-baselines3 that saved it, if one did; see `load_agent`.
         episodes: Real episodes.
         horizons: Dreamed actions after which to compare.
         samples: Dreams of a moment.
@@ -149,9 +152,9 @@ def dream_gap(
     if agent == RANDOM:
         player = RandomAgent(model.observation_space(), model.action_space, generator=seed)
     else:
-        player = load_agent(world_model if agent is None else agent)
+        player = load_agent(world_model if agent is None else agent, algo=algo, world_model=model)
     recorded = record_agent(
-        world_model, agent, episodes=episodes, seed=seed, workers=workers, progress=progress, report=report
+        world_model, agent, algo=algo, episodes=episodes, seed=seed, workers=workers, progress=progress, report=report
     )
     label = "shipped" if agent is None else str(agent)
     return measure_gap(model, player, recorded, label, horizons=horizons, samples=samples, moments=moments, seed=seed)
@@ -226,6 +229,7 @@ def record_agent(
     world_model: str | Path,
     agent: str | Path | None,
     *,
+    algo: str | None = None,
     episodes: int,
     seed: int,
     workers: int,
@@ -237,9 +241,9 @@ def record_agent(
     # Workers know no ids that were registered at run time, but every folder
     bundle = str(resolve_bundle(world_model)[0])
     driver = bundle if agent is None else str(agent)
-    if driver != RANDOM and not Path(driver).exists():
+    if driver != RANDOM and not driver.startswith(PREFIX) and not Path(driver).exists():
         driver = str(resolve_bundle(driver)[0])
-    setup = _Setup(WorldModel.load(world_model).real, bundle, driver)
+    setup = _Setup(WorldModel.load(world_model).real, bundle, driver, algo)
     found: dict[int, Episode] = {}
     seeds = episode_seeds(role, seed, episodes)
     threads = torch.get_num_threads()
@@ -257,6 +261,7 @@ class _Setup:
     real: RealEnvSpec
     bundle: str
     agent: str
+    algo: str | None
 
 
 def _make_recorder(setup: _Setup) -> Callable[[int], Episode]:
@@ -268,7 +273,12 @@ def _make_recorder(setup: _Setup) -> Callable[[int], Episode]:
         if setup.agent == RANDOM:
             return record_episode(env, Uniform(env.action_space, rng), seed=seed)
         actor = agent_with_noise(
-            env.action_space, rng, world_model=setup.bundle, agent=setup.agent, probability=(0.0, 0.0)
+            env.action_space,
+            rng,
+            world_model=setup.bundle,
+            agent=setup.agent,
+            algo=setup.algo,
+            probability=(0.0, 0.0),
         )
         return record_episode(env, actor, seed=seed)
 

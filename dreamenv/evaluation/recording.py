@@ -12,7 +12,7 @@ import torch
 from gymnasium.utils import seeding
 from numpy.typing import NDArray
 
-from dreamenv.agents.base import Agent, check_spaces
+from dreamenv.agents.base import Agent, check_spaces, observation_kind
 from dreamenv.agents.random_agent import RandomAgent
 from dreamenv.data.preprocess import make_real_env
 from dreamenv.envs.latent_observation import LatentObservation
@@ -87,7 +87,7 @@ def record_dream(
         ConfigurationError: A number out of range.
     """
     steps = _checked_steps(model.max_episode_steps if steps is None else min(steps, model.max_episode_steps))
-    kind = getattr(agent, "observation", "features")
+    kind = "features" if isinstance(agent, str) else observation_kind(agent, model)
     if first_observation is not None:
         model, start = _starting_at(model, first_observation), "initial"
     rollout = DreamRollout(model, 1, observation=kind, temperature=temperature, start=start)
@@ -136,7 +136,7 @@ def record_real(
     limit = None if steps is None else _checked_steps(steps)
     rendered = view == "rendered"
     watched = _Watched(make_real_env(model.real, render_mode="rgb_array" if rendered else None))
-    kind = getattr(agent, "observation", "features")
+    kind = "features" if isinstance(agent, str) else observation_kind(agent, model)
     env = LatentObservation(watched, model, observation=kind)
     try:
         player = _player(agent, env.observation_space, model, seed)

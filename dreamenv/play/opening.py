@@ -45,6 +45,7 @@ def open_dream(
     name: str,
     *,
     agent: str | None = None,
+    algo: str | None = None,
     temperature: float | None = None,
     start: str | None = None,
 ) -> Opening:
@@ -53,6 +54,7 @@ def open_dream(
     Args:
         name: The id of a dream or of its latent twin, or a bundle's folder.
         agent: Path, id, planner or "random"; None is the agent in the bundle, or "random" where there is none.
+        algo: The algorithm of stable-baselines3 that saved the agent, if one did; see `load_agent`.
         temperature, start: Instead of the dream's own.
 
     Raises:
@@ -76,7 +78,7 @@ def open_dream(
     def make_agent(seed: int) -> Agent:
         if chosen == RANDOM:
             return RandomAgent(model.observation_space(), model.action_space, generator=seed)
-        return load_agent(chosen, world_model=model)
+        return load_agent(chosen, algo=algo, world_model=model)
 
     player = make_agent(0)  # said now rather than to the first player
     check_spaces(player, model.observation_space(observation_kind(player, model)), model.action_space, source)

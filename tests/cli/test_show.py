@@ -80,6 +80,13 @@ def test_video_of_a_dream_alone_by_random(bundle: Path, tmp_path: Path) -> None:
         call("video", str(bundle), "--out", str(tmp_path / "d.mp4"), "--what", "dreams")
 
 
+def test_video_of_a_planner(bundle: Path, tmp_path: Path) -> None:
+    planner = "planner:shooting,candidates=4,horizon=2"
+    out = tmp_path / "planned.gif"
+    result = call("video", str(bundle), "--out", str(out), "--agent", planner, "--steps", "2", "--size", "64")
+    assert [line.split(":")[0] for line in result.stdout.splitlines()[:2]] == ["dream", "reality"]
+
+
 def test_video_of_many_dreams(bundle: Path, tmp_path: Path) -> None:
     out = tmp_path / "many.gif"
     result = call("video", str(bundle), "--out", str(out), "--dreams", "3", "--steps", "2", "--size", "64")

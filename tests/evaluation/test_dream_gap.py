@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import importlib
 import json
 import re
 from pathlib import Path
@@ -16,7 +17,7 @@ import dreamenv.cli.gap
 import dreamenv.cli.score  # noqa: F401  (importing registers verbs; a lone one would take no name)
 from dreamenv.agents import LinearController, RandomAgent, save_agent, weight_shape
 from dreamenv.cli import app
-from dreamenv.errors import ConfigurationError, SpaceMismatchError, UnknownDreamError
+from dreamenv.errors import BundleError, ConfigurationError, SpaceMismatchError, UnknownDreamError
 from dreamenv.evaluation import evaluate
 from dreamenv.evaluation.dream_gap import Gap, dream_gap, measure_gap
 from dreamenv.evaluation.gap_report import write_gap_report
@@ -206,6 +207,21 @@ def test_the_command_measures_the_episodes_that_eval_scores(tmp_path: Path) -> N
     assert page.count("<svg") == 4
     assert not re.search(r'(src|href)="(?!#|data:)', page.replace('xlink:href="#', ""))  # it needs no other file
     assert "Pendulum-v1: how wrong is the dream?" in page
+
+
+def test_planners_and_models_of_sb3_are_measured_as_they_are_scored(tmp_path: Path) -> None:
+    sb3 = pytest.importorskip("stable_baselines3")
+    bundle = saved_pendulum(tmp_path / "bundle")
+    envs = importlib.import_module("dreamenv.sb3").DreamVecEnv(bundle, num_envs=2)
+    sb3.PPO("MlpPolicy", envs, n_steps=8, batch_size=16, seed=0, device="cpu").save(tmp_path / "ppo.zip")
+    planner = "planner:shooting,candidates=4,horizon=3"
+    settings: dict[str, Any] = {"episodes": 1, "horizons": (1,), "samples": 1}
+    for agent, algo in ((planner, None), (str(tmp_path / "ppo.zip"), "ppo")):
+        gap = dream_gap(bundle, agent, algo=algo, workers=0, **settings)
+        score = evaluate(bundle, agent, algo=algo, episodes=1, workers=1)
+        assert gap.real_returns == pytest.approx(score.returns, rel=1e-5)
+    with pytest.raises(BundleError, match="--algo ppo"):
+        dream_gap(bundle, tmp_path / "ppo.zip", workers=0, **settings)
 
 
 @pytest.mark.integration
