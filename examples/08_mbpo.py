@@ -29,6 +29,11 @@ from dreamenv.training.fit_ensemble import ensemble_world_model
 from dreamenv.world_model import WorldModel
 
 METHODS = ("sac", "mixed", "sac_utd")
+# Settings that only some methods depend on
+MIXED_ONLY = {"real_fraction", "branches", "rollout_batch", "refit_every", "rollout_every", "retain", "fit_steps"} | {
+    "model_width"
+}
+ALONE_ONLY, SHORT_ONLY = {"steps", "score_every"}, {"mixed_steps", "mixed_score_every"}
 
 
 class Scores(BaseCallback):
@@ -67,10 +72,10 @@ def world_model(env: gym.Env[Any, Any], arguments: argparse.Namespace, seed: int
 def learn(method: str, seed: int, arguments: argparse.Namespace) -> dict[str, Any]:
     """Train one agent and return its learning curve."""
     env = gym.make(arguments.id)
-    mixed = method == "mixed"
+    mixed, alone = method == "mixed", method == "sac"
     scores = Scores(
         arguments.id,
-        every=arguments.mixed_score_every if mixed else arguments.score_every,
+        every=arguments.score_every if alone else arguments.mixed_score_every,
         episodes=arguments.score_episodes,
     )
     callbacks: list[BaseCallback] = [scores]
@@ -94,13 +99,13 @@ def learn(method: str, seed: int, arguments: argparse.Namespace) -> dict[str, An
         env,
         learning_rate=arguments.learning_rate,
         learning_starts=arguments.learning_starts,
-        gradient_steps=1 if method == "sac" else arguments.updates,
+        gradient_steps=1 if alone else arguments.updates,
         policy_kwargs={"net_arch": [arguments.width] * 2},
         seed=seed,
         device="cpu",
         **options,
     )
-    steps = arguments.mixed_steps if mixed else arguments.steps
+    steps = arguments.steps if alone else arguments.mixed_steps
     begin, begin_cpu = time.perf_counter(), time.process_time()
     model.learn(steps, callback=callbacks)
     scores.score()
@@ -113,14 +118,16 @@ def learn(method: str, seed: int, arguments: argparse.Namespace) -> dict[str, An
         "gradient_steps": model._n_updates,
         "wall_s": round(time.perf_counter() - begin, 1),
         "cpu_s": round(time.process_time() - begin_cpu, 1),
-        "settings": settings_of(arguments),
+        "settings": settings_of(method, vars(arguments)),
         "curve": scores.curve,
     }
 
 
-def settings_of(arguments: argparse.Namespace) -> dict[str, Any]:
+def settings_of(method: str, settings: dict[str, Any]) -> dict[str, Any]:
     """What a run depends on beside its method and seed."""
-    return {name: value for name, value in vars(arguments).items() if name not in ("out", "seeds", "methods")}
+    others = {"out", "seeds", "methods"} | (SHORT_ONLY | {"updates"} if method == "sac" else ALONE_ONLY)
+    others |= set() if method == "mixed" else MIXED_ONLY
+    return {name: value for name, value in settings.items() if name not in others}
 
 
 def final_return(run: dict[str, Any]) -> float:
@@ -186,8 +193,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/examples/mbpo"))
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--methods", nargs="+", default=["sac", "mixed"], choices=METHODS)
-    parser.add_argument("--steps", type=int, default=6000, help="real steps of SAC alone")
-    parser.add_argument("--mixed-steps", type=int, default=2000, help="real steps with mixing")
+    parser.add_argument("--steps", type=int, default=20_000, help="real steps of SAC alone")
+    parser.add_argument("--mixed-steps", type=int, default=2000, help="real steps with mixing, and of sac_utd")
     parser.add_argument(
         "--updates", type=int, default=20, help="gradient steps a real step with mixing, and of sac_utd"
     )
@@ -214,7 +221,8 @@ def main() -> None:
         for method in arguments.methods:
             file = folder / f"{method}_{seed}.json"
             if file.exists():
-                if json.loads(file.read_text(encoding="utf-8"))["settings"] != settings_of(arguments):
+                settings = json.loads(file.read_text(encoding="utf-8"))["settings"]
+                if settings_of(method, settings) != settings_of(method, vars(arguments)):
                     parser.error(f"{file} is of a run with other settings; take another --out")
                 continue
             print(f"{method}, seed {seed}", flush=True)

@@ -14,11 +14,13 @@ from dreamenv.cli import app
 def train_agent(
     model: Annotated[str, typer.Argument(metavar="ID|BUNDLE", help="The dream to learn in.")],
     out: Annotated[Path, typer.Option(help="Folder of checkpoint and agent.")] = Path("runs/run/agent"),
-    steps: Annotated[int, typer.Option(min=1, help="Optimiser steps.")] = 1500,
-    horizon: Annotated[int, typer.Option(min=1, help="Length of a dream in actions.")] = 15,
+    steps: Annotated[int | None, typer.Option(min=1, help="Optimiser steps.")] = None,
+    horizon: Annotated[int | None, typer.Option(min=1, help="Length of a dream in actions.")] = None,
+    discount: Annotated[float | None, typer.Option(help="Of rewards, an action.")] = None,
+    entropy: Annotated[float | None, typer.Option(help="Weight of the policy's entropy in nats.")] = None,
     temperature: Annotated[float | None, typer.Option(help="Of the dream; the model's own by default.")] = None,
     action_map: Annotated[str | None, typer.Option(help="squash, throttle or argmax; fit to the space.")] = None,
-    gradient: Annotated[str, typer.Option(help="dynamics (through the dream) or reinforce (by score).")] = "dynamics",
+    gradient: Annotated[str | None, typer.Option(help="dynamics (through the dream) or reinforce (by score).")] = None,
     validate_every: Annotated[int, typer.Option(min=0, help="Steps between real validations; 0: none.")] = 0,
     validation_episodes: Annotated[int, typer.Option(min=1)] = 10,
     workers: Annotated[int, typer.Option(min=1, help="Processes for validation.")] = 2,
@@ -27,22 +29,30 @@ def train_agent(
 ) -> None:
     """Train an actor-critic by gradients through a dream. The same command continues an interrupted run.
 
-    Example: dreamenv train-agent DreamCarRacing-v0 --action-map throttle --out runs/car/agent
+    What is not given comes from the preset of the model's real environment, and where there is none from the defaults
+    of `ImaginationOptions`.
+
+    Example: dreamenv train-agent DreamCarRacing-v0 --steps 3000 --out runs/car/agent
     """
     from dreamenv.agents.imagination import train_actor_critic
     from dreamenv.agents.imagination_options import ImaginationOptions
     from dreamenv.cli.progress import Progress, show_scalars, write_json
+    from dreamenv.cli.run import section_of, training_preset
     from dreamenv.evaluation.real_return import Validator
     from dreamenv.world_model import WorldModel
 
-    bar = Progress("train-agent", steps, "step", every=5.0)
+    world_model = WorldModel.load(model)
+    preset = training_preset(section_of(world_model.real.id)).loop.get("agent", {})
+    knobs = _known(ImaginationOptions, preset, "train.loop.agent")
+    given: dict[str, Any] = {"steps": steps, "horizon": horizon, "discount": discount, "entropy": entropy, "temperature": temperature}
+    given |= {"action_map": action_map, "gradient": gradient}
+    options = ImaginationOptions(**knobs | {key: value for key, value in given.items() if value is not None})
+    bar = Progress("train-agent", options.steps, "step", every=5.0)
     validator = Validator(model, episodes=validation_episodes, seed=seed, workers=workers) if validate_every else None
     learned = train_actor_critic(
-        WorldModel.load(model),
+        world_model,
         out_dir=out,
-        options=ImaginationOptions(
-            steps=steps, horizon=horizon, temperature=temperature, action_map=action_map, gradient=gradient
-        ),
+        options=options,
         seed=seed,
         validate=validator,
         validate_every=validate_every or 250,

@@ -31,14 +31,20 @@ def preset(name: str | None, real: str | None) -> tuple[EnvironmentSection | Non
         section = registry.find(name).section
         return section, section.real.spec()
     assert real is not None
-    for entry in registry.entries().values():
-        if entry.section.real.id == real:
-            return entry.section, entry.section.real.spec()
+    known = section_of(real)
+    if known is not None:
+        return known, known.real.spec()
     module, _, bare = real.rpartition(":")
     # ViZDoom's ids are known once its package is imported, which making the environment does
     if not module and bare not in gym.registry and not bare.startswith("Vizdoom"):
         raise UnknownDreamError(f"Gymnasium knows no environment {real!r}. {did_you_mean(bare, gym.registry)}")
     return None, RealEnvSpec(real)
+
+
+def section_of(real_id: str) -> EnvironmentSection | None:
+    """The registry's first section for a real environment, None where there is none."""
+    sections = (entry.section for entry in registry.entries().values())
+    return next((section for section in sections if section.real.id == real_id), None)
 
 
 def explorations(section: EnvironmentSection | None) -> list[Exploration]:

@@ -1,0 +1,67 @@
+"""`dreamenv train-agent`: what is given, else the preset of the real environment, else the defaults."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from dreamenv import registry
+from dreamenv.agents import load_agent
+from dreamenv.agents.actor_critic import ActorCriticAgent
+from dreamenv.agents.imagination_options import ImaginationOptions
+from dreamenv.cli import app, learn, show  # noqa: F401  (importing registers the verbs)
+from dreamenv.errors import ConfigurationError, RegistryError
+from dreamenv.registry import read_registry
+from tests.fakes import trained_like_world_model, write_registry
+
+
+def trained(model: Path | str, out: Path, *arguments: str) -> dict[str, Any]:
+    """The settings that the command's agent was trained with."""
+    command = ["train-agent", str(model), "--out", str(out), *arguments]
+    result = CliRunner().invoke(app, command, catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    agent = load_agent(out)
+    assert isinstance(agent, ActorCriticAgent)
+    return dict(agent.provenance["settings"])
+
+
+@pytest.fixture
+def preset(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """What the registry says of the agent of Pendulum's dream, DreamOwn-v0; to be changed."""
+    wanted = {"steps": 3, "horizon": 2, "batch_size": 4, "entropy": 0.25}
+
+    def change(entry: dict[str, Any]) -> None:
+        entry["train"] = {"loop": {"agent": wanted}}
+
+    file = write_registry(tmp_path, "DreamOwn-v0", trained_like_world_model(), change=change)
+    monkeypatch.setattr(registry, "_entries", read_registry(file))
+    return wanted
+
+
+def test_the_preset_is_that_of_the_real_environment(preset: dict[str, Any], tmp_path: Path) -> None:
+    for model in ("DreamOwn-v0", tmp_path / "bundle"):
+        settings = trained(model, tmp_path / "agents" / Path(model).name, "--horizon", "3", "--discount", "0.5")
+        assert {key: settings[key] for key in preset} == preset | {"horizon": 3}
+        assert settings["discount"] == 0.5
+        assert settings["trace"] == ImaginationOptions().trace
+
+
+def test_without_a_preset_the_defaults_hold(tmp_path: Path) -> None:
+    trained_like_world_model().save(tmp_path / "bundle")
+    settings = trained(tmp_path / "bundle", tmp_path / "agent", "--steps", "1", "--entropy", "0.01", "--horizon", "2")
+    assert (settings["steps"], settings["entropy"], settings["batch_size"]) == (
+        1,
+        0.01,
+        ImaginationOptions().batch_size,
+    )
+    with pytest.raises(ConfigurationError, match="discount must be in"):
+        trained(tmp_path / "bundle", tmp_path / "other", "--discount", "1.5")
+
+
+def test_an_unknown_option_of_the_preset_is_named(preset: dict[str, Any], tmp_path: Path) -> None:
+    registry.find("DreamOwn-v0").section.train.loop["agent"]["entropi"] = 1.0
+    with pytest.raises(RegistryError, match="unknown option 'entropi'. Did you mean entropy"):
+        trained("DreamOwn-v0", tmp_path / "agent")
