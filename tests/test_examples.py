@@ -32,6 +32,7 @@ def test_every_example_is_run_here(root: Path) -> None:
         "08_mbpo.py",
         "09_dyna_q.py",
         "10_cleanrl_style_ppo.py",
+        "11_compare_planners.py",
     ]
     assert all(text.count(name) > 1 for name in names)
 
@@ -111,6 +112,18 @@ def test_mixing(run_python: RunPython, root: Path, tmp_path: Path, monkeypatch: 
     again = run_python(*command).stdout
     assert "mixed, seed 0" not in again, "what is there is not run again"
     assert again.count("real steps; ") == 3
+
+
+def test_planners_are_compared(run_python: RunPython, root: Path, tmp_path: Path) -> None:
+    options = ["--steps", "60", "--episodes", "1", "--workers", "1", "--out", str(tmp_path)]
+    planners = ["random", "planner:shooting,candidates=2,horizon=2"]
+    command = (root / "examples" / "11_compare_planners.py", "--id", "Pendulum-v1", *options, "--planners", *planners)
+    lines = run_python(*command).stdout.splitlines()
+    assert "ensemble fitted to 60 random steps" in lines[0]
+    assert [line.partition(": ")[0] for line in lines[1:]] == planners
+    rows = json.loads((tmp_path / "Pendulum-v1.json").read_text(encoding="utf-8"))
+    assert [len(row["returns"]) for row in rows.values()] == [1, 1]
+    assert run_python(*command).stdout.splitlines()[1:] == lines[1:], "what is there is not measured again"
 
 
 def test_the_ratio_of_real_steps(root: Path) -> None:
