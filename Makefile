@@ -52,7 +52,7 @@ lint: $(INSTALLED)
 	$(BIN)/lint-imports
 
 bench: $(INSTALLED)
-	$(BIN)/dreamenv bench --compare --startup --json bench.json
+	$(BIN)/dreamenv bench --compare --training --startup --json bench.json
 
 docs: $(INSTALLED)
 	$(BIN)/sphinx-build --fail-on-warning --keep-going -d build/doctrees docs build/docs

@@ -44,7 +44,13 @@ def train_agent(
     world_model = WorldModel.load(model)
     preset = training_preset(section_of(world_model.real.id)).loop.get("agent", {})
     knobs = _known(ImaginationOptions, preset, "train.loop.agent")
-    given: dict[str, Any] = {"steps": steps, "horizon": horizon, "discount": discount, "entropy": entropy, "temperature": temperature}
+    given: dict[str, Any] = {
+        "steps": steps,
+        "horizon": horizon,
+        "discount": discount,
+        "entropy": entropy,
+        "temperature": temperature,
+    }
     given |= {"action_map": action_map, "gradient": gradient}
     options = ImaginationOptions(**knobs | {key: value for key, value in given.items() if value is not None})
     bar = Progress("train-agent", options.steps, "step", every=5.0)

@@ -16,6 +16,7 @@ from dreamenv.errors import ConfigurationError
 from dreamenv.evaluation.bench_cases import Case, dream_cases, evolution_case, picture_cases, real_case
 from dreamenv.evaluation.bench_compare import comparison_cases
 from dreamenv.evaluation.bench_curves import curve_cases
+from dreamenv.evaluation.bench_training import training_cases
 from dreamenv.evaluation.roofline import Work
 from dreamenv.world_model import WorldModel
 
@@ -61,6 +62,7 @@ def bench(
     real: bool = True,
     compare: bool = False,
     curves: bool = False,
+    training: bool = False,
     device: str | None = None,
     seed: int = 0,
     progress: Callable[[int, int, str], None] = lambda reached, total, case: None,
@@ -85,6 +87,7 @@ def bench(
         population, rollouts, horizon: Of the evolution case.
         real: Whether to measure the real environment.
         compare: Whether to measure what a user could step instead (`comparison_cases`).
+        training: Whether to measure how fast V and M learn (`training_cases`).
         curves: Whether to measure how the speed grows with the model's sizes (`curve_cases`).
         device: Of the dreams; None is where a given model lies, and the CPU for one that is loaded.
         seed: Of actions and dreams.
@@ -106,6 +109,8 @@ def bench(
         cases.append(evolution_case(model, population, rollouts, horizon, seed))
         if model.vision.is_image:
             cases += picture_cases(model, seed)
+        if training:
+            cases += training_cases(model, seed)
         if real:
             cases.insert(0, real_case(model, seed, closing))
         if compare:

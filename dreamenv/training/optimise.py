@@ -108,7 +108,7 @@ def fit(
         for step in range(record["step"], upto):
             for group in optimiser.param_groups:
                 group["lr"] = learning_rate * (0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * step / steps)))
-            scalars = _step(module, losses, optimiser, step, device, dtype, clip, checkpoint)
+            scalars = training_step(module, losses, optimiser, step, device, dtype, clip, checkpoint)
             for name, value in scalars.items():
                 sums[name] = sums.get(name, 0.0) + value / (upto - record["step"])
         module.eval()
@@ -133,7 +133,7 @@ def fit(
     return Fitted(record["step"], record["best"])
 
 
-def _step(
+def training_step(
     module: nn.Module,
     losses: Callable[[int], Losses],
     optimiser: torch.optim.Adam,
@@ -143,6 +143,11 @@ def _step(
     clip: float,
     checkpoint: Path,
 ) -> Scalars:
+    """One optimiser step of `fit` in place; returns the losses and the gradient's norm.
+
+    Raises:
+        NonFiniteError: A loss or gradient is not finite; `checkpoint` is named as the last good one.
+    """
     optimiser.zero_grad(set_to_none=True)
     with torch.autocast(device.type, dtype=dtype, enabled=dtype != torch.float32):
         found = losses(step)

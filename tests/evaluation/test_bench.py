@@ -11,6 +11,7 @@ from dreamenv.agents import initial_weights, score_population
 from dreamenv.errors import ConfigurationError
 from dreamenv.evaluation.bench import bench, show_rows
 from dreamenv.evaluation.bench_cases import LivingRows
+from dreamenv.evaluation.bench_training import training_cases
 from dreamenv.evaluation.roofline import layer_products, memory_products
 from dreamenv.memory.mdn_rnn import MDNRNN
 from dreamenv.types import RealEnvSpec
@@ -40,6 +41,17 @@ def test_rows_of_a_model() -> None:
         assert set(row) == KEYS
         assert row["fraction"] == pytest.approx(row["steps_per_s"] / row["bound_steps_per_s"])
     assert len(show_rows(rows).splitlines()) == len(rows) + 1
+
+
+def test_training_is_of_copies_in_both_precisions() -> None:
+    model = trained_like_world_model(action_space=spaces.Discrete(3), real=RealEnvSpec("Colour-v0"))
+    parts = {**model.memory.state_dict(), **model.vision.state_dict()}
+    before = {name: part.clone() for name, part in parts.items()}
+    cases = training_cases(model, seed=0, pictures=2, sequences=3, length=10)
+    assert [case.name for case in cases] == ["train V", "train M", "train V bf16", "train M bf16"]
+    assert [case.work() for case in cases] == [2, 30, 2, 30]
+    assert [case.bound() for case in cases][1::2] == [30, 30]  # type: ignore[misc]
+    assert all(torch.equal(part, before[name]) for name, part in parts.items())
 
 
 def test_a_model_without_products_has_no_bound() -> None:
