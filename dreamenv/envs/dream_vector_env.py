@@ -39,6 +39,8 @@ class DreamVectorEnv(VectorEnv[NDArray[Any], NDArray[Any], NDArray[Any]]):
             rows with `reset(options={"reset_mask": mask})`.
         precision: Of M's products. "bfloat16" is faster on processors that calculate in it; states and sampling stay in
             float32, and dreams follow the same distribution up to the rounding of the weights.
+        compiled: Make the step by `torch.compile`: faster from some hundred dreams on, above all in bfloat16. The first
+            step waits for the compiler (on the CPU some ten seconds, and g++ has to be there).
         render_mode: None, "rgb_array" (`render` gives a tuple of N frames) or "human" (a window of the first 16).
 
     Raises:
@@ -62,6 +64,7 @@ class DreamVectorEnv(VectorEnv[NDArray[Any], NDArray[Any], NDArray[Any]]):
         device: torch.device | str | None = None,
         termination: str | None = None,
         precision: str = "float32",
+        compiled: bool = False,
         render_mode: str | None = None,
     ) -> None:
         super().__init__()
@@ -75,6 +78,7 @@ class DreamVectorEnv(VectorEnv[NDArray[Any], NDArray[Any], NDArray[Any]]):
             temperature=temperature,
             start=start,
             precision=precision,
+            compiled=compiled,
         )
         self.num_envs = self.rollout.rows
         self.max_episode_steps = checked_time_limit(max_episode_steps, self.world_model)
@@ -236,6 +240,7 @@ class DreamVectorEnv(VectorEnv[NDArray[Any], NDArray[Any], NDArray[Any]]):
             temperature=self.rollout.temperature,
             start=self.rollout.start,
             precision=self.rollout.precision,
+            compiled=self.rollout.compiled,
             render_mode=self.render_mode,
         )
         if self.rollout.started:

@@ -56,7 +56,7 @@ class EpisodeNoise:
         steps: `[N]` int64, steps since the row's episode started.
     """
 
-    def __init__(self, rows: int, *, device: torch.device | str = "cpu") -> None:
+    def __init__(self, rows: int, *, device: torch.device | str = "cpu", compiled: bool = False) -> None:
         self.keys: NDArray[np.uint64] = np.zeros(rows, np.uint64)
         self.steps: NDArray[np.int64] = np.zeros(rows, np.int64)
         self._device = torch.device(device)
@@ -67,6 +67,7 @@ class EpisodeNoise:
         self._ahead: dict[tuple[int, Kind, int], tuple[Tensor, ...]] = {}
         self._block: NDArray[np.int64] | None = None
         self._at = torch.zeros(rows, dtype=torch.int64, device=self._device)
+        self._make = torch.compile(_numbers, dynamic=False) if compiled and rows > _BLOCK_ROWS else _numbers
 
     def begin_episodes(self, rows: NDArray[np.int64], keys: NDArray[np.uint64]) -> None:
         """Start episodes of keys `keys` `[R]` in `rows` `[R]`; the next draws are `[R, columns]`, for their start."""
@@ -148,13 +149,20 @@ class EpisodeNoise:
                 raise ConfigurationError(f"a draw of {columns} columns; the noise has {2 * _MOST_PAIRS} at most")
             counter = draw * _MOST_PAIRS + torch.arange(1, pairs + 1, device=self._device)
             places = self._places[(draw, pairs)] = counter * _GOLDEN
-        mixed = _mix(self._at.unsqueeze(1) + places)
-        # 24 bits of either half: as many as a float32 in [0, 1) can hold
-        first = mixed.bitwise_right_shift(40).bitwise_and_(2**24 - 1).float()
-        second = mixed.bitwise_and_(2**24 - 1).float()
-        if kind == "uniform":
-            return torch.cat([first, second], 1).mul_(2.0**-24)[:, :columns]
-        # Box & Muller 1958; the logarithm's argument is in (0, 1]
-        radius = first.add_(1.0).mul_(2.0**-24).log_().mul_(-2.0).sqrt_()
-        angle = second.mul_(2.0 * math.pi * 2.0**-24)
-        return torch.cat([radius * angle.cos(), radius.mul_(angle.sin_())], 1)[:, :columns]
+        # Episodes start in any number of rows, each of which would be compiled on its own
+        make = self._make if self._starting is None else _numbers
+        return make(self._at, places, kind, columns)
+
+
+def _numbers(at: Tensor, places: Tensor, kind: Kind, columns: int) -> Tensor:
+    """`[R, columns]` from hashes `at` `[R]` and what is added to them for each pair of columns."""
+    mixed = _mix(at.unsqueeze(1) + places)
+    # 24 bits of either half: as many as a float32 in [0, 1) can hold
+    first = mixed.bitwise_right_shift(40).bitwise_and_(2**24 - 1).float()
+    second = mixed.bitwise_and_(2**24 - 1).float()
+    if kind == "uniform":
+        return torch.cat([first, second], 1).mul_(2.0**-24)[:, :columns]
+    # Box & Muller 1958; the logarithm's argument is in (0, 1]
+    radius = first.add_(1.0).mul_(2.0**-24).log_().mul_(-2.0).sqrt_()
+    angle = second.mul_(2.0 * math.pi * 2.0**-24)
+    return torch.cat([radius * angle.cos(), radius.mul_(angle.sin_())], 1)[:, :columns]

@@ -50,6 +50,7 @@ class DreamRollout:
         temperature: Of M's mixtures, finite and above 0; None is the model's default.
         start: "initial" or "replay".
         precision: Of the products, "float32" or "bfloat16".
+        compiled: Whether `torch.compile` makes the step and its noise.
 
     Attributes:
         returns: `[N]` float64, rewards summed since the row's episode started.
@@ -65,6 +66,7 @@ class DreamRollout:
         temperature: float | None = None,
         start: str = "initial",
         precision: str = "float32",
+        compiled: bool = False,
     ) -> None:
         if isinstance(rows, bool) or not isinstance(rows, (int, np.integer)) or rows < 1:
             raise ConfigurationError(f"the number of dreams must be an integer of at least 1, got {rows!r}")
@@ -78,13 +80,14 @@ class DreamRollout:
         self.temperature = float(temperature)
         self.start = start
         self.precision = precision
+        self.compiled = compiled
         self.returns: NDArray[np.float64] = np.zeros(rows)
         self.last_reward: NDArray[np.float64] = np.zeros(rows)
         self._device = world_model.device
         self._start_count = world_model.start_count(start)
         self._actions = ActionChecker(world_model.action_space)
-        self._imagine = world_model.memory.without_gradient(precision)
-        self._noise = EpisodeNoise(self.rows, device=self._device)
+        self._imagine = world_model.memory.without_gradient(precision, compiled=compiled)
+        self._noise = EpisodeNoise(self.rows, device=self._device, compiled=compiled)
         self._state: Any = None
 
     @property

@@ -61,6 +61,7 @@ def bench(
     horizon: int = 50,
     real: bool = True,
     compare: bool = False,
+    compiled: bool = False,
     curves: bool = False,
     training: bool = False,
     device: str | None = None,
@@ -87,6 +88,7 @@ def bench(
         population, rollouts, horizon: Of the evolution case.
         real: Whether to measure the real environment.
         compare: Whether to measure what a user could step instead (`comparison_cases`).
+        compiled: Whether to measure the compiled step in bfloat16, as "dream vector compiled bf16".
         training: Whether to measure how fast V and M learn (`training_cases`).
         curves: Whether to measure how the speed grows with the model's sizes (`curve_cases`).
         device: Of the dreams; None is where a given model lies, and the CPU for one that is loaded.
@@ -105,7 +107,7 @@ def bench(
     model = open_world_model(world_model, device=device)
     closing: list[Callable[[], Any]] = []
     try:
-        cases = list(dream_cases(world_model, model, most_envs, seed, closing))
+        cases = list(dream_cases(world_model, model, most_envs, seed, closing, compiled=compiled))
         cases.append(evolution_case(model, population, rollouts, horizon, seed))
         if model.vision.is_image:
             cases += picture_cases(model, seed)
@@ -125,13 +127,13 @@ def bench(
 
 def show_rows(rows: Sequence[Row]) -> str:
     """The rows as a table of text."""
-    lines = [f"{'case':<20}{'num_envs':>9}{'steps/s':>13}{'bound/s':>13}{'fraction':>10}  device"]
+    lines = [f"{'case':<28}{'num_envs':>9}{'steps/s':>13}{'bound/s':>13}{'fraction':>10}  device"]
     for row in rows:
         bound = "-" if row.bound_steps_per_s is None else f"{row.bound_steps_per_s:,.0f}"
         fraction = "-" if row.fraction is None else f"{row.fraction:.2f}"
         frames = "" if row.frames_per_s is None else f"  ({row.frames_per_s:,.0f} real frames/s)"
         lines.append(
-            f"{row.case:<20}{row.num_envs:>9,}{row.steps_per_s:>13,.0f}{bound:>13}{fraction:>10}  {row.device}{frames}"
+            f"{row.case:<28}{row.num_envs:>9,}{row.steps_per_s:>13,.0f}{bound:>13}{fraction:>10}  {row.device}{frames}"
         )
     return "\n".join(lines)
 

@@ -24,6 +24,7 @@ from dreamenv.world_model import WorldModel
 
 NUM_ENVS = (1, 16, 64, 256, 1024, 4096)
 _PICTURES = 64
+_LEAST_COMPILED = 256
 ACTION_BATCHES = 16
 
 
@@ -71,8 +72,11 @@ def dream_cases(
     most_envs: int,
     seed: int,
     closing: list[Callable[[], Any]],
+    *,
+    compiled: bool = False,
 ) -> Iterator[Case]:
-    """The scalar form as `gym.make` gives it, and the vector form at every batch up to `most_envs`."""
+    """The scalar form as `gym.make` gives it, and the vector form at every batch up to `most_envs`; with `compiled`
+    also the compiled step in bfloat16, at the batches for which it is meant."""
     products = memory_products(model.memory)
     device = str(model.device)
     scalar = _scalar_env(source, model)
@@ -94,6 +98,9 @@ def dream_cases(
         for count in (n for n in NUM_ENVS if n <= most_envs):
             work = stepping(DreamVectorEnv(model, count, precision=precision), count, seed)
             yield Case(f"dream vector{name}", count, device, work, product_bound(products, count, device))
+    for count in (n for n in NUM_ENVS if compiled and _LEAST_COMPILED <= n <= most_envs):
+        work = stepping(DreamVectorEnv(model, count, precision="bfloat16", compiled=True), count, seed)
+        yield Case("dream vector compiled bf16", count, device, work, product_bound(products, count, device))
 
 
 def _precisions(model: WorldModel) -> list[tuple[str, str]]:
@@ -169,7 +176,7 @@ class LivingRows:
         self.lived = 0
         self._alive = torch.ones(0, dtype=torch.bool)
         self._imagine = memory.without_gradient()
-        self.memory.without_gradient = lambda precision="float32": self._counted  # type: ignore[method-assign]
+        self.memory.without_gradient = lambda precision="float32", *, compiled=False: self._counted  # type: ignore[method-assign]
 
     def _counted(
         self, state: Any, action: Tensor, *, generator: torch.Generator | Noise, temperature: float = 1.0

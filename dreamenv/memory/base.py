@@ -176,14 +176,20 @@ class MemoryModel(nn.Module, ABC, Generic[StateT]):
     ) -> tuple[StateT, Prediction]:
         """A dreamed step. Differentiable through state and reward (reparameterised noise)."""
 
-    def without_gradient(self, precision: str = "float32") -> Imagine:
+    def without_gradient(self, precision: str = "float32", *, compiled: bool = False) -> Imagine:
         """`imagine` for dreams that nobody differentiates: faster where the backend has such a step, else the same.
 
         Follows the model: it may be fitted further, or moved, while the returned function is in use.
 
+        Args:
+            precision: Of the products, "float32" or "bfloat16".
+            compiled: By `torch.compile`; the first step of each number of rows waits for it.
+
         Raises:
-            ConfigurationError: A precision that this model cannot dream in.
+            ConfigurationError: A precision that this model cannot dream in, or a model or machine that cannot compile.
         """
+        if compiled:
+            raise ConfigurationError(f"compiled=True: {type(self).__name__} of these settings has no compiled step")
         if precision != "float32":
             raise ConfigurationError(f"precision={precision!r}: {type(self).__name__} dreams in float32 only")
         return self.imagine

@@ -38,6 +38,16 @@ _MOST_OFFSET = 100.0
 _TRUE, _FALSE = torch.tensor([True]), torch.tensor([False])
 
 
+def check_precision(precision: str) -> None:
+    """Refuse what is none of `PRECISIONS`.
+
+    Raises:
+        ConfigurationError: So.
+    """
+    if precision not in PRECISIONS:
+        raise ConfigurationError(f"precision={precision!r} is not known; expected one of {PRECISIONS}")
+
+
 def can_fuse(memory: MDNRNN) -> bool:
     """Whether `FusedStep` covers this model."""
     offset = float((memory.latent_mean / memory.latent_std).abs().max())
@@ -55,8 +65,7 @@ class FusedStep:
     """
 
     def __init__(self, memory: MDNRNN, precision: str = "float32") -> None:
-        if precision not in PRECISIONS:
-            raise ConfigurationError(f"precision={precision!r} is not known; expected one of {PRECISIONS}")
+        check_precision(precision)
         self._memory = memory
         self._dtype = torch.float32 if precision == "float32" else torch.bfloat16
         self._latents, self._hidden = memory.latent_size, memory.hidden_size

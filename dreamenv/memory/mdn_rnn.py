@@ -20,7 +20,8 @@ from dreamenv.memory.base import (
     SequenceBatch,
     as_noise,
 )
-from dreamenv.memory.fused_step import FusedStep, can_fuse
+from dreamenv.memory.compiled_step import CompiledStep
+from dreamenv.memory.fused_step import FusedStep, can_fuse, check_precision
 from dreamenv.memory.fused_weights import LOG_STD_RANGE
 from dreamenv.memory.gaussian_mixture import mixture_nll
 from dreamenv.memory.heads import RewardHead, TerminationHead
@@ -193,10 +194,11 @@ class MDNRNN(MemoryModel[MDNRNNState]):
         prediction = self._predict(state, hidden, normalised, uniform[:, -1])
         return MDNRNNState(latent, hidden, cell, state.dropout), prediction
 
-    def without_gradient(self, precision: str = "float32") -> Imagine:
+    def without_gradient(self, precision: str = "float32", *, compiled: bool = False) -> Imagine:
         if can_fuse(self) and type(self).imagine is MDNRNN.imagine:
-            return FusedStep(self, precision)
-        return super().without_gradient(precision)
+            check_precision(precision)
+            return CompiledStep(self, precision) if compiled else FusedStep(self, precision)
+        return super().without_gradient(precision, compiled=compiled)
 
     @property
     def uniforms(self) -> int:

@@ -1,0 +1,206 @@
+"""An MDN-RNN's dreamed step, compiled: what lies between its matrix products becomes a few loops over the rows.
+
+The same step as `FusedStep`, up to rounding, written as one function of tensors for `torch.compile`. The first step of
+each number of rows waits for the compiler.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import shutil
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from dreamenv.errors import ConfigurationError
+from dreamenv.memory.base import Noise, Prediction, as_noise
+from dreamenv.memory.fused_weights import LOG_STD_RANGE, FusedWeights, fuse_weights
+from dreamenv.memory.mdn_rnn_state import MDNRNNState
+
+if TYPE_CHECKING:
+    from dreamenv.memory.mdn_rnn import MDNRNN
+
+
+class _Sizes(NamedTuple):
+    """What the compiler takes for constant."""
+
+    latents: int
+    hidden: int
+    mixtures: int
+    first_action: int | None
+    actions: int
+    cut: bool
+
+
+class CompiledStep:
+    """Called as `MDNRNN.imagine`, without gradients.
+
+    Weights are copied; they are copied anew when the model's have changed, without compiling again.
+
+    Args:
+        memory: A model for which `can_fuse` holds.
+        precision: Of the products, "float32" or "bfloat16"; states, sampling and outputs stay in float32.
+
+    Raises:
+        ConfigurationError: There is no C++ compiler, which `torch.compile` needs on the CPU.
+    """
+
+    def __init__(self, memory: MDNRNN, precision: str = "float32") -> None:
+        check_compiler(memory.latent_std.device)
+        self._memory = memory
+        self._dtype = torch.float32 if precision == "float32" else torch.bfloat16
+        encoder = memory.action_encoder
+        self._sizes = _Sizes(
+            memory.latent_size,
+            memory.hidden_size,
+            memory.mixtures,
+            encoder.start if encoder.discrete else None,
+            encoder.size,
+            memory.termination == "cut",
+        )
+        self._watched: tuple[Any, ...] = (memory.lstm.weight_hh_l0, memory.mixture_head.weight, memory.latent_mean)
+        self._step = torch.compile(_step, dynamic=False)
+        self._prepare()
+
+    def __call__(
+        self, state: MDNRNNState, action: Tensor, *, generator: torch.Generator | Noise, temperature: float = 1.0
+    ) -> tuple[MDNRNNState, Prediction]:
+        if self._made_of != self._stamp():
+            self._prepare()
+        noise, rows = as_noise(generator), len(state.latent)
+        uniform, normal = noise.uniform(rows, self._memory.uniforms), noise.normal(rows, self._sizes.latents)
+        with torch.no_grad():
+            latent, hidden, cell, reward, probability, terminated = self._step(
+                state.latent, state.hidden, state.cell, action, uniform, normal, self._weights, self._sizes, temperature
+            )
+        return type(state)(latent, hidden, cell, state.dropout), Prediction(reward, probability, terminated)
+
+    def _prepare(self) -> None:
+        self._made_of = self._stamp()
+        self._weights = _flat(fuse_weights(self._memory, self._dtype), self._memory)
+
+    def _stamp(self) -> tuple[int, ...]:
+        """Changes with every fit, load or move of the model."""
+        weight, head, mean = self._watched
+        return weight.data_ptr(), weight._version, head._version, mean._version
+
+
+def check_compiler(device: torch.device) -> None:
+    """Refuse to compile for the CPU without a C++ compiler.
+
+    Raises:
+        ConfigurationError: None of $CXX, g++ and clang++ is there.
+    """
+    known = [os.environ.get("CXX", ""), "g++", "clang++"]
+    if device.type == "cpu" and not any(map(shutil.which, filter(None, known))):
+        raise ConfigurationError("compiled=True needs a C++ compiler, such as g++; install one, or leave it out")
+
+
+class _Weights(NamedTuple):
+    gates: Tensor
+    gates_bias: Tensor
+    heads: Tensor
+    heads_bias: Tensor
+    components: Tensor | None
+    components_bias: Tensor | None
+    reward_of_next: Tensor | None
+    reward: Tensor
+    reward_bias: Tensor
+    values: Tensor | None
+    end: Tensor
+    end_bias: Tensor
+    least_logit: Tensor
+    std: Tensor
+
+
+def _flat(weights: FusedWeights, memory: MDNRNN) -> _Weights:
+    """As tensors alone: numbers would be compiled in."""
+    device = weights.std.device
+    one = memory.latent_size + memory.hidden_size  # the row of the gates' biases; those of the others come last
+    every = weights.all_components
+    return _Weights(
+        torch.cat([weights.gates[:one], weights.gates[one + 1 :]]),
+        weights.gates[one].clone(),
+        weights.heads[:-1].contiguous(),
+        weights.heads[-1].clone(),
+        None if every is None else every[:-1].contiguous(),
+        None if every is None else every[-1].clone(),
+        weights.reward_of_next,
+        weights.reward[0],
+        weights.reward[1],
+        weights.values,
+        weights.end[0].float(),
+        torch.tensor(weights.end[1], device=device),
+        torch.tensor(-math.log(memory.termination_head.weight), device=device),
+        weights.std,
+    )
+
+
+def _step(
+    latent: Tensor,
+    hidden: Tensor,
+    cell: Tensor,
+    action: Tensor,
+    uniform: Tensor,
+    normal: Tensor,
+    weights: _Weights,
+    sizes: _Sizes,
+    temperature: float,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """Next latent, hidden state and cell; reward, chance of an end, and whether it came."""
+    dtype = weights.gates.dtype
+    if sizes.first_action is not None and not action.is_floating_point():
+        numbers = torch.arange(sizes.actions, device=action.device)
+        action = (action.unsqueeze(1) - sizes.first_action == numbers).float()
+    inputs = torch.cat([latent, hidden, action], 1).to(dtype)
+    gates = torch.addmm(weights.gates_bias, inputs, weights.gates)
+    # A sigmoid of them all would be written to memory first. The last is that of -2x: tanh(x) = 1 - 2 sigmoid(-2x)
+    enter, keep, leave, new = (part.float().sigmoid() for part in gates.split(sizes.hidden, 1))
+    cell = enter - 2.0 * enter * new + keep * cell
+    hidden = leave - 2.0 * leave * (-2.0 * cell).sigmoid()
+
+    seen = hidden.to(dtype)
+    heads = torch.addmm(weights.heads_bias, seen, weights.heads)
+    mean, log_std, columns = _chosen(seen, heads, uniform, weights, sizes, temperature)
+    latent = mean + log_std.clamp(*LOG_STD_RANGE).exp() * (normal * weights.std * math.sqrt(temperature))
+
+    layers = heads[:, columns:].float()
+    split = len(weights.reward)
+    reward_layer, end_layer = layers[:, :split], layers[:, split:]
+    if weights.reward_of_next is not None:
+        reward_layer = reward_layer + torch.mm(latent.to(dtype), weights.reward_of_next).float()
+    reward_layer, end_layer = reward_layer * reward_layer.sigmoid(), end_layer * end_layer.sigmoid()
+    outputs = torch.mm(reward_layer.to(dtype), weights.reward).float() + weights.reward_bias
+    if weights.values is None:
+        reward = outputs[:, 0]
+    else:
+        shares = (outputs - outputs.amax(1, keepdim=True)).exp()
+        reward = (shares * weights.values).sum(1) / shares.sum(1)
+    logit = (end_layer * weights.end).sum(1) + weights.end_bias
+    probability = logit.sigmoid()
+    terminated = logit > weights.least_logit if sizes.cut else uniform[:, -1] < probability
+    return latent, hidden, cell, reward, probability, terminated
+
+
+def _chosen(
+    seen: Tensor, heads: Tensor, uniform: Tensor, weights: _Weights, sizes: _Sizes, temperature: float
+) -> tuple[Tensor, Tensor, int]:
+    """Mean and log deviation `[B, Z]` of the chosen component, and the column at which the heads' layers begin."""
+    rows, count, size = len(heads), sizes.mixtures, sizes.latents
+    joint = weights.components is not None
+    choices = count * (1 if joint else size)
+    logits = heads[:, :choices].float().view(rows, count, -1) / temperature
+    shares = (logits - logits.amax(1, keepdim=True)).exp().cumsum(1)
+    width = 1 if joint else size
+    component = (uniform[:, None, :width] * shares[:, -1:] >= shares[:, :-1]).sum(1)
+    if weights.components is not None:
+        assert weights.components_bias is not None
+        table, columns = torch.addmm(weights.components_bias, seen, weights.components), choices
+    else:
+        columns = choices + 2 * count * size
+        table = heads[:, choices:columns]
+    place = component.view(rows, 1, 1, width).expand(rows, 1, 2, size)
+    chosen = table.view(rows, count, 2, size).gather(1, place).float()
+    return chosen[:, 0, 0], chosen[:, 0, 1], columns

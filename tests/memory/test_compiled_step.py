@@ -1,0 +1,89 @@
+"""The compiled step against the fused one: equal up to rounding; without a compiler it is refused."""
+
+from __future__ import annotations
+
+import shutil
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from gymnasium.vector import AutoresetMode
+
+from dreamenv.envs import DreamVectorEnv
+from dreamenv.envs.noise import EpisodeNoise
+from dreamenv.errors import ConfigurationError
+from dreamenv.memory.compiled_step import CompiledStep
+from tests.fakes import fake_world_model, trained_like_world_model
+from tests.memory.small_memory import actions, seeded, small
+
+pytestmark = pytest.mark.slow
+compiles = pytest.mark.skipif(
+    not any(map(shutil.which, ("g++", "clang++"))), reason="torch.compile needs g++ or clang++ on the CPU"
+)
+ROWS = 12
+
+
+@compiles
+@pytest.mark.parametrize(
+    ("space", "options"),
+    [
+        ("box", {"components": "joint", "reward_sees_next": True}),
+        ("discrete", {"components": "per_dimension", "reward_head": "mse", "termination": "cut"}),
+    ],
+)
+def test_it_is_the_fused_step(space: str, options: dict[str, Any]) -> None:
+    memory = small(space, **options)
+    compiled, fused = memory.without_gradient(compiled=True), memory.without_gradient()
+    assert isinstance(compiled, CompiledStep)
+    state = memory.initial(torch.randn(ROWS, memory.latent_size, generator=seeded(2)), generator=seeded())
+    for step in range(6):
+        if step == 3:  # new weights are taken over
+            with torch.no_grad():
+                memory.mixture_head.weight.mul_(0.5)
+        draws = {"generator": seeded(step), "temperature": 1.0}
+        expected, said = fused(state, actions(space, ROWS), **draws)
+        state, also = compiled(state, actions(space, ROWS), **draws | {"generator": seeded(step)})
+        for part, its in zip(expected, state, strict=True):
+            torch.testing.assert_close(its, part, rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(also.reward, said.reward, rtol=1e-3, atol=1e-3)
+        torch.testing.assert_close(also.termination_probability, said.termination_probability, rtol=1e-3, atol=1e-5)
+        assert (also.terminated == said.terminated).sum() >= ROWS - 1
+
+
+@compiles
+def test_compiled_noise_is_the_noise() -> None:
+    plain, compiled = EpisodeNoise(ROWS), EpisodeNoise(ROWS, compiled=True)
+    for noise in (plain, compiled):
+        noise.begin_episodes(np.arange(ROWS), np.arange(ROWS, dtype=np.uint64) + 2**63)
+    for _ in range(2):
+        for noise in (plain, compiled):
+            noise.begin_step()
+        assert torch.equal(compiled.uniform(ROWS, 3), plain.uniform(ROWS, 3))
+        torch.testing.assert_close(compiled.normal(ROWS, 5), plain.normal(ROWS, 5), rtol=1e-5, atol=1e-6)
+        for noise in (plain, compiled):
+            noise.end_step()
+
+
+@compiles
+def test_dreams_go_on_as_without() -> None:
+    model = trained_like_world_model()
+    pair = [DreamVectorEnv(model, ROWS, compiled=compiled, max_episode_steps=4) for compiled in (False, True)]
+    seen = [envs.reset(seed=0)[0] for envs in pair]
+    np.testing.assert_array_equal(*seen)
+    pair[0].action_space.seed(0)
+    for _ in range(9):  # past the time limit and the autoreset behind it
+        action = pair[0].action_space.sample()
+        plain, compiled = (envs.step(action) for envs in pair)
+        np.testing.assert_allclose(compiled[0], plain[0], rtol=1e-3, atol=1e-3)
+        np.testing.assert_array_equal(compiled[3], plain[3])
+    assert pair[1].clone().rollout.compiled
+    assert pair[1].metadata["autoreset_mode"] == AutoresetMode.NEXT_STEP
+
+
+def test_what_cannot_be_compiled_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ConfigurationError, match="no compiled step"):
+        DreamVectorEnv(fake_world_model(), 4, compiled=True)
+    monkeypatch.setattr(shutil, "which", lambda name: None)
+    with pytest.raises(ConfigurationError, match=r"C\+\+ compiler"):
+        DreamVectorEnv(trained_like_world_model(), 4, compiled=True)
