@@ -65,6 +65,7 @@ class EpisodeNoise:
         self._places: dict[tuple[int, int], Tensor] = {}
         # Of few rows: numbers of `BLOCK_STEPS` steps from `_block` on, a tensor a step
         self._ahead: dict[tuple[int, Kind, int], tuple[Tensor, ...]] = {}
+        self._rows_ahead: dict[tuple[int, Kind, int], NDArray[np.float32]] = {}
         self._block: NDArray[np.int64] | None = None
         self._at = torch.zeros(rows, dtype=torch.int64, device=self._device)
         self._make = torch.compile(_numbers, dynamic=False) if compiled and rows > _BLOCK_ROWS else _numbers
@@ -88,6 +89,7 @@ class EpisodeNoise:
         if self._block is None or not self._within_block():
             self._block = self.steps.copy()
             self._ahead.clear()
+            self._rows_ahead.clear()
             steps = self.steps[:, None] + np.arange(1, BLOCK_STEPS + 1)
             self._at = self._hash(np.repeat(self.keys, BLOCK_STEPS), steps.ravel())
 
@@ -117,6 +119,17 @@ class EpisodeNoise:
     def normal(self, rows: int, columns: int) -> Tensor:
         """`[rows, columns]` float32, standard normal."""
         return self._draw("normal", rows, columns)
+
+    def row(self, kind: Kind, columns: int) -> NDArray[np.float32]:
+        """`[columns]` float32 of a single row within a step: what `uniform` or `normal` would give; to be read only."""
+        ahead = self._rows_ahead.get((self._draws, kind, columns))
+        if ahead is None:
+            numbers = self._numbers(kind, columns, self._draws).contiguous().numpy()
+            ahead = self._rows_ahead[(self._draws, kind, columns)] = numbers
+        assert self._block is not None
+        self._draws += 1
+        numbers_now: NDArray[np.float32] = ahead[self.steps[0] - self._block[0]]
+        return numbers_now
 
     def _draw(self, kind: Kind, rows: int, columns: int) -> Tensor:
         expected = len(self.keys) if self._starting is None else len(self._starting)

@@ -15,7 +15,7 @@ from torch import Tensor
 from dreamenv.envs.actions import ActionChecker
 from dreamenv.envs.noise import EpisodeNoise
 from dreamenv.errors import ConfigurationError, NonFiniteError, StepError
-from dreamenv.memory.base import Prediction, select
+from dreamenv.memory.base import Prediction, RowSteps, select
 from dreamenv.world_model import WorldModel
 
 # Pictures decoded at once; the decoder's activations are about 100 kB a picture.
@@ -88,12 +88,27 @@ class DreamRollout:
         self._actions = ActionChecker(world_model.action_space)
         self._imagine = world_model.memory.without_gradient(precision, compiled=compiled)
         self._noise = EpisodeNoise(self.rows, device=self._device, compiled=compiled)
-        self._state: Any = None
+        # One dream is bound by calls, not by arithmetic: its state is a row of the backend's, a tensor when asked for
+        alone = rows == 1 and precision == "float32" and not compiled
+        self._row_steps = world_model.memory.row_steps() if alone else None
+        self._row: Any = None
+        self._tensors: Any = None
 
     @property
     def started(self) -> bool:
         """Whether all rows have a state to step from."""
-        return self._state is not None
+        return self._tensors is not None or self._row is not None
+
+    @property
+    def _state(self) -> Any:
+        if self._tensors is None and self._row is not None:
+            assert self._row_steps is not None
+            self._tensors = self._row_steps.state_of(self._row)
+        return self._tensors
+
+    @_state.setter
+    def _state(self, state: Any) -> None:
+        self._tensors, self._row = state, None
 
     @property
     def elapsed(self) -> NDArray[np.int64]:
@@ -135,9 +150,11 @@ class DreamRollout:
             InvalidActionError: An action outside the space, of a wrong shape, or not finite.
             NonFiniteError: The dream became NaN or infinite; it has to be reset.
         """
-        if self._state is None:
+        if not self.started:
             raise StepError("step before reset; call reset() first")
         checked = self._actions.check(actions, self.rows, active)
+        if self._row_steps is not None and active is None:
+            return self._step_row(self._row_steps, checked[0])
         self._noise.begin_step()
         with torch.no_grad():
             self._state, prediction = self._imagine(
@@ -153,14 +170,35 @@ class DreamRollout:
             finite |= ~active
         if not finite.all():
             row = int(finite.argmin())
-            self._state = None
-            raise NonFiniteError(
-                f"dream {row} has reward {reward[row]} at step {self.elapsed[row]} of its episode, expected a finite "
-                f"number. Reset, and lower temperature={self.temperature} if it comes again."
-            )
+            raise self._not_finite(row, reward[row])
         self.last_reward = reward.copy()
         self.returns += reward
         return RolloutStep(reward, probability, terminated)
+
+    def _step_row(self, steps: RowSteps, action: NDArray[Any]) -> RolloutStep:
+        if self._row is None:
+            self._row = steps.row_of(self._tensors)
+        self._noise.begin_step()
+        self._row, reward, probability, terminated = steps.step_row(
+            self._row, action, noise=self._noise, temperature=self.temperature
+        )
+        self._tensors = None
+        self._noise.end_step()
+        if not math.isfinite(reward):
+            raise self._not_finite(0, reward)
+        self.last_reward = np.array([reward])
+        self.returns += reward
+        # In float32 as the batched step says it
+        return RolloutStep(
+            np.array([reward]), np.array([probability], np.float32).astype(float), np.array([terminated])
+        )
+
+    def _not_finite(self, row: int, reward: float) -> NonFiniteError:
+        self._state = None
+        return NonFiniteError(
+            f"dream {row} has reward {reward} at step {self.elapsed[row]} of its episode, expected a finite "
+            f"number. Reset, and lower temperature={self.temperature} if it comes again."
+        )
 
     def _to_numpy(self, prediction: Prediction) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.bool_]]:
         parts = prediction.reward, prediction.termination_probability, prediction.terminated
@@ -173,6 +211,8 @@ class DreamRollout:
         """Fresh observations of `rows` (None: all), `[R, F]` or `[R, Z]` float32, or `[R, 64, 64, 3]` uint8."""
         if self.observation == "pixels":
             return self.pictures(rows)
+        if self._row is not None and self._row_steps is not None and self.observation == "features" and rows is None:
+            return self._row_steps.features_of(self._row)[None]
         state = self._rows_of_state(rows)
         with torch.no_grad():
             seen = self.world_model.observation(state, self.observation).float()

@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, Literal, Protocol, TypeVar
 
 import gymnasium as gym
 import numpy as np
 import torch
 from gymnasium import spaces
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from dreamenv.errors import ConfigurationError
@@ -57,6 +58,31 @@ class Prediction:
     reward: Tensor
     termination_probability: Tensor
     terminated: Tensor
+
+
+class NoiseOfRow(Protocol):
+    """The `Noise` of a single row, without tensors."""
+
+    def row(self, kind: Literal["uniform", "normal"], columns: int) -> NDArray[np.float32]:
+        """`[columns]` float32, to be read only: what `Noise` of that kind and one row gives."""
+
+
+class RowSteps(Protocol):
+    """A backend's dreamed step of a single row without tensors; whoever uses it need not know what a row is."""
+
+    def row_of(self, state: Any) -> Any:
+        """The memory state `[1, ...]` as a row."""
+
+    def state_of(self, row: Any) -> Any:
+        """The row as a memory state `[1, ...]`; they may share memory."""
+
+    def features_of(self, row: Any) -> NDArray[np.float32]:
+        """`[F]`, what an agent sees; a copy."""
+
+    def step_row(
+        self, row: Any, action: NDArray[Any], *, noise: NoiseOfRow, temperature: float
+    ) -> tuple[Any, float, float, bool]:
+        """A dreamed step under an action without a batch axis: the next row, reward, chance of an end, its coming."""
 
 
 class Imagine(Protocol):
@@ -193,6 +219,10 @@ class MemoryModel(nn.Module, ABC, Generic[StateT]):
         if precision != "float32":
             raise ConfigurationError(f"precision={precision!r}: {type(self).__name__} dreams in float32 only")
         return self.imagine
+
+    def row_steps(self) -> RowSteps | None:
+        """The dreamed step of a single row, in the form in which it costs least; None where there is no such form."""
+        return None
 
     @abstractmethod
     def features(self, state: StateT) -> Tensor:

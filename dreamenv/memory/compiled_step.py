@@ -16,6 +16,7 @@ from torch import Tensor
 
 from dreamenv.errors import ConfigurationError
 from dreamenv.memory.base import Noise, Prediction, as_noise
+from dreamenv.memory.fused_step import check_precision
 from dreamenv.memory.fused_weights import LOG_STD_RANGE, FusedWeights, fuse_weights
 from dreamenv.memory.mdn_rnn_state import MDNRNNState
 
@@ -48,6 +49,7 @@ class CompiledStep:
     """
 
     def __init__(self, memory: MDNRNN, precision: str = "float32") -> None:
+        check_precision(precision)
         check_compiler(memory.latent_std.device)
         self._memory = memory
         self._dtype = torch.float32 if precision == "float32" else torch.bfloat16

@@ -19,12 +19,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from dreamenv.errors import ConfigurationError
-from dreamenv.memory.base import Noise, Prediction, as_noise
+from dreamenv.memory.base import Noise, NoiseOfRow, Prediction, as_noise
 from dreamenv.memory.fused_weights import LOG_STD_RANGE, fuse_weights
-from dreamenv.memory.mdn_rnn_state import MDNRNNState
+from dreamenv.memory.mdn_rnn_state import MDNRNNState, Row
 from dreamenv.memory.single_step import SingleStep
 
 if TYPE_CHECKING:
@@ -143,25 +144,65 @@ class FusedStep:
     def _step_one(
         self, state: MDNRNNState, action: Tensor, noise: Noise, temperature: float
     ) -> tuple[MDNRNNState, Prediction]:
-        assert self._single is not None
-        memory, latents, one = self._memory, self._latents, self._one
-        latent, hidden, cell = (part.numpy()[0] for part in (state.latent, state.hidden, state.cell))
-        encoded = action.numpy()
-        if self._first_action is not None and encoded.ndim == 1:
-            first = self._first_action
-            encoded = np.zeros((1, self._inputs - one - 1), np.float32)
-            encoded[0, int(action) - first] = 1.0
-        row, cell, reward, logit, uniform = self._single(
-            latent, hidden, cell, encoded[0], noise, memory.uniforms, temperature
-        )
-        probability = 1.0 / (1.0 + math.exp(-max(logit, -80.0)))
-        terminated = logit > self._least_logit if memory.termination == "cut" else uniform < probability
-        following = torch.from_numpy(row[None])
-        after = type(state)(
-            following[:, :latents], following[:, latents:one], torch.from_numpy(cell[None]), state.dropout
+        uniform = noise.uniform(1, self._memory.uniforms).numpy()[0]
+        normal = noise.normal(1, self._latents).numpy()[0]
+        row, reward, probability, terminated = self._step_row(
+            self.row_of(state), action.numpy()[0], uniform, normal, temperature
         )
         said = torch.from_numpy(np.array([[reward], [probability]], np.float32))
-        return after, Prediction(said[0], said[1], _TRUE if terminated else _FALSE)
+        return self.state_of(row), Prediction(said[0], said[1], _TRUE if terminated else _FALSE)
+
+    @property
+    def steps_rows(self) -> bool:
+        """Whether `step_row` can be used: the weights lie on the CPU."""
+        return self._single is not None
+
+    def row_of(self, state: MDNRNNState) -> Row:
+        """The state `[1, ...]` as a row."""
+        values = np.empty(self._inputs, np.float32)
+        values[: self._latents] = state.latent.numpy()[0]
+        values[self._latents : self._one] = state.hidden.numpy()[0]
+        values[self._one] = 1.0
+        return Row(values, state.cell.numpy()[0], state.dropout)
+
+    def state_of(self, row: Row) -> MDNRNNState:
+        """The row as a state `[1, ...]`; they share memory."""
+        values = torch.from_numpy(row.values).unsqueeze(0)
+        latent, hidden = values[:, : self._latents], values[:, self._latents : self._one]
+        return MDNRNNState(latent, hidden, torch.from_numpy(row.cell).unsqueeze(0), row.dropout)
+
+    def features_of(self, row: Row) -> NDArray[np.float32]:
+        """`[F]`, a copy."""
+        seen = row.values[: self._one]
+        return np.concatenate([seen, row.cell]) if self._memory.cell_features else seen.copy()
+
+    def step_row(
+        self, row: Row, action: NDArray[Any], *, noise: NoiseOfRow, temperature: float
+    ) -> tuple[Row, float, float, bool]:
+        if self._made_of != self._stamp():
+            self._prepare()
+        uniform, normal = noise.row("uniform", self._memory.uniforms), noise.row("normal", self._latents)
+        return self._step_row(row, action, uniform, normal, temperature)
+
+    def _step_row(
+        self,
+        row: Row,
+        action: NDArray[Any],
+        uniform: NDArray[np.float32],
+        normal: NDArray[np.float32],
+        temperature: float,
+    ) -> tuple[Row, float, float, bool]:
+        assert self._single is not None
+        memory, columns = self._memory, row.values[self._one + 1 :]
+        if self._first_action is not None and action.ndim == 0:
+            columns.fill(0.0)
+            columns[int(action) - self._first_action] = 1.0
+        else:
+            columns[:] = action
+        values, cell, reward, logit = self._single(row.values, row.cell, uniform, normal, temperature)
+        probability = 1.0 / (1.0 + math.exp(-max(logit, -80.0)))
+        terminated = logit > self._least_logit if memory.termination == "cut" else bool(uniform[-1] < probability)
+        return Row(values, cell, row.dropout), reward, probability, terminated
 
     def _scratch(self, name: str, rows: int, columns: int, dtype: torch.dtype = torch.float32) -> Tensor:
         """`[rows, columns]` of memory that is kept: the system takes its time to hand out fresh pages."""

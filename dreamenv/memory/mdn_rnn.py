@@ -17,11 +17,12 @@ from dreamenv.memory.base import (
     MemoryModel,
     Noise,
     Prediction,
+    RowSteps,
     SequenceBatch,
     as_noise,
 )
 from dreamenv.memory.compiled_step import CompiledStep
-from dreamenv.memory.fused_step import FusedStep, can_fuse, check_precision
+from dreamenv.memory.fused_step import FusedStep, can_fuse
 from dreamenv.memory.fused_weights import LOG_STD_RANGE
 from dreamenv.memory.gaussian_mixture import mixture_nll
 from dreamenv.memory.heads import RewardHead, TerminationHead
@@ -196,9 +197,12 @@ class MDNRNN(MemoryModel[MDNRNNState]):
 
     def without_gradient(self, precision: str = "float32", *, compiled: bool = False) -> Imagine:
         if can_fuse(self) and type(self).imagine is MDNRNN.imagine:
-            check_precision(precision)
-            return CompiledStep(self, precision) if compiled else FusedStep(self, precision)
+            return (CompiledStep if compiled else FusedStep)(self, precision)
         return super().without_gradient(precision, compiled=compiled)
+
+    def row_steps(self) -> RowSteps | None:
+        steps = self.without_gradient()
+        return steps if isinstance(steps, FusedStep) and steps.steps_rows else None
 
     @property
     def uniforms(self) -> int:

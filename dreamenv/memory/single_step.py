@@ -7,7 +7,6 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from dreamenv.memory.base import Noise
 from dreamenv.memory.fused_weights import LOG_STD_RANGE, FusedWeights
 
 
@@ -38,24 +37,27 @@ class SingleStep:
 
     def __call__(
         self,
-        latent: NDArray[np.float32],
-        hidden: NDArray[np.float32],
+        row: NDArray[np.float32],
         cell: NDArray[np.float32],
-        action: NDArray[np.float32],
-        noise: Noise,
-        uniforms: int,
+        uniform: NDArray[np.float32],
+        normal: NDArray[np.float32],
         temperature: float,
-    ) -> tuple[NDArray[np.float32], NDArray[np.float32], float, float, float]:
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32], float, float]:
         """One step of vectors without a batch axis.
+
+        Args:
+            row: `[Z + H + 1 + A]`: latent, hidden state, 1, and the action as the LSTM takes it.
+            cell: `[H]`.
+            uniform: In [0, 1), for the components first.
+            normal: `[Z]`.
+            temperature: Of the mixture.
 
         Returns:
             `[Z + H + 1 + A]`, the next latent, hidden state and 1 (its last columns are free); the next cell; reward;
-            the end's logit; the last uniform number.
+            the end's logit.
         """
         size, width = self._latents, self._hidden
         one = size + width
-        row = np.empty(len(self._gates), np.float32)
-        row[:size], row[size:one], row[one], row[one + 1 :] = latent, hidden, 1.0, action
         gates = np.dot(row, self._gates)
         np.tanh(gates, out=gates)
         sigmoids, new = gates[: 3 * width], gates[3 * width :]
@@ -69,10 +71,10 @@ class SingleStep:
 
         seen = following[size : one + 1]
         heads = np.dot(seen, self._heads)
-        uniform = noise.uniform(1, uniforms).numpy()[0]
-        normal = noise.normal(1, size).numpy()[0]
         mean, log_std = self._chosen(seen, heads, uniform, temperature)
-        deviation = np.exp(log_std.clip(self._low, self._high, out=log_std))
+        np.maximum(log_std, self._low, out=log_std)  # np.clip takes several times as long
+        np.minimum(log_std, self._high, out=log_std)
+        deviation = np.exp(log_std, out=log_std)
         deviation *= normal
         deviation *= self._std if temperature == 1.0 else self._std * np.float32(math.sqrt(temperature))
         np.add(mean, deviation, out=following[:size])
@@ -88,7 +90,7 @@ class SingleStep:
         outputs = np.dot(layers[:split], self._reward)
         outputs += self._reward_bias
         logit = float(np.dot(layers[split:], self._end)) + self._end_bias
-        return following, new.copy(), self._expected(outputs), logit, float(uniform[-1])
+        return following, new.copy(), self._expected(outputs), logit
 
     def _chosen(
         self, seen: NDArray[np.float32], heads: NDArray[np.float32], uniform: NDArray[np.float32], temperature: float

@@ -11,10 +11,12 @@ import torch
 from scipy import stats
 from torch import Tensor
 
+from dreamenv.envs.noise import BLOCK_STEPS, EpisodeNoise
 from dreamenv.errors import ConfigurationError
 from dreamenv.memory.base import Prediction, select
 from dreamenv.memory.fused_step import _GROUPED_ROWS, FusedStep
 from dreamenv.memory.mdn_rnn import MDNRNN, MDNRNNState
+from tests.fakes import CountingMemory
 from tests.memory.small_memory import actions, seeded, small
 
 ROWS = (1, 7, _GROUPED_ROWS + 3)
@@ -60,6 +62,40 @@ def test_it_is_the_plain_step(options: dict[str, Any], space: str, rows: int) ->
             # a uniform number may fall between two roundings of a probability
             assert (also.terminated == said.terminated).float().mean() >= 1 - 1.5 / rows if rows > 1 else True
             torch.testing.assert_close(memory.features(other), memory.features(state), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("space", ["box", "discrete"])
+@pytest.mark.parametrize("cell_features", [False, True])
+def test_a_row_without_tensors_is_stepped_alike(space: str, cell_features: bool) -> None:
+    memory = small(space, components="joint", cell_features=cell_features)
+    steps, fused = memory.row_steps(), memory.without_gradient()
+    assert steps is not None
+    state = memory.initial(torch.randn(1, memory.latent_size, generator=seeded(2)), generator=seeded())
+    row = steps.row_of(state)
+    noises = [EpisodeNoise(1), EpisodeNoise(1)]
+    for noise in noises:
+        noise.begin_episodes(np.zeros(1, np.int64), np.array([7], np.uint64))
+    for step in range(BLOCK_STEPS + 3):  # into a second block of random numbers
+        if step == 5:  # new weights are taken over
+            with torch.no_grad():
+                memory.mixture_head.weight.mul_(0.5)
+        for noise in noises:
+            noise.begin_step()
+        action = actions(space, 1)
+        state, said = fused(state, action, generator=noises[0], temperature=0.7)
+        row, reward, probability, terminated = steps.step_row(row, action.numpy()[0], noise=noises[1], temperature=0.7)
+        for noise in noises:
+            noise.end_step()
+        for part, its in zip(state, steps.state_of(row), strict=True):
+            torch.testing.assert_close(its, part, rtol=0, atol=0)
+        np.testing.assert_array_equal(steps.features_of(row), memory.features(state)[0].numpy())
+        assert (reward, terminated) == (float(said.reward[0]), bool(said.terminated[0]))
+        assert probability == pytest.approx(float(said.termination_probability[0]), rel=1e-6)
+
+
+def test_no_rows_without_tensors_where_the_step_is_another() -> None:
+    assert small("box", width=8).row_steps() is None
+    assert CountingMemory().row_steps() is None
 
 
 @pytest.mark.parametrize("rows", ROWS)
