@@ -89,7 +89,7 @@ class DreamRollout:
         self._imagine = world_model.memory.without_gradient(precision, compiled=compiled)
         self._noise = EpisodeNoise(self.rows, device=self._device, compiled=compiled)
         # One dream is bound by calls, not by arithmetic: its state is a row of the backend's, a tensor when asked for
-        alone = rows == 1 and precision == "float32" and not compiled
+        alone = rows == 1 and not compiled
         self._row_steps = world_model.memory.row_steps() if alone else None
         self._row: Any = None
         self._tensors: Any = None

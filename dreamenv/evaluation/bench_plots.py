@@ -36,7 +36,7 @@ def _throughput(rows: Sequence[Row]) -> Figure:
             bounds = [(row.num_envs, row.bound_steps_per_s) for row in line if row.bound_steps_per_s is not None]
             axes.plot(*zip(*bounds, strict=True), linestyle="--", color="grey", label="its matrix products alone")
     for row in rows:
-        if not row.case.startswith(("dream vector", "curve ", "decode", "encode")):
+        if not row.case.startswith(("dream vector", "curve ", "decode", "encode", "train ")):
             axes.plot([row.num_envs], [row.steps_per_s], linestyle="", marker="x", label=row.case)
     axes.set(xscale="log", yscale="log", xlabel="dreams at once", ylabel="steps a second")
     axes.grid(visible=True, which="major", alpha=0.3)
