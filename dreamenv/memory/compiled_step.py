@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import os
 import shutil
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor
@@ -17,7 +17,7 @@ from torch import Tensor
 from dreamenv.errors import ConfigurationError
 from dreamenv.memory.base import Noise, Prediction, as_noise
 from dreamenv.memory.fused_step import check_precision
-from dreamenv.memory.fused_weights import LOG_STD_RANGE, FusedWeights, fuse_weights
+from dreamenv.memory.fused_weights import LOG_STD_RANGE, FusedWeights, Watch, fuse_weights
 from dreamenv.memory.mdn_rnn_state import MDNRNNState
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ class CompiledStep:
     def __init__(self, memory: MDNRNN, precision: str = "float32") -> None:
         check_precision(precision)
         check_compiler(memory.latent_std.device)
-        self._memory = memory
+        self._memory, self._watch = memory, Watch(memory)
         self._dtype = torch.float32 if precision == "float32" else torch.bfloat16
         encoder = memory.action_encoder
         self._sizes = _Sizes(
@@ -62,14 +62,13 @@ class CompiledStep:
             encoder.size,
             memory.termination == "cut",
         )
-        self._watched: tuple[Any, ...] = (memory.lstm.weight_hh_l0, memory.mixture_head.weight, memory.latent_mean)
         self._step = torch.compile(_step, dynamic=False)
         self._prepare()
 
     def __call__(
         self, state: MDNRNNState, action: Tensor, *, generator: torch.Generator | Noise, temperature: float = 1.0
     ) -> tuple[MDNRNNState, Prediction]:
-        if self._made_of != self._stamp():
+        if self._watch.changed:
             self._prepare()
         noise, rows = as_noise(generator), len(state.latent)
         uniform, normal = noise.uniform(rows, self._memory.uniforms), noise.normal(rows, self._sizes.latents)
@@ -80,13 +79,8 @@ class CompiledStep:
         return type(state)(latent, hidden, cell, state.dropout), Prediction(reward, probability, terminated)
 
     def _prepare(self) -> None:
-        self._made_of = self._stamp()
+        self._watch.renew()
         self._weights = _flat(fuse_weights(self._memory, self._dtype), self._memory)
-
-    def _stamp(self) -> tuple[int, ...]:
-        """Changes with every fit, load or move of the model."""
-        weight, head, mean = self._watched
-        return weight.data_ptr(), weight._version, head._version, mean._version
 
 
 def check_compiler(device: torch.device) -> None:

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from dreamenv.errors import ConfigurationError
 from dreamenv.memory.base import Noise, NoiseOfRow, Prediction, as_noise
-from dreamenv.memory.fused_weights import LOG_STD_RANGE, fuse_weights
+from dreamenv.memory.fused_weights import LOG_STD_RANGE, Watch, fuse_weights
 from dreamenv.memory.mdn_rnn_state import MDNRNNState, Row
 from dreamenv.memory.single_step import SingleStep
 
@@ -67,7 +67,7 @@ class FusedStep:
 
     def __init__(self, memory: MDNRNN, precision: str = "float32") -> None:
         check_precision(precision)
-        self._memory = memory
+        self._memory, self._watch = memory, Watch(memory)
         self._dtype = torch.float32 if precision == "float32" else torch.bfloat16
         self._latents, self._hidden = memory.latent_size, memory.hidden_size
         self._one = self._latents + self._hidden  # the column of ones
@@ -80,7 +80,7 @@ class FusedStep:
     def __call__(
         self, state: MDNRNNState, action: Tensor, *, generator: torch.Generator | Noise, temperature: float = 1.0
     ) -> tuple[MDNRNNState, Prediction]:
-        if self._made_of != self._stamp():
+        if self._watch.changed:
             self._prepare()
         if self._single is not None and state.latent.shape[0] == 1:
             return self._step_one(state, action, as_noise(generator), temperature)
@@ -89,8 +89,7 @@ class FusedStep:
 
     def _prepare(self) -> None:
         memory = self._memory
-        self._watched: tuple[Any, ...] = (memory.lstm.weight_hh_l0, memory.mixture_head.weight, memory.latent_mean)
-        self._made_of = self._stamp()
+        self._watch.renew()
         self._kept: dict[str, Tensor] = {}
         weights = self._weights = fuse_weights(memory, self._dtype)
         self._least_logit = -math.log(memory.termination_head.weight)
@@ -100,11 +99,6 @@ class FusedStep:
         # One row is bound by reading weights, not by calculating: it stays in float32
         on_cpu = weights.std.device.type == "cpu"
         self._single = SingleStep(fuse_weights(memory, torch.float32), memory.mixtures) if on_cpu else None
-
-    def _stamp(self) -> tuple[int, ...]:
-        """Changes with every fit, load or move of the model."""
-        weight, head, mean = self._watched
-        return weight.data_ptr(), weight._version, head._version, mean._version
 
     def _step(
         self, state: MDNRNNState, action: Tensor, noise: Noise, temperature: float
@@ -179,7 +173,7 @@ class FusedStep:
     def step_row(
         self, row: Row, action: NDArray[Any], *, noise: NoiseOfRow, temperature: float
     ) -> tuple[Row, float, float, bool]:
-        if self._made_of != self._stamp():
+        if self._watch.changed:
             self._prepare()
         uniform, normal = noise.row("uniform", self._memory.uniforms), noise.row("normal", self._latents)
         return self._step_row(row, action, uniform, normal, temperature)

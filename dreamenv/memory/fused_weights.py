@@ -48,6 +48,30 @@ class FusedWeights:
     std: Tensor
 
 
+class Watch:
+    """Notices when a model has been fitted, loaded or moved, so that copies of its weights can be made anew."""
+
+    def __init__(self, memory: MDNRNN) -> None:
+        self._memory = memory
+        self.renew()
+
+    def renew(self) -> None:
+        """Take the model as it is for unchanged."""
+        memory = self._memory
+        # Moving a model puts other tensors in its place
+        self._watched: tuple[Any, ...] = (memory.lstm.weight_hh_l0, memory.mixture_head.weight, memory.latent_mean)
+        self._seen = self._stamp()
+
+    @property
+    def changed(self) -> bool:
+        """Whether it is another one since `renew`."""
+        return self._stamp() != self._seen
+
+    def _stamp(self) -> tuple[int, ...]:
+        weight, head, mean = self._watched
+        return weight.data_ptr(), weight._version, head._version, mean._version
+
+
 def fuse_weights(memory: MDNRNN, dtype: torch.dtype) -> FusedWeights:
     """The weights of `memory`, those of products in `dtype`."""
     # Made within inference mode they could not be used outside
