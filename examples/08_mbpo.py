@@ -30,9 +30,8 @@ from dreamenv.world_model import WorldModel
 
 METHODS = ("sac", "mixed", "sac_utd")
 # Settings that only some methods depend on
-MIXED_ONLY = {"real_fraction", "branches", "rollout_batch", "refit_every", "rollout_every", "retain", "fit_steps"} | {
-    "model_width"
-}
+MIXED_ONLY = {"real_fraction", "branches", "rollout_batch", "refit_every", "rollout_every", "retain"}
+MIXED_ONLY |= {"fit_steps", "model_width"}
 ALONE_ONLY, SHORT_ONLY = {"steps", "score_every"}, {"mixed_steps", "mixed_score_every"}
 
 

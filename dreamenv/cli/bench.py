@@ -66,11 +66,10 @@ def bench(
         _show_startup(model)
     if plot is not None:
         from dreamenv.evaluation.bench_plots import bench_figures
-        from dreamenv.evaluation.plots import save_figure
+        from dreamenv.evaluation.plots import save_figures
 
-        for name, figure in bench_figures(rows).items():
-            for ending in ("png", "svg"):
-                print(save_figure(figure, plot / f"{name}.{ending}"))
+        for file in save_figures(bench_figures(rows), plot):
+            print(file)
     write_json(json_file, [row.to_json() for row in rows])
 
 

@@ -40,7 +40,7 @@ def show(
     from dreamenv.cli.progress import Progress, write_json
     from dreamenv.data.summary import group_rows, read_records, summarise, total_row
     from dreamenv.evaluation import data_figures as figures
-    from dreamenv.evaluation.plots import save_figure
+    from dreamenv.evaluation.plots import save_figures
 
     store = figures.find_store(run)
     bar = Progress("read", len(store), "episode")
@@ -57,9 +57,8 @@ def show(
     }
     sheets = figures.contact_sheets(figures.spread_over_returns(records, episodes), columns=columns)
     drawn |= {f"contact_sheet_{number}": sheet for number, sheet in enumerate(sheets, start=1)}
-    for name, figure in drawn.items():
-        for suffix in (".png", ".svg"):
-            print(save_figure(figure, out / f"{name}{suffix}"))
+    for file in save_figures(drawn, out):
+        print(file)
     write_json(json_file, summary)
 
 

@@ -34,7 +34,7 @@ def gap(
     from dreamenv.errors import ConfigurationError
     from dreamenv.evaluation.dream_gap import dream_gap
     from dreamenv.evaluation.gap_report import gap_figures, summarise_gap, write_gap_report
-    from dreamenv.evaluation.plots import save_figure
+    from dreamenv.evaluation.plots import save_figures
 
     try:
         steps = [int(part) for part in horizons.split(",")]
@@ -67,9 +67,8 @@ def gap(
     if html is not None:
         print(write_gap_report(html, found))
     if plot is not None:
-        for name, figure in gap_figures(found).items():
-            for suffix in (".png", ".svg"):
-                print(save_figure(figure, plot / f"{name}{suffix}"))
+        for file in save_figures(gap_figures(found), plot):
+            print(file)
 
 
 def _shown(value: float | None) -> str:

@@ -175,8 +175,7 @@ def _plot_runs(runs: list[str], out: Path) -> None:
         )
     if loops:
         print(curves.rounds_table(loops))
-    for name, figure in drawn.items():
-        _save(figure, out / name)
+    _save(drawn, out)
 
 
 def _run_folder(run: str) -> tuple[str, Path]:
@@ -188,11 +187,11 @@ def _run_folder(run: str) -> tuple[str, Path]:
     return Path(run).name, Path(run)
 
 
-def _save(figure: Any, stem: Path) -> None:
-    from dreamenv.evaluation.plots import save_figure
+def _save(figures: dict[str, Any], out: Path) -> None:
+    from dreamenv.evaluation.plots import save_figures
 
-    for suffix in (".png", ".svg"):
-        print(save_figure(figure, stem.with_suffix(suffix)))
+    for file in save_figures(figures, out):
+        print(file)
 
 
 def _plot_model(
@@ -227,11 +226,11 @@ def _plot_model(
     before = first_moment(model.real) if context is None else context
     episodes = record_episodes(model, least=before + steps[-1], seed=seed, source=source, agent=driver)
     if model.vision.is_image:
-        _save(reconstruction_figure(model, episodes), out / "reconstructions")
+        _save({"reconstructions": reconstruction_figure(model, episodes)}, out)
     figure = open_loop_figure(
         model, episodes[0], horizons=steps, context=context, samples=samples, seed=seed, temperature=temperature
     )
-    _save(figure, out / "open_loop")
+    _save({"open_loop": figure}, out)
 
 
 def _describe(entry: DreamEntry) -> dict[str, Any]:

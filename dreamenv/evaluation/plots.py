@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -219,6 +219,11 @@ def save_figure(figure: Figure, file: str | Path) -> Path:
     file.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(file)
     return file
+
+
+def save_figures(figures: Mapping[str, Figure], folder: str | Path) -> list[Path]:
+    """Write each figure as `<folder>/<name>.png` and `.svg`; returns the files."""
+    return [save_figure(f, Path(folder) / f"{name}{kind}") for name, f in figures.items() for kind in (".png", ".svg")]
 
 
 def _actor(action_space: Any, rng: np.random.Generator, source: str | None, agent: str | None) -> Actor:
