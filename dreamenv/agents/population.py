@@ -74,7 +74,7 @@ def score_population(
     expected: bool = False,
     max_batch: int = 16384,
     compact_below: float = 0.75,
-    precision: str = "float32",
+    precision: str = "auto",
 ) -> Tensor:
     """Dreamed returns of P linear controllers, R rollouts each.
 
@@ -94,7 +94,7 @@ def score_population(
             leaves when less than `LEAST_REACHED` of it is left.
         max_batch: Most dreams at once; larger populations are scored in parts, with the same numbers.
         compact_below: Ended dreams leave when the share of living ones falls below this; 0 keeps them all.
-        precision: Of the dream's products, "float32" or "bfloat16".
+        precision: Of the dream's products, as for `DreamVectorEnv` with P * R dreams.
 
     Returns:
         `[P, R]` float64 on the model's device: undiscounted sums of predicted reward up to termination or `horizon`.
@@ -122,7 +122,8 @@ def score_population(
             f"got weights of shape {tuple(candidates.shape)}, expected (P, {shape[0]}, {shape[1]})"
         )
     to_action = ActionMap(world_model.action_space, action_map).to(device)
-    imagine = world_model.memory.without_gradient(precision)
+    memory = world_model.memory
+    imagine = memory.without_gradient(memory.dream_precision(precision, len(candidates) * rollouts))
     key = int(torch.randint(2**63 - 1, (), generator=generator, device=generator.device))
 
     def score(part: Tensor) -> Tensor:

@@ -26,8 +26,12 @@ class ActionChecker:
             # Clipping to float32's range turns an unbounded side into one that infinite actions fail.
             largest = float(np.finfo(np.float32).max)
             low, high = (np.clip(side.astype(np.float64), -largest, largest) for side in (space.low, space.high))
-            self._low = low - _TOLERANCE * np.maximum(1, np.abs(low))
-            self._high = high + _TOLERANCE * np.maximum(1, np.abs(high))
+            lowest, highest = (
+                low - _TOLERANCE * np.maximum(1, np.abs(low)),
+                high + _TOLERANCE * np.maximum(1, np.abs(high)),
+            )
+            # Of the type of what is compared with them: a mixed comparison takes several times as long
+            self._low, self._high = (np.clip(side, -largest, largest).astype(np.float32) for side in (lowest, highest))
             self._inside = np.clip(0.0, low, high).astype(np.float32)
 
     def check(self, actions: Any, rows: int, active: NDArray[np.bool_] | None = None) -> NDArray[Any]:

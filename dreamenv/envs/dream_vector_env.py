@@ -27,7 +27,7 @@ class DreamVectorEnv(VectorEnv[NDArray[Any], NDArray[Any], NDArray[Any]]):
     """N dreams of one world model, with their own time limit.
 
     With the same seed it equals a `gymnasium.vector.SyncVectorEnv` of N `DreamEnv`: row i depends on its own seed and
-    actions only (up to the rounding of a batched matrix product).
+    actions only (up to the rounding of a batched matrix product, which is coarser in bfloat16).
 
     Args:
         world_model, observation, temperature, start, checkpoint, device, termination: As for `DreamEnv`.
@@ -37,8 +37,9 @@ class DreamVectorEnv(VectorEnv[NDArray[Any], NDArray[Any], NDArray[Any]]):
             row's action and returns the new episode's first observation, reward 0 and both flags False. SAME_STEP: the
             step that ends returns it, and `infos` holds `final_obs` and `final_info`. DISABLED: the caller resets ended
             rows with `reset(options={"reset_mask": mask})`.
-        precision: Of M's products. "bfloat16" is faster on processors that calculate in it; states and sampling stay in
-            float32, and dreams follow the same distribution up to the rounding of the weights.
+        precision: Of M's products, "float32", "bfloat16", or "auto": bfloat16 for 256 dreams or more on a processor
+            with matrix units for it (AMX), else float32. In bfloat16 states and sampling stay in float32, and dreams
+            follow the same distribution up to the rounding of the weights.
         compiled: Make the step by `torch.compile`: faster from some hundred dreams on, above all in bfloat16. The first
             step waits for the compiler (on the CPU some ten seconds, and g++ has to be there).
         render_mode: None, "rgb_array" (`render` gives a tuple of N frames) or "human" (a window of the first 16).
@@ -63,7 +64,7 @@ class DreamVectorEnv(VectorEnv[NDArray[Any], NDArray[Any], NDArray[Any]]):
         checkpoint: str | Path | None = None,
         device: torch.device | str | None = None,
         termination: str | None = None,
-        precision: str = "float32",
+        precision: str = "auto",
         compiled: bool = False,
         render_mode: str | None = None,
     ) -> None:

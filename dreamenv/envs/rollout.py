@@ -49,12 +49,13 @@ class DreamRollout:
         observation: "features", "latent", "pixels" or "state".
         temperature: Of M's mixtures, finite and above 0; None is the model's default.
         start: "initial" or "replay".
-        precision: Of the products, "float32" or "bfloat16".
-        compiled: Whether `torch.compile` makes the step and its noise.
+        precision: Of the products, "float32", "bfloat16" or "auto".
+        compiled: Whether `torch.compile` makes the step, its noise within.
 
     Attributes:
         returns: `[N]` float64, rewards summed since the row's episode started.
         last_reward: `[N]` float64, reward of the row's last step.
+        precision: "float32" or "bfloat16".
     """
 
     def __init__(
@@ -65,7 +66,7 @@ class DreamRollout:
         observation: str = "features",
         temperature: float | None = None,
         start: str = "initial",
-        precision: str = "float32",
+        precision: str = "auto",
         compiled: bool = False,
     ) -> None:
         if isinstance(rows, bool) or not isinstance(rows, (int, np.integer)) or rows < 1:
@@ -79,15 +80,15 @@ class DreamRollout:
         self.observation_space = world_model.observation_space(observation)
         self.temperature = float(temperature)
         self.start = start
-        self.precision = precision
+        self.precision = world_model.memory.dream_precision(precision, self.rows)
         self.compiled = compiled
         self.returns: NDArray[np.float64] = np.zeros(rows)
         self.last_reward: NDArray[np.float64] = np.zeros(rows)
         self._device = world_model.device
         self._start_count = world_model.start_count(start)
         self._actions = ActionChecker(world_model.action_space)
-        self._imagine = world_model.memory.without_gradient(precision, compiled=compiled)
-        self._noise = EpisodeNoise(self.rows, device=self._device, compiled=compiled)
+        self._imagine = world_model.memory.without_gradient(self.precision, compiled=compiled)
+        self._noise = EpisodeNoise(self.rows, device=self._device)
         # One dream is bound by calls, not by arithmetic: its state is a row of the backend's, a tensor when asked for
         alone = rows == 1 and not compiled
         self._row_steps = world_model.memory.row_steps() if alone else None

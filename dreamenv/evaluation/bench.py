@@ -56,7 +56,7 @@ def bench(
     *,
     seconds: float = 2.0,
     most_envs: int = 4096,
-    population: int = 32,
+    population: int = 64,
     rollouts: int = 16,
     horizon: int = 50,
     real: bool = True,
@@ -72,9 +72,9 @@ def bench(
 
     Cases: "real" (random actions; a step is one action, `frames_per_s` counts its frames), "dream gym.make" (the
     scalar form with its wrappers), "dream vector" (features, autoreset and infos included), the same with
-    `precision="bfloat16"` as "dream vector bf16" (its bound stays that of float32), "evolution" (a population
-    of linear controllers; rows that ended are not counted), "decode" and "encode" (pictures). Each case is measured
-    five times in turn with all others, its bound right after it, and the medians are reported.
+    `precision="float32"` and "bfloat16" as "dream vector fp32" and "bf16" (the bound is of float32), "evolution" (a
+    population of linear controllers; rows that ended are not counted), "decode" and "encode" (pictures). Each case is
+    measured five times in turn with all others, its bound right after it, and the medians are reported.
 
     The bound is what the model's matrix products alone take, by `torch.mm` into memory that is there already, with the
     same threads and device: for M one product a weight matrix (LSTM input -> 4H and H -> 4H, mixture H -> 3KZ, reward

@@ -108,8 +108,8 @@ def _precisions(model: WorldModel) -> list[tuple[str, str]]:
     try:
         model.memory.without_gradient("bfloat16")
     except ConfigurationError:
-        return [("", "float32")]
-    return [("", "float32"), (" bf16", "bfloat16")]
+        return [("", "auto")]
+    return [("", "auto"), (" fp32", "float32"), (" bf16", "bfloat16")]
 
 
 def _scalar_env(source: WorldModel | str | Path, model: WorldModel) -> gym.Env[Any, Any]:

@@ -1,4 +1,4 @@
-"""How the dream's speed grows: with latents, components, hidden units, and the length of evolution's dreams."""
+"""How the dream's speed grows: with latents, components and hidden units; and evolution's, with its length and size."""
 
 from __future__ import annotations
 
@@ -23,12 +23,15 @@ from dreamenv.world_model import StartStates, WorldModel
 SIZES = {"latents": 32, "mixtures": 5, "hidden": 256}
 CURVES = {"latents": (8, 32, 128), "mixtures": (1, 5, 20), "hidden": (64, 256, 1024)}
 HORIZONS = (15, 60, 240)
+POPULATIONS = (4, 16, 64, 256)
 _ROWS = 256
+_ROLLOUTS = 16
+_SHORT = 15
 
 
 def curve_cases(device: str, seed: int) -> Iterator[Case]:
-    """Vector dreams of untrained models of growing size, and an evolution of growing horizon. Names are "curve latents
-    32" and the like; the batch stays the same."""
+    """Vector dreams of untrained models of growing size, and an evolution of growing horizon, in a batch that stays
+    the same; and an evolution of growing population. Names are "curve latents 32" and the like."""
     for name, values in CURVES.items():
         for value in values:
             model = untrained_model(**(SIZES | {name: value}), device=device, seed=seed)
@@ -38,7 +41,12 @@ def curve_cases(device: str, seed: int) -> Iterator[Case]:
             )
     model = untrained_model(**SIZES, device=device, seed=seed)
     for horizon in HORIZONS:
-        yield Case(f"curve horizon {horizon}", _ROWS, device, _evolving(model, horizon, seed))
+        yield Case(f"curve horizon {horizon}", _ROWS, device, _evolving(model, _ROWS // _ROLLOUTS, horizon, seed))
+    products = memory_products(model.memory)
+    for population in POPULATIONS:
+        rows = population * _ROLLOUTS
+        work = _evolving(model, population, _SHORT, seed)
+        yield Case(f"curve population {population}", rows, device, work, product_bound(products, rows, device))
 
 
 def untrained_model(*, latents: int, mixtures: int, hidden: int, device: str = "cpu", seed: int = 0) -> WorldModel:
@@ -54,12 +62,12 @@ def untrained_model(*, latents: int, mixtures: int, hidden: int, device: str = "
     return WorldModel(IdentityVision(latents), memory, real, space, starts, max_episode_steps=1000).to(device)
 
 
-def _evolving(model: WorldModel, horizon: int, seed: int) -> Work:
-    candidates = np.random.default_rng(seed).normal(scale=0.1, size=(16, *initial_weights(model).shape))
+def _evolving(model: WorldModel, population: int, horizon: int, seed: int) -> Work:
+    candidates = np.random.default_rng(seed).normal(scale=0.1, size=(population, *initial_weights(model).shape))
 
     def work() -> float:
         generator = torch.Generator(model.device).manual_seed(seed)
-        score_population(model, candidates, rollouts=_ROWS // 16, generator=generator, horizon=horizon)
-        return _ROWS * horizon
+        score_population(model, candidates, rollouts=_ROLLOUTS, generator=generator, horizon=horizon)
+        return population * _ROLLOUTS * horizon
 
     return work

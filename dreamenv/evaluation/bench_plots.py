@@ -56,7 +56,9 @@ def _growth(rows: Sequence[Row]) -> Figure:
         bounds = [(value, row.bound_steps_per_s) for value, row in points if row.bound_steps_per_s is not None]
         if bounds:
             axes.plot(*zip(*bounds, strict=True), linestyle="--", color="grey", label="matrix products")
-        axes.set(xscale="log", yscale="log", xlabel=name, title=f"{points[0][1].num_envs} dreams")
+        sizes = sorted({row.num_envs for _, row in points})
+        title = f"{sizes[0]} dreams" if len(sizes) == 1 else f"{sizes[0]} to {sizes[-1]:,} dreams"
+        axes.set(xscale="log", yscale="log", xlabel=name, title=title)
         axes.set_xticks([value for value, _ in points], [str(value) for value, _ in points])
         axes.minorticks_off()
         axes.grid(visible=True, which="major", alpha=0.3)

@@ -220,6 +220,10 @@ class MemoryModel(nn.Module, ABC, Generic[StateT]):
             raise ConfigurationError(f"precision={precision!r}: {type(self).__name__} dreams in float32 only")
         return self.imagine
 
+    def dream_precision(self, precision: str, rows: int) -> str:
+        """What "auto" stands for in a batch of so many dreams, for `without_gradient`; other precisions stay."""
+        return "float32" if precision == "auto" else precision
+
     def row_steps(self) -> RowSteps | None:
         """The dreamed step of a single row, in the form in which it costs least; None where there is no such form."""
         return None

@@ -1,7 +1,8 @@
 """An MDN-RNN's dreamed step, compiled: what lies between its matrix products becomes a few loops over the rows.
 
-The same step as `FusedStep`, up to rounding, written as one function of tensors for `torch.compile`. The first step of
-each number of rows waits for the compiler.
+The same step as `FusedStep`, up to rounding, written as one module for `torch.compile`, random numbers included where
+they are hashed ones. Weights are compiled in, laid out as the products want them. The first step of each number of rows
+waits for the compiler, and so does the first after the model was fitted.
 """
 
 from __future__ import annotations
@@ -9,19 +10,25 @@ from __future__ import annotations
 import math
 import os
 import shutil
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import torch
-from torch import Tensor
+import torch._inductor.config
+from torch import Tensor, nn
 
 from dreamenv.errors import ConfigurationError
 from dreamenv.memory.base import Noise, Prediction, as_noise
-from dreamenv.memory.fused_step import check_precision
 from dreamenv.memory.fused_weights import LOG_STD_RANGE, FusedWeights, Watch, fuse_weights
+from dreamenv.memory.hashed_noise import HashedDraw, HashedNoise, Kind, hashed_bits, hashes, numbers_of
 from dreamenv.memory.mdn_rnn_state import MDNRNNState
+from dreamenv.memory.precision import check_precision
 
 if TYPE_CHECKING:
     from dreamenv.memory.mdn_rnn import MDNRNN
+
+
+# Numbers, or what they are made from
+Draw: TypeAlias = "Tensor | HashedDraw"
 
 
 class _Sizes(NamedTuple):
@@ -38,7 +45,7 @@ class _Sizes(NamedTuple):
 class CompiledStep:
     """Called as `MDNRNN.imagine`, without gradients.
 
-    Weights are copied; they are copied anew when the model's have changed, without compiling again.
+    Weights are copied; when the model's have changed they are copied anew, and the step is compiled again.
 
     Args:
         memory: A model for which `can_fuse` holds.
@@ -62,7 +69,6 @@ class CompiledStep:
             encoder.size,
             memory.termination == "cut",
         )
-        self._step = torch.compile(_step, dynamic=False)
         self._prepare()
 
     def __call__(
@@ -70,17 +76,32 @@ class CompiledStep:
     ) -> tuple[MDNRNNState, Prediction]:
         if self._watch.changed:
             self._prepare()
-        noise, rows = as_noise(generator), len(state.latent)
-        uniform, normal = noise.uniform(rows, self._memory.uniforms), noise.normal(rows, self._sizes.latents)
+        noise, rows, size = as_noise(generator), len(state.latent), self._sizes.latents
+        uniform: Draw
+        normal: Draw
+        if isinstance(noise, HashedNoise):
+            uniform, normal = noise.hashed(self._memory.uniforms), noise.hashed(size)
+        else:
+            uniform, normal = noise.uniform(rows, self._memory.uniforms), noise.normal(rows, size)
+        inputs = state.latent, state.hidden, state.cell, action, uniform, normal, temperature
+        key = rows, type(uniform), temperature
         with torch.no_grad():
-            latent, hidden, cell, reward, probability, terminated = self._step(
-                state.latent, state.hidden, state.cell, action, uniform, normal, self._weights, self._sizes, temperature
-            )
+            if key in self._compiled:
+                latent, hidden, cell, reward, probability, terminated = self._step(*inputs)
+            else:
+                # Whether weights become constants is read from the configuration while the compiler runs
+                with torch._inductor.config.patch(freezing=True):
+                    latent, hidden, cell, reward, probability, terminated = self._step(*inputs)
+                self._compiled.add(key)
         return type(state)(latent, hidden, cell, state.dropout), Prediction(reward, probability, terminated)
 
     def _prepare(self) -> None:
         self._watch.renew()
-        self._weights = _flat(fuse_weights(self._memory, self._dtype), self._memory)
+        weights = _flat(fuse_weights(self._memory, self._dtype), self._memory)
+        # Calls between the loops and products are made in C++ too
+        options: dict[str, Any] | None = {"cpp_wrapper": True} if weights.std.device.type == "cpu" else None
+        self._step = torch.compile(_Step(weights, self._sizes, self._memory.uniforms), dynamic=False, options=options)
+        self._compiled: set[tuple[int, type, float]] = set()
 
 
 def check_compiler(device: torch.device) -> None:
@@ -134,6 +155,44 @@ def _flat(weights: FusedWeights, memory: MDNRNN) -> _Weights:
     )
 
 
+class _Step(nn.Module):
+    def __init__(self, weights: _Weights, sizes: _Sizes, uniforms: int) -> None:
+        super().__init__()
+        for name, weight in weights._asdict().items():
+            self.register_buffer(name, weight)
+        self._sizes, self._uniforms = sizes, uniforms
+
+    def forward(
+        self,
+        latent: Tensor,
+        hidden: Tensor,
+        cell: Tensor,
+        action: Tensor,
+        uniform: Draw,
+        normal: Draw,
+        temperature: float,
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+        """Next latent, hidden state and cell; reward, chance of an end, and whether it came."""
+        weights = _Weights(*(getattr(self, name) for name in _Weights._fields))
+        return _step(
+            latent,
+            hidden,
+            cell,
+            action,
+            _drawn(uniform, "uniform", self._uniforms),
+            _drawn(normal, "normal", self._sizes.latents),
+            weights,
+            self._sizes,
+            temperature,
+        )
+
+
+def _drawn(draw: Draw, kind: Kind, columns: int) -> Tensor:
+    if isinstance(draw, Tensor):
+        return draw
+    return numbers_of(hashed_bits(hashes(draw.keys, draw.steps), draw.places), kind, columns)
+
+
 def _step(
     latent: Tensor,
     hidden: Tensor,
@@ -145,7 +204,6 @@ def _step(
     sizes: _Sizes,
     temperature: float,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """Next latent, hidden state and cell; reward, chance of an end, and whether it came."""
     dtype = weights.gates.dtype
     if sizes.first_action is not None and not action.is_floating_point():
         numbers = torch.arange(sizes.actions, device=action.device)

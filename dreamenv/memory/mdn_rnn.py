@@ -27,6 +27,7 @@ from dreamenv.memory.fused_weights import LOG_STD_RANGE
 from dreamenv.memory.gaussian_mixture import mixture_nll
 from dreamenv.memory.heads import RewardHead, TerminationHead
 from dreamenv.memory.mdn_rnn_state import Heads, MDNRNNState
+from dreamenv.memory.precision import faster_precision
 
 TERMINATIONS = ("sample", "cut")
 COMPONENTS = ("per_dimension", "joint")
@@ -199,6 +200,11 @@ class MDNRNN(MemoryModel[MDNRNNState]):
         if can_fuse(self) and type(self).imagine is MDNRNN.imagine:
             return (CompiledStep if compiled else FusedStep)(self, precision)
         return super().without_gradient(precision, compiled=compiled)
+
+    def dream_precision(self, precision: str, rows: int) -> str:
+        if precision == "auto" and can_fuse(self) and type(self).imagine is MDNRNN.imagine:
+            return faster_precision(rows, self.latent_std.device)
+        return super().dream_precision(precision, rows)
 
     def row_steps(self) -> RowSteps | None:
         steps = self.without_gradient()

@@ -97,3 +97,19 @@ def test_wrong_number_of_rows_is_refused() -> None:
     noise.begin_step()
     with pytest.raises(ConfigurationError, match="3 rows in a batch of 2"):
         noise.uniform(3, 1)
+
+
+def test_draws_made_together_are_those_made_one_by_one() -> None:
+    rows, keys = 12, list(range(12))
+    together = EpisodeNoise(rows)
+    begin(together, keys)
+    # The draws of a step change in number and size; the other is new at every step and has no plan
+    for step, sizes in enumerate([(3, 5), (3, 5), (3, 5, 2), (3, 5, 2), (4,), (4, 5), (4, 5)]):
+        together.begin_step()
+        drawn = [(together.uniform if place % 2 else together.normal)(rows, n) for place, n in enumerate(sizes)]
+        alone = EpisodeNoise(rows)
+        alone.restore(np.array(keys, np.uint64), np.full(rows, step))
+        alone.begin_step()
+        for place, n in enumerate(sizes):
+            assert torch.equal((alone.uniform if place % 2 else alone.normal)(rows, n), drawn[place])
+        together.end_step()

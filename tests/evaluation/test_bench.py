@@ -31,7 +31,9 @@ def test_rows_of_a_model() -> None:
     finally:
         del gym.registry["Colour-v0"]
     cases = [(row.case, row.num_envs) for row in rows]
-    vectors = [(name, count) for name in ("dream vector", "dream vector bf16") for count in (1, 16)]
+    vectors = [
+        (name, count) for name in ("dream vector", "dream vector fp32", "dream vector bf16") for count in (1, 16)
+    ]
     assert cases == [("real", 1), ("dream gym.make", 1), *vectors, ("evolution", 8), ("decode", 64), ("encode", 64)]
     assert all(row.steps_per_s > 0 and row.device == "cpu" for row in rows)
     real, *dreams = (row.to_json() for row in rows)

@@ -11,7 +11,7 @@ from gymnasium import spaces
 
 from dreamenv.evaluation.bench import Row, bench
 from dreamenv.evaluation.bench_compare import PlainStep
-from dreamenv.evaluation.bench_curves import CURVES, HORIZONS, untrained_model
+from dreamenv.evaluation.bench_curves import CURVES, HORIZONS, POPULATIONS, untrained_model
 from dreamenv.evaluation.bench_plots import bench_figures
 from dreamenv.evaluation.bench_startup import measure_memory, measure_startup
 from dreamenv.evaluation.plots import save_figure
@@ -53,6 +53,7 @@ def test_comparison_and_curves_have_rows_and_figures(tmp_path: Path) -> None:
     assert {"plain PyTorch", "SyncVectorEnv", "AsyncVectorEnv", "real, every core"} <= names
     curves = {f"curve {name} {value}" for name, values in CURVES.items() for value in values}
     assert curves | {f"curve horizon {value}" for value in HORIZONS} <= names
+    assert {f"curve population {value}" for value in POPULATIONS} <= names
     assert all(row.steps_per_s > 0 for row in rows)
     figures = bench_figures(rows)
     assert set(figures) == {"throughput", "growth"}

@@ -14,6 +14,7 @@ from dreamenv.envs import DreamVectorEnv
 from dreamenv.envs.noise import EpisodeNoise
 from dreamenv.errors import ConfigurationError
 from dreamenv.memory.compiled_step import CompiledStep
+from dreamenv.memory.hashed_noise import hashed_bits, hashes, numbers_of
 from tests.fakes import fake_world_model, trained_like_world_model
 from tests.memory.small_memory import actions, seeded, small
 
@@ -53,15 +54,18 @@ def test_it_is_the_fused_step(space: str, options: dict[str, Any]) -> None:
 
 @compiles
 def test_compiled_noise_is_the_noise() -> None:
-    plain, compiled = EpisodeNoise(ROWS), EpisodeNoise(ROWS, compiled=True)
-    for noise in (plain, compiled):
+    plain, hashed = EpisodeNoise(ROWS), EpisodeNoise(ROWS)
+    make = torch.compile(
+        lambda draw, kind, n: numbers_of(hashed_bits(hashes(draw.keys, draw.steps), draw.places), kind, n)
+    )
+    for noise in (plain, hashed):
         noise.begin_episodes(np.arange(ROWS), np.arange(ROWS, dtype=np.uint64) + 2**63)
     for _ in range(2):
-        for noise in (plain, compiled):
+        for noise in (plain, hashed):
             noise.begin_step()
-        assert torch.equal(compiled.uniform(ROWS, 3), plain.uniform(ROWS, 3))
-        torch.testing.assert_close(compiled.normal(ROWS, 5), plain.normal(ROWS, 5), rtol=1e-5, atol=1e-6)
-        for noise in (plain, compiled):
+        assert torch.equal(make(hashed.hashed(3), "uniform", 3), plain.uniform(ROWS, 3))
+        torch.testing.assert_close(make(hashed.hashed(5), "normal", 5), plain.normal(ROWS, 5), rtol=1e-5, atol=1e-6)
+        for noise in (plain, hashed):
             noise.end_step()
 
 
