@@ -41,6 +41,7 @@ class EpisodeNoise:
         self._ahead: dict[tuple[int, Kind, int], tuple[Tensor, ...]] = {}
         self._rows_ahead: dict[tuple[int, Kind, int], NDArray[np.float32]] = {}
         self._block: NDArray[np.int64] | None = None
+        self._offset = 0  # of a single row's step in the block
         self._at: Tensor | None = None  # hashes of keys and steps, made when the first number is asked for
         # Of many rows: columns of a step's draws as of the step before, made together; and their bits
         self._plan: list[int] = []
@@ -68,11 +69,13 @@ class EpisodeNoise:
             self._rows_ahead.clear()
             steps = self.steps[:, None] + np.arange(1, BLOCK_STEPS + 1)
             self._at = self._hashes(np.repeat(self.keys, BLOCK_STEPS), steps.ravel())
+            self._offset = 0
 
     def _within_block(self) -> bool:
         assert self._block is not None
         if len(self.steps) == 1:
-            return bool(self.steps[0] - self._block[0] < BLOCK_STEPS)
+            self._offset = int(self.steps[0] - self._block[0])
+            return self._offset < BLOCK_STEPS
         return bool((self.steps - self._block < BLOCK_STEPS).all())
 
     def end_step(self, active: NDArray[np.bool_] | None = None) -> None:
@@ -102,9 +105,8 @@ class EpisodeNoise:
         if ahead is None:
             numbers = self._numbers(kind, columns, self._draws).contiguous().numpy()
             ahead = self._rows_ahead[(self._draws, kind, columns)] = numbers
-        assert self._block is not None
         self._draws += 1
-        numbers_now: NDArray[np.float32] = ahead[self.steps[0] - self._block[0]]
+        numbers_now: NDArray[np.float32] = ahead[self._offset]
         return numbers_now
 
     def _draw(self, kind: Kind, rows: int, columns: int) -> Tensor:

@@ -187,12 +187,11 @@ class DreamRollout:
         self._noise.end_step()
         if not math.isfinite(reward):
             raise self._not_finite(0, reward)
-        self.last_reward = np.array([reward])
-        self.returns += reward
+        self.last_reward[0] = reward
+        self.returns[0] += reward
         # In float32 as the batched step says it
-        return RolloutStep(
-            np.array([reward]), np.array([probability], np.float32).astype(float), np.array([terminated])
-        )
+        probability = float(np.float32(probability))
+        return RolloutStep(np.array([reward]), np.array([probability]), np.array([terminated]))
 
     def _not_finite(self, row: int, reward: float) -> NonFiniteError:
         self._state = None

@@ -13,7 +13,6 @@ import shutil
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import torch
-import torch._inductor.config
 from torch import Tensor, nn
 
 from dreamenv.errors import ConfigurationError
@@ -89,8 +88,10 @@ class CompiledStep:
             if key in self._compiled:
                 latent, hidden, cell, reward, probability, terminated = self._step(*inputs)
             else:
+                from torch._inductor import config as inductor  # takes a second
+
                 # Whether weights become constants is read from the configuration while the compiler runs
-                with torch._inductor.config.patch(freezing=True):
+                with inductor.patch(freezing=True):
                     latent, hidden, cell, reward, probability, terminated = self._step(*inputs)
                 self._compiled.add(key)
         return type(state)(latent, hidden, cell, state.dropout), Prediction(reward, probability, terminated)
