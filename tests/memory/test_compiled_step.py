@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from gymnasium.vector import AutoresetMode
+from scipy import stats
 
 from dreamenv.envs import DreamVectorEnv
 from dreamenv.envs.noise import EpisodeNoise
@@ -70,6 +71,26 @@ def test_compiled_noise_is_the_noise() -> None:
 
 
 @compiles
+def test_in_bfloat16_dreams_follow_the_same_distribution() -> None:
+    """Kolmogorov-Smirnov for each latent, moments, and the ends, on other random numbers."""
+    memory = small("box", components="joint", hidden_size=32, mixtures=4)
+    start = memory.initial(torch.randn(1, memory.latent_size, generator=seeded(2)), generator=seeded())
+    state = type(start)(*(part.expand(4000, -1).contiguous() for part in start))
+    action = actions("box", 1).expand(4000, -1).contiguous()
+    with torch.no_grad():
+        plain, said = memory.imagine(state, action, generator=seeded(1))
+    half, also = memory.without_gradient("bfloat16", compiled=True)(state, action, generator=seeded(2))
+    for dimension in range(memory.latent_size):
+        found = stats.ks_2samp(plain.latent[:, dimension].numpy(), half.latent[:, dimension].numpy())
+        assert found.pvalue > 1e-3
+    spread = plain.latent.std(0)
+    assert ((half.latent.mean(0) - plain.latent.mean(0)).abs() < 5 * spread * np.sqrt(2 / 4000)).all()
+    torch.testing.assert_close(half.latent.std(0), spread, rtol=0.08, atol=0.0)
+    torch.testing.assert_close(also.reward, said.reward, rtol=0.02, atol=0.02)
+    assert abs(float(also.terminated.float().mean() - said.terminated.float().mean())) < 0.04
+
+
+@compiles
 def test_dreams_go_on_as_without() -> None:
     model = trained_like_world_model()
     pair = [DreamVectorEnv(model, ROWS, compiled=compiled, max_episode_steps=4) for compiled in (False, True)]
@@ -81,7 +102,10 @@ def test_dreams_go_on_as_without() -> None:
         plain, compiled = (envs.step(action) for envs in pair)
         np.testing.assert_allclose(compiled[0], plain[0], rtol=1e-3, atol=1e-3)
         np.testing.assert_array_equal(compiled[3], plain[3])
-    assert pair[1].clone().rollout.compiled
+    twin = pair[1].clone()
+    assert twin.rollout.compiled
+    action = pair[0].action_space.sample()
+    np.testing.assert_array_equal(twin.step(action)[0], pair[1].step(action)[0])  # bit for bit
     assert pair[1].metadata["autoreset_mode"] == AutoresetMode.NEXT_STEP
 
 
