@@ -71,7 +71,7 @@ class FusedStep:
     ) -> tuple[MDNRNNState, Prediction]:
         if self._watch.changed:
             self._prepare()
-        if self._single is not None and state.latent.shape[0] == 1:
+        if self.steps_rows and state.latent.shape[0] == 1:
             return self._step_one(state, action, as_noise(generator), temperature)
         with torch.no_grad():
             return self._step(state, action, as_noise(generator), temperature)
@@ -89,9 +89,7 @@ class FusedStep:
         (to_reward, reward_bias), (to_end, end_bias) = weights.reward, weights.end
         bias = torch.cat([reward_bias, reward_bias.new_tensor([end_bias])])
         self._last = torch.block_diag(to_reward, to_end.unsqueeze(1)), bias
-        # One row is bound by reading weights, not by calculating: it stays in float32
-        on_cpu = weights.std.device.type == "cpu"
-        self._single = SingleStep(fuse_weights(memory, torch.float32), memory.mixtures) if on_cpu else None
+        self._single: SingleStep | None = None
 
     def _step(
         self, state: MDNRNNState, action: Tensor, noise: Noise, temperature: float
@@ -141,7 +139,7 @@ class FusedStep:
     @property
     def steps_rows(self) -> bool:
         """Whether `step_row` can be used: the weights lie on the CPU."""
-        return self._single is not None
+        return self._weights.std.device.type == "cpu"
 
     def row_of(self, state: MDNRNNState) -> Row:
         """The state `[1, ...]` as a row."""
@@ -178,7 +176,9 @@ class FusedStep:
         normal: NDArray[np.float32],
         temperature: float,
     ) -> tuple[Row, float, float, bool]:
-        assert self._single is not None
+        if self._single is None:
+            # One row is bound by reading weights, not by calculating: it stays in float32
+            self._single = SingleStep(fuse_weights(self._memory, torch.float32), self._memory.mixtures)
         memory, columns = self._memory, row.values[self._one + 1 :]
         if self._first_action is not None and action.ndim == 0:
             columns.fill(0.0)

@@ -8,10 +8,15 @@ import torch
 from torch import Tensor
 
 from dreamenv.errors import NonFiniteError
-from dreamenv.memory.base import Noise, as_noise, repeat
+from dreamenv.memory.base import Imagine, MemoryModel, Noise, as_noise, repeat
 from dreamenv.planners.base import TerminalValue
 from dreamenv.planners.noise import CommonNoise
 from dreamenv.world_model import WorldModel
+
+
+def dreamed_step(memory: MemoryModel[Any], dreams: int) -> Imagine:
+    """The step of so many dreams at once, in the precision that is faster for them."""
+    return memory.without_gradient(memory.dream_precision("auto", dreams))
 
 
 @torch.no_grad()
@@ -26,6 +31,7 @@ def imagined_returns(
     particles: int = 1,
     common_noise: bool = True,
     terminal_value: TerminalValue | None = None,
+    imagine: Imagine | None = None,
 ) -> Tensor:
     """Expected discounted returns of open-loop plans.
 
@@ -42,6 +48,7 @@ def imagined_returns(
         particles: P, dreams a plan.
         common_noise: All plans of a row meet the same P draws of noise.
         terminal_value: V, of features; None: nothing comes after.
+        imagine: The dreamed step, for callers that dream more than once; None makes one.
 
     Returns:
         `[B, N]` float64 in units of the real environment.
@@ -55,7 +62,8 @@ def imagined_returns(
         noise = CommonNoise(noise, rows, candidates)
     temperature = world_model.temperature if temperature is None else temperature
     memory = world_model.memory
-    imagine = memory.without_gradient()
+    if imagine is None:
+        imagine = dreamed_step(memory, rows * candidates * particles)
     state = repeat(state, candidates * particles)
     actions = actions.flatten(0, 1).repeat_interleave(particles, dim=0)
     total = torch.zeros(len(actions), dtype=torch.float64, device=actions.device)

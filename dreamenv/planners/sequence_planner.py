@@ -15,7 +15,7 @@ from dreamenv.errors import ConfigurationError
 from dreamenv.memory.base import Noise, as_noise
 from dreamenv.planners.arguments import check_count, check_discount, check_positive
 from dreamenv.planners.base import Plan, TerminalValue
-from dreamenv.planners.imagined_return import imagined_returns
+from dreamenv.planners.imagined_return import dreamed_step, imagined_returns
 from dreamenv.planners.sequences import Sequences, sequences_of
 from dreamenv.world_model import WorldModel
 
@@ -116,6 +116,8 @@ class SequencePlanner(ABC):
                 )
             centre = warm.to(centre)
 
+        imagine = dreamed_step(world_model.memory, rows * self.candidates * self.particles)
+
         def score(candidates: Tensor) -> Tensor:
             return imagined_returns(
                 world_model,
@@ -127,6 +129,7 @@ class SequencePlanner(ABC):
                 particles=self.particles,
                 common_noise=self.common_noise,
                 terminal_value=self.terminal_value,
+                imagine=imagine,
             )
 
         found = self._search(sequences, score, centre, noise)
