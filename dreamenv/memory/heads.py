@@ -103,3 +103,8 @@ class TerminationHead(nn.Module):
         return functional.binary_cross_entropy_with_logits(
             self(features), terminated, pos_weight=weight, reduction="none"
         )
+
+
+def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
+    """The mean over the places where `mask` is 1; 0 where there are none."""
+    return (values * mask).sum() / mask.sum().clamp(min=1.0)

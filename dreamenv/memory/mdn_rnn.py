@@ -25,7 +25,7 @@ from dreamenv.memory.compiled_step import CompiledStep
 from dreamenv.memory.fused_step import FusedStep, can_fuse
 from dreamenv.memory.fused_weights import LOG_STD_RANGE
 from dreamenv.memory.gaussian_mixture import mixture_nll
-from dreamenv.memory.heads import RewardHead, TerminationHead
+from dreamenv.memory.heads import RewardHead, TerminationHead, masked_mean
 from dreamenv.memory.mdn_rnn_state import Heads, MDNRNNState
 from dreamenv.memory.precision import faster_precision
 
@@ -241,9 +241,9 @@ class MDNRNN(MemoryModel[MDNRNNState]):
         """
         hidden, seen, mixture = self._force(batch.latents, batch.actions, generator)
         nll = mixture_nll(self.normalise(batch.targets).unsqueeze(2), *mixture).sum(-1) / self.latent_size
-        latent_nll = _masked_mean(nll, batch.latent_mask)
-        reward = _masked_mean(self.reward_head.loss(seen, batch.rewards), batch.mask)
-        termination = _masked_mean(self.termination_head.loss(hidden, batch.terminated), batch.mask)
+        latent_nll = masked_mean(nll, batch.latent_mask)
+        reward = masked_mean(self.reward_head.loss(seen, batch.rewards), batch.mask)
+        termination = masked_mean(self.termination_head.loss(hidden, batch.terminated), batch.mask)
         return {
             "loss": latent_nll + reward + termination,
             "latent_nll": latent_nll.detach(),
@@ -282,10 +282,7 @@ class MDNRNN(MemoryModel[MDNRNNState]):
         seen = torch.cat([visible, next_normalised], -1) if self.reward_sees_next else visible
         logit = self.termination_head(visible)
         probability = self.termination_head.probability(logit)
-        if self.termination == "cut":
-            terminated = logit > 0
-        else:
-            terminated = uniform < probability
+        terminated = logit > 0 if self.termination == "cut" else uniform < probability
         return Prediction(self.reward_head(seen), probability, terminated)
 
     def _draw_dropout(self, like: Tensor, noise: Noise) -> Tensor:
@@ -300,7 +297,3 @@ class MDNRNN(MemoryModel[MDNRNNState]):
 
 def _hide(hidden: Tensor, dropout: Tensor) -> Tensor:
     return hidden * dropout if dropout.shape[1] else hidden
-
-
-def _masked_mean(values: Tensor, mask: Tensor) -> Tensor:
-    return (values * mask).sum() / mask.sum().clamp(min=1.0)
