@@ -69,7 +69,7 @@ def arguments(name: str) -> str:
         [f"`{key}`", f"`{defaults.get(key, default)!r}`", text, form]
         for environment, form in ((DreamEnv, "both"), (DreamVectorEnv, "vector"))
         for key, default, text in documented_arguments(environment)
-        if form == "both" or key in ("num_envs", "max_episode_steps", "autoreset_mode", "precision")
+        if form == "both" or key in ("num_envs", "max_episode_steps", "autoreset_mode", "precision", "compiled")
     ]
     return table(("argument", "default", "meaning", "form"), rows)
 

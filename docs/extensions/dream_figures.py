@@ -31,19 +31,33 @@ def gap_figures(content: dict[str, Any]) -> list[tuple[Figure, str]]:
         "undefined" if value is None else f"{value:.2f}"
         for value in (gap.termination_precision, gap.termination_recall)
     )
-    return [
+    drawn = [
         (
             returns_figure(gap),
             f"Left: {len(gap.dream_returns)} dreams (mean {gap.dream_return:.0f}) and {len(gap.real_returns)} real "
             f"episodes (mean {gap.real_return:.0f}) of the same agent. Right: what M predicts along each real episode, "
             f"a step ahead (mean {gap.predicted_return:.0f}), against what the episode returned.",
-        ),
-        (
-            calibration_figure(gap.termination_calibration, "chance of an end", logarithmic=True),
-            f"How often a step ends the real episode, by the probability that M gave it. {gap.real_ends} of "
-            f"{len(gap.seeds)} real episodes ended by the task; said at their very step with precision {precision} "
-            f"and recall {recall}.",
-        ),
+        )
+    ]
+    if len(gap.reward_calibration) > 1:
+        drawn += [
+            (
+                calibration_figure(gap.reward_calibration, "reward"),
+                f"The mean reward of a real step, by the reward that M predicted; groups of equal size. R² of single "
+                f"steps {gap.reward_r2:.2f}.",
+            )
+        ]
+    if gap.real_ends:
+        drawn += [
+            (
+                calibration_figure(gap.termination_calibration, "chance of an end", logarithmic=True),
+                f"How often a step ends the real episode, by the probability that M gave it. {gap.real_ends} of "
+                f"{len(gap.seeds)} real episodes ended by the task; said at their very step with precision {precision} "
+                f"and recall {recall}.",
+            )
+        ]
+    return [
+        *drawn,
         (
             open_loop_figure(gap.open_loop),
             "Errors of dreams under the real actions. No change predicts that the present stays; V alone draws what "
