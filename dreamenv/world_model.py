@@ -15,7 +15,7 @@ import torch
 from gymnasium import spaces
 from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors_from_bytes
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from dreamenv import registry
@@ -202,7 +202,8 @@ class WorldModel:
         for filename, tensors in (("model.safetensors", weights), ("starts.safetensors", starts)):
             halves = {k: _half(v).cpu().contiguous() for k, v in tensors.items()}
             temporary = path / f".{filename}.part"
-            save_file(halves, temporary, metadata={"format_version": str(FORMAT_VERSION)})
+            # save_file leaves files that their owner alone can read
+            temporary.write_bytes(save(halves, metadata={"format_version": str(FORMAT_VERSION)}))
             os.replace(temporary, path / filename)
         config = {
             "format_version": FORMAT_VERSION,

@@ -89,6 +89,12 @@ def test_saving_leaves_agent_and_card_and_no_parts(bundle: Path) -> None:
     assert sorted(file.name for file in bundle.iterdir()) == sorted([*FILES, "README.md"])
 
 
+def test_others_may_read_a_bundle_as_they_may_any_other_file(bundle: Path) -> None:
+    (bundle / "plain").touch()
+    modes = {path.name: path.stat().st_mode for path in bundle.iterdir()}
+    assert set(modes.values()) == {modes["plain"]}
+
+
 @pytest.mark.parametrize("name", FILES)
 def test_a_missing_file_is_named(bundle: Path, name: str) -> None:
     (bundle / name).unlink()

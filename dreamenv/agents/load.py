@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, overload
 
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 
 from dreamenv.agents.actor_critic import ActorCriticAgent
 from dreamenv.agents.base import Agent, SavableAgent
@@ -52,7 +52,9 @@ def save_agent(agent: SavableAgent, path: str | Path) -> Path:
         "provenance": json.dumps(agent.provenance),
     }
     temporary = file.with_name(f".{file.name}.part")
-    save_file({name: part.contiguous().cpu() for name, part in agent.tensors().items()}, temporary, metadata=metadata)
+    # save_file leaves files that their owner alone can read
+    tensors = {name: part.contiguous().cpu() for name, part in agent.tensors().items()}
+    temporary.write_bytes(save(tensors, metadata=metadata))
     os.replace(temporary, file)
     return file
 
