@@ -1,6 +1,7 @@
 """Any algorithm of Stable-Baselines3, in the dream or by the same lines in reality; the score is that of reality.
 
 python examples/07_any_sb3_algorithm.py --id DreamDoom-v0 --algo ppo --steps 1000000
+python examples/07_any_sb3_algorithm.py --id DreamCarRacing-v0 --algo ppo --start first
 python examples/07_any_sb3_algorithm.py --id DreamCarRacing-v0 --algo sac --steps 100000
 python examples/07_any_sb3_algorithm.py --id DreamDoom-v0 --algo recurrent_ppo --observation pixels --steps 200000
 python examples/07_any_sb3_algorithm.py --id DreamDoom-v0 --algo ppo --steps 20000 --in reality --envs 2
@@ -38,12 +39,12 @@ SETTINGS = {
 }
 
 
-def make_envs(name: str, where: str, envs: int, observation: str) -> VecEnv:
+def make_envs(name: str, where: str, envs: int, observation: str, start: str) -> VecEnv:
     """The dream `name`, or its real twin: what stands behind it is all that differs."""
     if where == "reality":
         twin = registry.find(name).section.latent_id
         return make_vec_env(f"dreamenv:{twin}", n_envs=envs, env_kwargs={"observation": observation})
-    return DreamVecEnv(name, num_envs=envs, observation=observation)
+    return DreamVecEnv(name, num_envs=envs, observation=observation, start=start)
 
 
 def main() -> None:
@@ -52,6 +53,7 @@ def main() -> None:
     parser.add_argument("--algo", default="ppo", help=", ".join(ALGORITHMS))
     parser.add_argument("--observation", default="features", help="features, latent or pixels")
     parser.add_argument("--in", dest="where", choices=("dream", "reality"), default="dream")
+    parser.add_argument("--start", default="initial", help="of dreams: initial, first (the car's zoom too) or replay")
     parser.add_argument("--steps", type=int, default=1_000_000, help="actions of training")
     parser.add_argument("--envs", type=int, default=256)
     parser.add_argument("--episodes", type=int, default=100, help="of each score")
@@ -60,7 +62,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/examples/sb3"))
     arguments = parser.parse_args()
 
-    envs = make_envs(arguments.id, arguments.where, arguments.envs, arguments.observation)
+    envs = make_envs(arguments.id, arguments.where, arguments.envs, arguments.observation, arguments.start)
     kind = algorithm(arguments.algo, envs.action_space)
     settings = SETTINGS.get(arguments.algo, REPLAY)
     # Rewards alone are scaled: the agent is to see what the real twin shows.

@@ -136,7 +136,10 @@ def test_what_was_measured_can_be_drawn(file: Path) -> None:
     what, _, name = file.stem.partition("_")
     found = dream_facts.measurement(what, name)
     if what == "gap":
-        assert len(dream_figures.gap_figures(found["gap"])) == 3
+        texts = [text for _, text in dream_figures.gap_figures(found["gap"])]
+        assert sum("mean reward of a real step" in text for text in texts) == 1
+        assert sum("ends the real episode" in text for text in texts) == (found["gap"]["real_ends"] > 0)
+        assert len(texts) == 3 + (found["gap"]["real_ends"] > 0)
         assert len(dream_figures.gap_table(found["gap"]).splitlines()) == 2 + len(found["gap"]["open_loop"])
     else:
         figure, text = dream_figures.temperature_figure(found["temperature"], name)
