@@ -21,7 +21,9 @@ def check_precision(precision: str) -> None:
         ConfigurationError: So.
     """
     if precision not in PRECISIONS:
-        raise ConfigurationError(f"precision={precision!r} is not known; expected 'auto' or one of {PRECISIONS}")
+        raise ConfigurationError(
+            f"precision={precision!r} is not known; expected one of {PRECISIONS}, or 'auto' for environments"
+        )
 
 
 def faster_precision(rows: int, device: torch.device) -> str:
