@@ -31,7 +31,8 @@ def test_it_behaves_as_a_dummy_vec_env_of_scalar_dreams(action_space: gym.Space[
     ours = DreamVecEnv(model, ROWS)
     theirs = DummyVecEnv([lambda: TimeLimit(DreamEnv(model), 9)] * ROWS)
     assert ours.seed(4) == theirs.seed(4) == [4, 5, 6]
-    np.testing.assert_array_equal(ours.reset(), theirs.reset())
+    seeded = ours.reset()
+    np.testing.assert_array_equal(seeded, theirs.reset())
     assert ours.reset_infos == theirs.reset_infos
     action_space.seed(0)
     ends = cuts = 0
@@ -50,10 +51,13 @@ def test_it_behaves_as_a_dummy_vec_env_of_scalar_dreams(action_space: gym.Space[
             cuts += info["TimeLimit.truncated"]
         ends += int(mine[2].sum())
     assert ends > cuts > 0
-    # Seeds are used once.
-    assert not np.array_equal(ours.reset(), np.zeros(1))
+    # Seeds are used once: without new ones the next reset begins other dreams.
+    unseeded = ours.reset()
+    np.testing.assert_array_equal(unseeded, theirs.reset())
+    assert not np.array_equal(unseeded, seeded)
     np.testing.assert_array_equal(ours.seed(4), theirs.seed(4))
-    np.testing.assert_array_equal(ours.reset(), theirs.reset())
+    np.testing.assert_array_equal(ours.reset(), seeded)
+    np.testing.assert_array_equal(theirs.reset(), seeded)
 
 
 def test_a_truncation_at_a_termination_is_a_termination() -> None:
