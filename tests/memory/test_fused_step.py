@@ -50,6 +50,7 @@ def test_it_is_the_plain_step(options: dict[str, Any], space: str, rows: int) ->
     memory = small(space, **options)
     fused = memory.without_gradient()
     assert isinstance(fused, FusedStep)
+    other_ends = 0
     for temperature in (1.0, 0.5):
         plain = dreamed(memory.imagine, memory, space, rows, temperature=temperature)
         ours = dreamed(fused, memory, space, rows, temperature=temperature)
@@ -59,9 +60,10 @@ def test_it_is_the_plain_step(options: dict[str, Any], space: str, rows: int) ->
             torch.testing.assert_close(also.reward, said.reward, rtol=1e-3, atol=1e-3)
             torch.testing.assert_close(also.termination_probability, said.termination_probability, rtol=1e-3, atol=1e-5)
             assert also.reward.shape == also.terminated.shape == (rows,)
-            # a uniform number may fall between two roundings of a probability
-            assert (also.terminated == said.terminated).float().mean() >= 1 - 1.5 / rows if rows > 1 else True
+            other_ends += int((also.terminated != said.terminated).sum())
             torch.testing.assert_close(memory.features(other), memory.features(state), rtol=1e-4, atol=1e-4)
+    # among thousands of uniform numbers one may fall between two roundings of a probability
+    assert other_ends <= rows // 100
 
 
 @pytest.mark.parametrize("space", ["box", "discrete"])
