@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import importlib
 import json
+import pkgutil
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
 import pytest
+import typer.main
 import yaml
 
 import dreamenv.cli as cli
@@ -24,7 +28,27 @@ from dreamenv.training.ledger import read_ledger
 from dreamenv.types import RealEnvSpec
 
 Capture = pytest.CaptureFixture[str]
-VERBS = ("bench", "collect", "demo", "eval", "evolve", "list", "loop", "play", "plot", "train", "video")
+# What these verbs make is looked at, played or put in place.
+NO_FIGURES = {"play", "plot", "publish", "serve", "video"}
+NOTHING_IS_DRAWN = {"data show", "list", "publish"}
+
+
+def commands_of(group: Any, *names: str) -> Iterator[tuple[str, Any]]:
+    """Each command below `group` and what one types for it; a group of commands is one too."""
+    for name, command in getattr(group, "commands", {}).items():
+        yield " ".join((*names, name)), command
+        yield from commands_of(command, *names, name)
+
+
+def app_of_all_files() -> Any:
+    """The app with the verbs of every file in `dreamenv/cli`, whether or not `main` thinks of the file."""
+    for module in pkgutil.iter_modules(cli.__path__):
+        importlib.import_module(f"dreamenv.cli.{module.name}")
+    return typer.main.get_command(cli.app)
+
+
+COMMANDS = dict(commands_of(app_of_all_files()))
+VERBS = sorted(name for name in COMMANDS if " " not in name)
 
 
 @pytest.fixture
@@ -54,18 +78,21 @@ def test_alone_it_says_what_it_can(call: Any) -> None:
         assert all(re.search(rf"^  {verb} ", out, re.MULTILINE) for verb in VERBS)
 
 
-@pytest.mark.parametrize("verb", VERBS)
+@pytest.mark.parametrize("verb", COMMANDS)
 def test_every_verb_has_help_with_an_example(call: Any, verb: str) -> None:
-    status, out, _ = call(verb, "--help")
+    status, out, _ = call(*verb.split(), "--help")
     assert status == 0
     assert f"Example: dreamenv {verb} " in " ".join(out.split()) + " "
 
 
-@pytest.mark.parametrize("verb", ["bench", "collect", "eval", "evolve", "loop", "train"])
-def test_verbs_that_report_figures_write_json_and_those_that_draw_take_a_seed(call: Any, verb: str) -> None:
-    _, out, _ = call(verb, "--help")
-    assert "--json" in out
-    assert "--seed" in out
+def test_verbs_that_report_figures_write_json_and_those_that_draw_take_a_seed() -> None:
+    options = {
+        name: {option for parameter in command.params for option in parameter.opts}
+        for name, command in COMMANDS.items()
+        if not hasattr(command, "commands")
+    }
+    assert {name for name, taken in options.items() if "--json" not in taken} == NO_FIGURES
+    assert {name for name, taken in options.items() if "--seed" not in taken} == NOTHING_IS_DRAWN
 
 
 @pytest.mark.parametrize(
@@ -154,6 +181,12 @@ def test_the_module_runs(root: Path) -> None:
     assert len(result.stderr.splitlines()) == 1
 
 
+@pytest.mark.integration
+def test_a_new_process_knows_every_verb(run_python: Any) -> None:
+    listed = run_python("-m", "dreamenv", "--help").stdout.partition("Commands:")[2]
+    assert sorted(re.findall(r"^  ([a-z-]+) ", listed, re.MULTILINE)) == VERBS
+
+
 def test_presets_are_found_by_either_name() -> None:
     section, spec = preset("DreamDoom-v0", None)
     assert section is not None
@@ -180,12 +213,13 @@ def test_dreams_are_named_after_their_environment(real: str, dream: str) -> None
 
 def test_the_registry_that_is_written_is_read(tmp_path: Path) -> None:
     spec = RealEnvSpec("CarRacing-v3", crop=(0, 84, 0, 96), action_repeat=4, max_episode_steps=1000, start_margin=50)
+    before = set(registry.entries()), set(gym.registry)
     file, name = write_registry(tmp_path, spec, 250, 1.1)
+    assert (set(registry.entries()), set(gym.registry)) == before  # registering is the user's
     entry = read_registry(file)[name]
     assert entry.section.real.spec() == spec
     assert entry.checkpoint == (tmp_path / "bundle").resolve()
     assert (entry.section.dream.max_episode_steps, entry.section.dream.temperature) == (250, 1.1)
-    assert name not in registry.entries() or name in gym.registry
 
 
 def test_settings_of_stages_are_kept_beside_each_other(tmp_path: Path) -> None:
