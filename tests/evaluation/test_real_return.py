@@ -13,7 +13,8 @@ from gymnasium import spaces
 
 from dreamenv.agents import LinearController, save_agent, weight_shape
 from dreamenv.errors import ConfigurationError, NonFiniteError, SpaceMismatchError, UnknownDreamError
-from dreamenv.evaluation import EpisodeResult, Validator, bootstrap_interval, evaluate
+from dreamenv.evaluation import EpisodeResult, Validator, bootstrap_interval, evaluate, real_return
+from dreamenv.evaluation.real_episodes import play_episodes
 from dreamenv.types import RealEnvSpec, episode_seeds
 from dreamenv.world_model import WorldModel
 from tests.fakes import trained_like_world_model
@@ -219,6 +220,33 @@ def test_bootstrap_needs_returns() -> None:
         bootstrap_interval([1.0], level=1.0)
 
 
-def test_workers_default_to_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(os, "cpu_count", lambda: 1)
-    assert evaluate(pendulum_model(), "random", episodes=2).episodes == 2
+@pytest.mark.parametrize(
+    ("cores", "episodes", "given", "expected"),
+    [(3, 5, None, 3), (3, 2, None, 2), (None, 2, None, 1), (3, 5, 2, 2), (1, 5, 4, 4)],
+)
+def test_workers_default_to_the_cores(
+    monkeypatch: pytest.MonkeyPatch, cores: int | None, episodes: int, given: int | None, expected: int
+) -> None:
+    used = workers_used(monkeypatch, cores)
+    model = pendulum_model(max_episode_steps=2)
+    assert evaluate(model, "random", episodes=episodes, workers=given).episodes == episodes
+    assert used == [expected]
+
+
+def test_an_agent_that_cannot_be_handed_over_plays_in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    used = workers_used(monkeypatch, 3)
+    evaluate(cartpole_model(), Recurrent(), episodes=2)
+    assert used == [1]
+
+
+def workers_used(monkeypatch: pytest.MonkeyPatch, cores: int | None) -> list[int]:
+    """Claim `cores` cores; the list that is returned receives each number of workers, while one process plays."""
+    used: list[int] = []
+
+    def play(*arguments: Any, workers: int, **options: Any) -> list[EpisodeResult]:
+        used.append(workers)
+        return play_episodes(*arguments, workers=1, **options)
+
+    monkeypatch.setattr(os, "cpu_count", lambda: cores)
+    monkeypatch.setattr(real_return, "play_episodes", play)
+    return used
