@@ -55,7 +55,11 @@ def test_weights_moments_and_record_come_back(tmp_path: Path) -> None:
 def test_a_checkpoint_without_moments_is_one_too(tmp_path: Path) -> None:
     network, optimiser = trained(1, steps=0)
     save_training(tmp_path / "c", network, optimiser, {}, {"settings": SETTINGS})
-    load_training(tmp_path / "c", *trained(2, steps=0), SETTINGS)
+    again, fresh = trained(2, steps=0)
+    best, record = load_training(tmp_path / "c", again, fresh, SETTINGS)
+    assert (best, record["settings"]["steps"]) == ({}, 5)
+    assert all(torch.equal(again.state_dict()[name], tensor) for name, tensor in network.state_dict().items())
+    assert fresh.state_dict()["state"] == {}
 
 
 def test_another_run_is_refused(tmp_path: Path) -> None:
