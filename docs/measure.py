@@ -13,11 +13,13 @@ from typing import Any
 
 import numpy as np
 
-from dreamenv.agents.load import AGENT_FILE, load_agent
 from dreamenv.agents.random_agent import RandomAgent
-from dreamenv.evaluation.dream_gap import dream_gap
-from dreamenv.evaluation.dream_return import dream_returns
-from dreamenv.world_model import WorldModel, file_sha256, resolve_bundle
+from dreamenv.agents.resolve import AGENT_FILE, load_agent
+from dreamenv.bundle import resolve_bundle
+from dreamenv.files import sha256_of
+from dreamenv.scoring.dream_score import dream_returns
+from dreamenv.scoring.gap import dream_gap
+from dreamenv.world_model import WorldModel
 
 FOLDER = Path(__file__).resolve().parent / "measurements"
 TEMPERATURES = (0.1, 0.5, 0.75, 1.0, 1.15, 1.3, 1.5)
@@ -47,7 +49,7 @@ def main() -> None:
 def bundle_hashes(dream: str) -> dict[str, str]:
     """sha256 of the model and of the agent that lie in a dream's bundle."""
     folder, _ = resolve_bundle(dream)
-    return {name: file_sha256(folder / name) for name in ("model.safetensors", AGENT_FILE)}
+    return {name: sha256_of(folder / name) for name in ("model.safetensors", AGENT_FILE)}
 
 
 def temperature_sweep(dream: str, dreams: int, seed: int) -> list[dict[str, Any]]:

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from dreamenv.agents import load_agent
     from dreamenv.envs import DreamEnv, DreamVectorEnv, LatentObservation
     from dreamenv.memory.base import MemoryModel
+    from dreamenv.memory.kinds import register_memory
+    from dreamenv.vision.kinds import register_vision
     from dreamenv.world_model import WorldModel
 
 __version__ = "0.1.0"
@@ -36,6 +38,8 @@ __all__ = [
     "__version__",
     "load_agent",
     "register",
+    "register_memory",
+    "register_vision",
 ]
 
 _LAZY = {
@@ -45,6 +49,8 @@ _LAZY = {
     "MemoryModel": "dreamenv.memory.base",
     "WorldModel": "dreamenv.world_model",
     "load_agent": "dreamenv.agents",
+    "register_memory": "dreamenv.memory.kinds",
+    "register_vision": "dreamenv.vision.kinds",
 }
 
 

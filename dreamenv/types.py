@@ -5,6 +5,7 @@ Letters in shapes: B batch, T time (actions), Z latent, H hidden, F features, A 
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -63,6 +64,16 @@ class RealEnvSpec:
     drop_terminal_observation: bool = False
     start_margin: int = 0
 
+    @property
+    def margin_actions(self) -> int:
+        """Actions until the start margin is over."""
+        return math.ceil(self.start_margin / self.action_repeat)
+
+    @property
+    def first_moment(self) -> int:
+        """Actions before an episode's pictures are worth showing: the start margin, and ten for M to settle."""
+        return self.margin_actions + 10
+
 
 @dataclass(frozen=True)
 class Episode:
@@ -100,6 +111,11 @@ class Episode:
 
     def __len__(self) -> int:
         return len(self.rewards)
+
+    @property
+    def usable_steps(self) -> int:
+        """Actions after which the observation is a real one."""
+        return len(self) - (0 if self.final_observation_valid else 1)
 
     @property
     def undiscounted_return(self) -> float:

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-import os
-from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,49 +9,20 @@ import gymnasium as gym
 import numpy as np
 import torch
 from gymnasium import spaces
-from safetensors import SafetensorError
-from safetensors.torch import load as load_tensors_from_bytes
-from safetensors.torch import save
 from torch import Tensor
 
-from dreamenv import registry
-from dreamenv.errors import BundleError, ConfigurationError, UnknownDreamError, did_you_mean
-from dreamenv.memory.base import MemoryModel, Noise, as_noise, flatten_state, unflatten_state
-from dreamenv.memory.ensemble import ProbabilisticEnsemble
-from dreamenv.memory.mdn_rnn import MDNRNN
-from dreamenv.memory.tabular import TabularMemory
+from dreamenv.bundle import Bundle, StartStates, read_bundle, start_tensors, write_bundle
+from dreamenv.errors import ConfigurationError, did_you_mean
+from dreamenv.files import fingerprint
+from dreamenv.memory.base import MemoryModel
+from dreamenv.memory.states import flatten_state, unflatten_state
+from dreamenv.noise.base import Noise, as_noise
 from dreamenv.types import RealEnvSpec
-from dreamenv.vision.base import IdentityVision, Vision
-from dreamenv.vision.vae import ConvVAE
+from dreamenv.vision.base import Vision
 
-FORMAT_VERSION = 1
 OBSERVATION_KINDS = ("features", "latent", "pixels", "state")
 # Latents are unbounded; Gymnasium's checker warns of infinite bounds, and JSON has no infinity.
 _LARGEST = float(np.finfo(np.float32).max)
-_VISIONS = {"conv_vae": ConvVAE, "identity": IdentityVision}
-_MEMORIES = {"mdn_rnn": MDNRNN, "probabilistic_ensemble": ProbabilisticEnsemble, "tabular": TabularMemory}
-
-
-@dataclass(frozen=True)
-class StartStates:
-    """Where dreams begin.
-
-    Attributes:
-        initial: `[N, Z]` latents of the first observations of real episodes.
-        replay: Tensors of a memory state by field name, each `[M, ...]`: moments in real episodes, burned in by
-            teacher forcing from the episode's beginning.
-        settled: The same for the moments at which the start margin of real episodes is over (`RealEnvSpec`). Where
-            there are any, dreams begin at these instead of `initial`, which show what is never seen again.
-    """
-
-    initial: Tensor
-    replay: dict[str, Tensor] = field(default_factory=dict)
-    settled: dict[str, Tensor] = field(default_factory=dict)
-
-    def to(self, device: torch.device | str) -> StartStates:
-        """The same start states on `device`."""
-        replay, settled = ({k: v.to(device) for k, v in part.items()} for part in (self.replay, self.settled))
-        return StartStates(self.initial.to(device), replay, settled)
 
 
 class WorldModel:
@@ -164,7 +131,7 @@ class WorldModel:
     def start(self, index: Tensor, *, start: str = "initial", generator: torch.Generator | Noise) -> Any:
         """Memory states of start states `index` `[B]` int64 of kind `start` ("initial", "replay" or "first")."""
         if start == "first" or (start == "initial" and not self.starts.settled):
-            return self.memory.initial(self.starts.initial[index].float(), generator=as_noise(generator))
+            return self.memory.initial(self.starts.first[index].float(), generator=as_noise(generator))
         kept = self.starts.settled if start == "initial" else self.starts.replay
         parts = {name: part[index] for name, part in kept.items()}
         return self.memory.state_from_tensors(
@@ -179,7 +146,7 @@ class WorldModel:
         Raises:
             ConfigurationError: An unknown kind, or a kind this model holds none of.
         """
-        first = {"latent": self.starts.initial}
+        first = {"latent": self.starts.first}
         kinds = {"initial": self.starts.settled or first, "replay": self.starts.replay, "first": first}
         if start not in kinds:
             raise ConfigurationError(f"start={start!r} is not known; it is 'first', 'initial' or 'replay'")
@@ -193,32 +160,8 @@ class WorldModel:
 
         An agent.safetensors or README.md that is there already stays.
         """
-        path = Path(path)
-        path.mkdir(parents=True, exist_ok=True)
-        weights = {f"vision.{name}": tensor for name, tensor in self.vision.state_dict().items()}
-        weights |= {f"memory.{name}": tensor for name, tensor in self.memory.state_dict().items()}
-        starts = {"initial": self.starts.initial} | {f"replay.{k}": v for k, v in self.starts.replay.items()}
-        starts |= {f"settled.{k}": v for k, v in self.starts.settled.items()}
-        for filename, tensors in (("model.safetensors", weights), ("starts.safetensors", starts)):
-            halves = {k: _half(v).cpu().contiguous() for k, v in tensors.items()}
-            temporary = path / f".{filename}.part"
-            # save_file leaves files that their owner alone can read
-            temporary.write_bytes(save(halves, metadata={"format_version": str(FORMAT_VERSION)}))
-            os.replace(temporary, path / filename)
-        config = {
-            "format_version": FORMAT_VERSION,
-            "real": asdict(self.real),
-            "action_space": space_to_json(self.action_space),
-            "vision": self.vision.config(),
-            "memory": self.memory.config(),
-            "max_episode_steps": self.max_episode_steps,
-            "temperature": self.temperature,
-            "provenance": self.provenance,
-        }
-        temporary = path / ".config.json.part"
-        temporary.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
-        os.replace(temporary, path / "config.json")
-        return {name: file_sha256(path / name) for name in ("config.json", "model.safetensors", "starts.safetensors")}
+        parts = (self.vision, self.memory, self.real, self.action_space, self.starts)
+        return write_bundle(path, Bundle(*parts, self.max_episode_steps, self.temperature, self.provenance))
 
     @classmethod
     def load(cls, id_or_path: str | Path, *, device: torch.device | str = "cpu") -> WorldModel:
@@ -228,135 +171,22 @@ class WorldModel:
             UnknownDreamError: No such id or folder; the nearest ids are named.
             BundleError: A file is missing, cut short, of a wrong sha256, or of a newer format.
         """
-        path, expected = resolve_bundle(id_or_path)
-        config = read_config(path, expected)
-        action_space = space_from_json(config["action_space"])
-        weights = read_tensors(path, "model.safetensors", expected)
-        starts = read_tensors(path, "starts.safetensors", expected)
-        vision = _build(_VISIONS, config["vision"], path, "vision")
-        memory = _build(_MEMORIES, config["memory"], path, "memory", action_space=action_space)
-        for module, prefix in ((vision, "vision."), (memory, "memory.")):
-            part = {k.removeprefix(prefix): _full(v) for k, v in weights.items() if k.startswith(prefix)}
-            try:
-                module.load_state_dict(part)
-            except RuntimeError as error:
-                raise BundleError(f"{path / 'model.safetensors'}: does not fit config.json: {error}") from error
-        if "initial" not in starts:
-            raise BundleError(f"{path / 'starts.safetensors'}: no tensor 'initial'")
-        replay, settled = (
-            {k.removeprefix(prefix): _full(v) for k, v in starts.items() if k.startswith(prefix)}
-            for prefix in ("replay.", "settled.")
-        )
-        real = config["real"] | {"crop": tuple(config["real"]["crop"]) if config["real"]["crop"] else None}
+        found = read_bundle(id_or_path)
         model = cls(
-            vision,
-            memory,
-            RealEnvSpec(**real),
-            action_space,
-            StartStates(_full(starts["initial"]), replay, settled),
-            max_episode_steps=config["max_episode_steps"],
-            temperature=config["temperature"],
-            provenance=config["provenance"],
+            found.vision,
+            found.memory,
+            found.real,
+            found.action_space,
+            found.starts,
+            max_episode_steps=found.max_episode_steps,
+            temperature=found.temperature,
+            provenance=found.provenance,
         )
         return model.to(device)
 
-
-def resolve_bundle(id_or_path: str | Path) -> tuple[Path, dict[str, str]]:
-    """Folder of a bundle and the sha256 that registry.yaml wants of its files (empty for a plain folder).
-
-    Raises:
-        UnknownDreamError: Neither a folder nor a registered id.
-    """
-    path = Path(id_or_path)
-    if path.is_dir():
-        return path, {}
-    if isinstance(id_or_path, Path) or os.sep in str(id_or_path):
-        raise UnknownDreamError(f"{id_or_path}: no such folder; expected a bundle's folder or a registered id")
-    entry = registry.find(str(id_or_path))
-    return entry.checkpoint, entry.section.sha256
-
-
-def read_config(path: Path, expected: dict[str, str] | None = None) -> dict[str, Any]:
-    """config.json of the bundle at `path`, its version and keys checked."""
-    file = path / "config.json"
-    data = _read_bytes(file, (expected or {}).get("config.json"))
-    try:
-        config = json.loads(data)
-    except ValueError as error:
-        raise BundleError(f"{file}: not JSON (cut short?): {error}") from error
-    if not isinstance(config, dict):
-        raise BundleError(f"{file}: found {type(config).__name__}, expected an object")
-    version = config.get("format_version")
-    if not isinstance(version, int) or version > FORMAT_VERSION:
-        raise BundleError(
-            f"{file}: format_version {version!r}, this dreamenv reads up to {FORMAT_VERSION}. Upgrade dreamenv."
-        )
-    wanted = {"real", "action_space", "vision", "memory", "max_episode_steps", "temperature", "provenance"}
-    missing = sorted(wanted - config.keys())
-    if missing:
-        raise BundleError(f"{file}: missing key {', '.join(missing)}")
-    return config
-
-
-def read_tensors(path: Path, filename: str, expected: dict[str, str] | None = None) -> dict[str, Tensor]:
-    """Tensors of a safetensors file of the bundle at `path`, its sha256 checked where one is known."""
-    data = _read_bytes(path / filename, (expected or {}).get(filename))
-    try:
-        return load_tensors_from_bytes(data)
-    except SafetensorError as error:
-        raise BundleError(f"{path / filename}: not a whole safetensors file (cut short?): {error}") from error
-
-
-def _read_bytes(file: Path, sha256: str | None) -> bytes:
-    try:
-        data = file.read_bytes()
-    except OSError as error:
-        raise BundleError(f"{file}: cannot be read ({error.strerror}); the bundle is incomplete") from error
-    found = hashlib.sha256(data).hexdigest()
-    if sha256 is not None and found != sha256:
-        raise BundleError(f"{file}: sha256 is {found}, registry.yaml wants {sha256}. Reinstall or download it again.")
-    return data
-
-
-def file_sha256(file: Path) -> str:
-    """Hexadecimal sha256 of a file."""
-    return hashlib.sha256(file.read_bytes()).hexdigest()
-
-
-def _half(tensor: Tensor) -> Tensor:
-    fits = tensor.is_floating_point() and (tensor.numel() == 0 or tensor.abs().max() < torch.finfo(torch.float16).max)
-    return tensor.half() if fits else tensor
-
-
-def _full(tensor: Tensor) -> Tensor:
-    return tensor.float() if tensor.is_floating_point() else tensor
-
-
-def _build(kinds: dict[str, Any], config: dict[str, Any], path: Path, part: str, **extra: Any) -> Any:
-    options = dict(config)
-    kind = options.pop("kind", None)
-    if kind not in kinds:
-        raise BundleError(f"{path / 'config.json'}: {part}.kind is {kind!r}. {did_you_mean(str(kind), kinds)}")
-    try:
-        return kinds[kind](**options, **extra)
-    except TypeError as error:
-        raise BundleError(f"{path / 'config.json'}: {part}: {error}") from error
-
-
-def space_to_json(space: gym.Space[Any]) -> dict[str, Any]:
-    """A Discrete or one-dimensional Box space as JSON."""
-    if isinstance(space, spaces.Discrete):
-        return {"kind": "discrete", "n": int(space.n), "start": int(space.start)}
-    if isinstance(space, spaces.Box):
-        return {"kind": "box", "low": space.low.tolist(), "high": space.high.tolist(), "dtype": str(space.dtype)}
-    raise ConfigurationError(f"only Discrete and Box action spaces can be saved, got {space}")
-
-
-def space_from_json(data: dict[str, Any]) -> gym.Space[Any]:
-    """The inverse of `space_to_json`."""
-    if data.get("kind") == "discrete":
-        return spaces.Discrete(data["n"], start=data["start"])
-    if data.get("kind") == "box":
-        dtype = np.dtype(data["dtype"])
-        return spaces.Box(np.array(data["low"], dtype), np.array(data["high"], dtype), dtype=dtype.type)
-    raise BundleError(f"action_space.kind is {data.get('kind')!r}; expected 'box' or 'discrete'")
+    def fingerprint(self) -> str:
+        """Sixteen hexadecimal digits that change with the model's parameters or start states."""
+        parts = {f"vision.{name}": part for name, part in self.vision.state_dict().items()}
+        parts |= {f"memory.{name}": part for name, part in self.memory.state_dict().items()}
+        parts |= start_tensors(self.starts)
+        return fingerprint({k: v.detach().cpu().contiguous().numpy().tobytes() for k, v in parts.items()})

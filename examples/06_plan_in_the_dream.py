@@ -7,8 +7,8 @@ import argparse
 from pathlib import Path
 
 from dreamenv import WorldModel, load_agent
-from dreamenv.evaluation import evaluate
-from dreamenv.evaluation.dream_return import dream_returns
+from dreamenv.scoring import evaluate
+from dreamenv.scoring.dream_score import dream_returns
 
 
 def main() -> None:

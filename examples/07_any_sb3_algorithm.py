@@ -15,9 +15,9 @@ from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 
 from dreamenv import WorldModel, load_agent, registry
-from dreamenv.evaluation import bootstrap_interval, evaluate
-from dreamenv.evaluation.dream_return import dream_returns
 from dreamenv.sb3 import ALGORITHMS, DreamVecEnv, RealFramesCallback, algorithm
+from dreamenv.scoring import bootstrap_interval, evaluate
+from dreamenv.scoring.dream_score import dream_returns
 
 # What differs from the defaults of Stable-Baselines3: those are for a few environments, not for a batch of them.
 ROLLOUTS = {"n_steps": 64, "batch_size": 2048, "gamma": 0.995}

@@ -16,10 +16,10 @@ import numpy as np
 import torch
 
 from dreamenv import DreamVectorEnv, WorldModel
+from dreamenv.bundle import StartStates
 from dreamenv.memory.tabular import TabularMemory
 from dreamenv.types import RealEnvSpec
-from dreamenv.vision.base import IdentityVision
-from dreamenv.world_model import StartStates
+from dreamenv.vision.identity import IdentityVision
 
 KWARGS = {"FrozenLake-v1": {"is_slippery": False}}
 
@@ -55,7 +55,7 @@ class Planner:
         states = np.flatnonzero(tried.any(1))
         if len(states) > self.visited:  # dreams may begin at what has been visited since
             self.visited = len(states)
-            self.model.starts = StartStates(self.model.starts.initial, {"place": torch.from_numpy(states)})
+            self.model.starts = StartStates(self.model.starts.first, {"place": torch.from_numpy(states)})
             self.envs = DreamVectorEnv(self.model, self.steps, start="replay", observation="latent")
             self.envs.reset(seed=int(rng.integers(2**31)))
         places = self.envs.reset()[0].argmax(1)

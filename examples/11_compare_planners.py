@@ -18,8 +18,9 @@ import numpy as np
 import torch
 
 from dreamenv import WorldModel, load_agent, registry
-from dreamenv.evaluation import evaluate
-from dreamenv.training.fit_ensemble import Transitions, ensemble_world_model, fit_ensemble
+from dreamenv.scoring import evaluate
+from dreamenv.training.recipes.fit_ensemble import ensemble_world_model, fit_ensemble
+from dreamenv.training.transitions import Transitions
 
 PLANNERS = ["random", "planner:shooting", "planner:cem", "planner:mppi"]
 

@@ -13,12 +13,16 @@ import yaml
 from gymnasium import spaces
 from torch import Tensor, nn
 
-from dreamenv.memory.base import MemoryModel, Noise, Prediction, SequenceBatch, as_noise
-from dreamenv.memory.mdn_rnn import MDNRNN
+from dreamenv.bundle import StartStates
+from dreamenv.memory.base import MemoryModel, Prediction
+from dreamenv.memory.mdn_rnn.model import MDNRNN
+from dreamenv.memory.sequences import SequenceBatch
+from dreamenv.noise.base import Noise, as_noise
 from dreamenv.types import RealEnvSpec
-from dreamenv.vision.base import IdentityVision, Vision
+from dreamenv.vision.base import Vision
+from dreamenv.vision.identity import IdentityVision
 from dreamenv.vision.vae import ConvVAE
-from dreamenv.world_model import StartStates, WorldModel
+from dreamenv.world_model import WorldModel
 
 DISCRETE = spaces.Discrete(4, start=1)
 BOX = spaces.Box(np.array([-1.0, 0.0], np.float32), np.array([1.0, 2.0], np.float32))

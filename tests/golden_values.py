@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import platform
+import re
 import sys
 import tempfile
 from collections.abc import Callable
@@ -44,8 +45,8 @@ def processor() -> str:
     vendor = platform.processor() or platform.machine()
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.exists():
-        found = [line.split(":")[1].strip() for line in cpuinfo.read_text().splitlines() if line.startswith("vendor_id")]
-        vendor = found[0] if found else vendor
+        found = re.search(r"^vendor_id\s*: (\S+)", cpuinfo.read_text(encoding="utf-8"), re.MULTILINE)
+        vendor = found[1] if found else vendor
     units = torch.backends.cpu.get_cpu_capability()
     amx = bool(torch.cpu.get_capabilities().get("amx_bf16")) if hasattr(torch.cpu, "get_capabilities") else False
     return f"{vendor} {units}{' AMX' if amx else ''}, torch {torch.__version__.split('+')[0]}, numpy {np.__version__}"
@@ -85,8 +86,7 @@ def pictures(dream: str) -> str:
     envs = gym.make_vec(dream, num_envs=3, observation="pixels", start="replay")
     seen = [envs.reset(seed=7)[0]]
     envs.action_space.seed(7)
-    for _ in range(5):
-        seen.append(envs.step(envs.action_space.sample())[0])
+    seen += [envs.step(envs.action_space.sample())[0] for _ in range(5)]
     envs.close()
     return _digest(*seen)
 

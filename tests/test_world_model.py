@@ -15,9 +15,10 @@ from safetensors.torch import load_file, save_file
 
 import dreamenv
 from dreamenv import registry
+from dreamenv.bundle import StartStates, space_from_json, space_to_json
 from dreamenv.envs import DreamEnv
 from dreamenv.errors import BundleError, ConfigurationError, UnknownDreamError
-from dreamenv.world_model import StartStates, WorldModel, space_from_json, space_to_json
+from dreamenv.world_model import WorldModel
 from tests.fakes import BOX, DISCRETE, CountingMemory, fake_world_model, trained_like_world_model, write_registry
 
 FILES = ["config.json", "model.safetensors", "starts.safetensors"]
@@ -52,7 +53,7 @@ def test_what_is_saved_is_loaded(tmp_path: Path, action_space: gym.Space[Any], i
             assert after[name].dtype == before[name].dtype
             torch.testing.assert_close(after[name], before[name].half().to(before[name].dtype), rtol=0, atol=0)
     assert loaded.starts.replay.keys() == saved.starts.replay.keys()
-    torch.testing.assert_close(loaded.starts.initial, saved.starts.initial.half().float())
+    torch.testing.assert_close(loaded.starts.first, saved.starts.first.half().float())
     assert not loaded.memory.training
     # What half precision has lost is lost once: a second round changes nothing.
     assert loaded.save(tmp_path / "again") == hashes
@@ -61,7 +62,7 @@ def test_what_is_saved_is_loaded(tmp_path: Path, action_space: gym.Space[Any], i
 def test_dreams_begin_behind_the_start_margin_where_it_is_known(tmp_path: Path) -> None:
     saved = trained_like_world_model()
     settled = {name: part[:3] + 1 for name, part in saved.starts.replay.items()}
-    saved.starts = StartStates(saved.starts.initial, saved.starts.replay, settled)
+    saved.starts = StartStates(saved.starts.first, saved.starts.replay, settled)
     saved.save(tmp_path)
     loaded = WorldModel.load(tmp_path)
     assert (loaded.start_count("initial"), loaded.start_count("replay")) == (3, 5)

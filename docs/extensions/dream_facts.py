@@ -13,9 +13,11 @@ import gymnasium as gym
 import numpy as np
 
 from dreamenv import registry
+from dreamenv.bundle import read_config
 from dreamenv.envs import DreamEnv, DreamVectorEnv
+from dreamenv.files import sha256_of
 from dreamenv.registry import DreamEntry, read_registry, shipped_registry_path
-from dreamenv.world_model import OBSERVATION_KINDS, WorldModel, file_sha256, read_config
+from dreamenv.world_model import OBSERVATION_KINDS, WorldModel
 
 DOCS = Path(__file__).resolve().parent.parent
 MEASUREMENTS = DOCS / "measurements"
@@ -163,7 +165,7 @@ def measurement(what: str, name: str) -> dict[str, Any]:
         raise LookupError(f"{file.relative_to(DOCS.parent)} is not there; run python docs/measure.py {what} {name}")
     found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
     folder = registry.find(name).checkpoint
-    changed = [part for part, sha256 in found["sha256"].items() if file_sha256(folder / part) != sha256]
+    changed = [part for part, sha256 in found["sha256"].items() if sha256_of(folder / part) != sha256]
     note = f"Measured by `{found['command']}` on the shipped bundle."
     if changed:
         short = ", ".join(f"{part} {found['sha256'][part][:12]}" for part in changed)

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 from dream_facts import table
 
 from dreamenv import registry
-from dreamenv.evaluation.dream_gap import Gap
-from dreamenv.evaluation.gap_report import calibration_figure, open_loop_figure, returns_figure
-from dreamenv.evaluation.open_loop import OpenLoopRow
-from dreamenv.evaluation.plots import new_figure
-from dreamenv.world_model import read_config
+from dreamenv.bundle import read_config
+from dreamenv.figures.canvas import new_figure
+from dreamenv.figures.gap import calibration_figure, open_loop_figure, returns_figure
+from dreamenv.scoring.gap import Gap
+from dreamenv.scoring.open_loop import OpenLoopRow
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -5,11 +5,12 @@ from dreamenv.agents.base import Agent, SavableAgent, check_spaces
 from dreamenv.agents.controller import LinearController
 from dreamenv.agents.evolution import Evolution, evolve
 from dreamenv.agents.evolution_state import Generation, ValidationScore
-from dreamenv.agents.load import AGENT_KINDS, load_agent, save_agent
 from dreamenv.agents.mpc import MPCAgent, mpc_agent
 from dreamenv.agents.optimisers import CMAES, OpenAIES, Optimiser, make_optimiser
-from dreamenv.agents.population import SharedNoise, initial_weights, score_population, weight_shape
+from dreamenv.agents.population import initial_weights, score_population, weight_shape
 from dreamenv.agents.random_agent import RandomAgent
+from dreamenv.agents.resolve import AGENT_KINDS, load_agent, save_agent
+from dreamenv.noise.branching import SharedNoise
 
 __all__ = [
     "ACTION_MAPS",

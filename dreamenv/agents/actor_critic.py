@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from dreamenv.agents.action_map import ActionMap
 from dreamenv.agents.base import as_batch
 from dreamenv.errors import ConfigurationError, NonFiniteError, SpaceMismatchError
-from dreamenv.memory.base import Noise, as_noise
 from dreamenv.memory.heads import RewardHead
+from dreamenv.noise.base import Noise, as_noise
 
 # The spread of the action noise before tanh, as a standard deviation.
 _STD_RANGE = (0.05, 1.5)

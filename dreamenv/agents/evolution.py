@@ -15,18 +15,12 @@ from numpy.typing import NDArray
 
 from dreamenv.agents.base import Agent
 from dreamenv.agents.controller import LinearController
-from dreamenv.agents.evolution_state import (
-    CHECKPOINT_FILE,
-    EvolutionState,
-    Generation,
-    ValidationScore,
-    fingerprint,
-)
-from dreamenv.agents.load import save_agent
+from dreamenv.agents.evolution_state import CHECKPOINT_FILE, EvolutionState, Generation, ValidationScore
 from dreamenv.agents.optimisers import Optimiser, make_optimiser
 from dreamenv.agents.population import initial_weights, score_population, weight_shape
+from dreamenv.agents.resolve import save_agent
 from dreamenv.errors import ConfigurationError, NonFiniteError, missing_extra
-from dreamenv.training.optimise import step_generator
+from dreamenv.noise.base import step_generator
 from dreamenv.world_model import WorldModel
 
 
@@ -132,7 +126,7 @@ def evolve(
     options = dict(optimiser_options or {})
     search = make_optimiser(optimiser, begin.ravel(), population=population, sigma=sigma, seed=seed, **options)
     settings = {
-        "model": fingerprint(world_model),
+        "model": world_model.fingerprint(),
         "optimiser": optimiser,
         "optimiser_options": options,
         "population": population,

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -13,10 +11,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
+from safetensors.numpy import save
 
 from dreamenv.errors import BundleError, ConfigurationError
-from dreamenv.world_model import WorldModel
+from dreamenv.files import write_bytes, write_json
 
 CHECKPOINT_FILE = "evolution.safetensors"
 FORMAT_VERSION = 1
@@ -104,9 +102,8 @@ class EvolutionState:
             "best_generation": self.best_generation,
             "elapsed": self.elapsed,
         }
-        temporary = folder / f".{CHECKPOINT_FILE}.part"
-        save_file(arrays, temporary, metadata={"format_version": str(FORMAT_VERSION), "record": json.dumps(record)})
-        os.replace(temporary, folder / CHECKPOINT_FILE)
+        metadata = {"format_version": str(FORMAT_VERSION), "record": json.dumps(record)}
+        write_bytes(folder / CHECKPOINT_FILE, save(arrays, metadata=metadata))
         write_json(folder / "evolution.json", record)
         write_json(folder / "ledger.json", {"validation": self.real_frames})
 
@@ -168,23 +165,3 @@ def _generation(item: dict[str, Any]) -> Generation:
 
 def _validation(item: dict[str, Any] | None) -> ValidationScore | None:
     return None if item is None else ValidationScore(**(item | {"returns": tuple(item["returns"])}))
-
-
-def write_json(file: Path, content: Any) -> None:
-    """Replace `file` by `content` as JSON, atomically."""
-    temporary = file.with_name(f".{file.name}.part")
-    temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-    os.replace(temporary, file)
-
-
-def fingerprint(world_model: WorldModel) -> str:
-    """Sixteen hexadecimal digits that change with the model's parameters or start states."""
-    digest = hashlib.sha256()
-    parts = {f"vision.{k}": v for k, v in world_model.vision.state_dict().items()}
-    parts |= {f"memory.{k}": v for k, v in world_model.memory.state_dict().items()}
-    starts = world_model.starts
-    parts |= {"initial": starts.initial, **starts.replay} | {f"settled.{k}": v for k, v in starts.settled.items()}
-    for name in sorted(parts):
-        digest.update(name.encode())
-        digest.update(parts[name].detach().cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()[:16]

@@ -15,11 +15,12 @@ from numpy.typing import NDArray
 
 from dreamenv.agents.base import Agent, check_spaces, observation_kind
 from dreamenv.agents.controller import LinearController
-from dreamenv.agents.load import AGENT_FILE, load_agent
 from dreamenv.agents.mpc import PREFIX
 from dreamenv.agents.population import weight_shape
+from dreamenv.agents.resolve import AGENT_FILE, load_agent
+from dreamenv.bundle import resolve_bundle
 from dreamenv.data.explore import Actor, Noisy, Range, checked_range
-from dreamenv.world_model import WorldModel, resolve_bundle
+from dreamenv.world_model import WorldModel
 
 
 class _Seeing:

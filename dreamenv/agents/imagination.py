@@ -14,12 +14,13 @@ from torch import Tensor
 
 from dreamenv.agents.actor_critic import ActorCritic, ActorCriticAgent
 from dreamenv.agents.base import Agent
-from dreamenv.agents.evolution_state import ValidationScore, fingerprint
+from dreamenv.agents.evolution_state import ValidationScore
 from dreamenv.agents.imagination_options import ImaginationOptions
-from dreamenv.agents.load import save_agent
-from dreamenv.memory.base import Imagine, Noise, as_noise
+from dreamenv.agents.resolve import save_agent
+from dreamenv.memory.base import Imagine
+from dreamenv.noise.base import Noise, as_noise, seeded_weights, step_generator
+from dreamenv.training.fit import Losses, Scalars, fit
 from dreamenv.training.ledger import read_ledger, record_frames
-from dreamenv.training.optimise import Losses, Scalars, fit, seeded_weights, step_generator
 from dreamenv.world_model import WorldModel
 
 
@@ -212,7 +213,7 @@ def train_actor_critic(
             clip=10.0,
             validate_every=validate_every,
             precision="float32",
-            settings={"options": _json_ready(asdict(options)), "seed": seed, "model": fingerprint(world_model)},
+            settings={"options": _json_ready(asdict(options)), "seed": seed, "model": world_model.fingerprint()},
             progress=report,
         )
     frames = sum(read_ledger(out_dir).values())

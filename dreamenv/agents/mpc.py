@@ -15,9 +15,9 @@ from torch import Tensor
 
 from dreamenv.agents.base import as_batch
 from dreamenv.errors import ConfigurationError, SpaceMismatchError, did_you_mean
+from dreamenv.noise.branching import RowNoise
 from dreamenv.planners.arguments import check_count
 from dreamenv.planners.base import Planner
-from dreamenv.planners.noise import RowNoise
 from dreamenv.planners.schemes import PLANNERS, make_planner
 from dreamenv.world_model import WorldModel
 

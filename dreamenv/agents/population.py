@@ -11,36 +11,12 @@ from torch import Tensor
 
 from dreamenv.agents.action_map import ActionMap
 from dreamenv.errors import ConfigurationError, NonFiniteError, SpaceMismatchError
-from dreamenv.memory.base import select
+from dreamenv.memory.states import select
+from dreamenv.noise.branching import SharedNoise
 from dreamenv.world_model import WorldModel
 
 # What is left of a dream when it may be forgotten, as a share.
 LEAST_REACHED = 0.02
-
-
-class SharedNoise:
-    """Common random numbers: rollout r of every candidate draws the same.
-
-    A call draws `[R, columns]` whatever the batch holds, so that rows which leave change nothing for those which stay.
-
-    Attributes:
-        rollout: `[rows]` int64, the rollout that each row of the batch belongs to.
-    """
-
-    def __init__(self, generator: torch.Generator, rollouts: int) -> None:
-        self._generator = generator
-        self._rollouts = rollouts
-        self.rollout = torch.arange(rollouts, device=generator.device)
-
-    def uniform(self, rows: int, columns: int) -> Tensor:
-        """`[rows, columns]` float32 in [0, 1)."""
-        device = self._generator.device
-        return torch.rand(self._rollouts, columns, generator=self._generator, device=device)[self.rollout]
-
-    def normal(self, rows: int, columns: int) -> Tensor:
-        """`[rows, columns]` float32, standard normal."""
-        device = self._generator.device
-        return torch.randn(self._rollouts, columns, generator=self._generator, device=device)[self.rollout]
 
 
 def weight_shape(

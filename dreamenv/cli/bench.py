@@ -32,9 +32,9 @@ def bench(
 
     Example: dreamenv bench --id DreamCarRacing-v0 --json bench.json
     """
+    from dreamenv.bench.run import REPETITIONS, show_rows
+    from dreamenv.bench.run import bench as measure
     from dreamenv.cli.progress import Progress, write_json
-    from dreamenv.evaluation.bench import REPETITIONS, show_rows
-    from dreamenv.evaluation.bench import bench as measure
 
     bars: list[Progress] = []
 
@@ -65,8 +65,8 @@ def bench(
     if startup:
         _show_startup(model)
     if plot is not None:
-        from dreamenv.evaluation.bench_plots import bench_figures
-        from dreamenv.evaluation.plots import save_figures
+        from dreamenv.figures.bench import bench_figures
+        from dreamenv.figures.canvas import save_figures
 
         for file in save_figures(bench_figures(rows), plot):
             print(file)
@@ -74,7 +74,7 @@ def bench(
 
 
 def _show_startup(model: str) -> None:
-    from dreamenv.evaluation.bench_startup import measure_memory, measure_startup
+    from dreamenv.bench.startup import measure_memory, measure_startup
 
     times = measure_startup(model)
     print(

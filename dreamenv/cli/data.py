@@ -39,8 +39,8 @@ def show(
     """
     from dreamenv.cli.progress import Progress, write_json
     from dreamenv.data.summary import group_rows, read_records, summarise, total_row
-    from dreamenv.evaluation import data_figures as figures
-    from dreamenv.evaluation.plots import save_figures
+    from dreamenv.figures import data as figures
+    from dreamenv.figures.canvas import save_figures
 
     store = figures.find_store(run)
     bar = Progress("read", len(store), "episode")

@@ -34,8 +34,8 @@ def demo(
     Example: dreamenv demo --id DreamDoom-v0 --minutes 4 --out demo
     """
     from dreamenv.cli.progress import Progress, write_json
-    from dreamenv.evaluation.demo import REPORT_FILE, VIDEO_FILE, DemoOptions, run_demo
-    from dreamenv.evaluation.report import summarise
+    from dreamenv.figures.report import summarise
+    from dreamenv.workflows.demo import REPORT_FILE, VIDEO_FILE, DemoOptions, run_demo
 
     bars: dict[str, Progress] = {}
 

@@ -42,7 +42,7 @@ def evolve(
     from dreamenv.agents.evolution import evolve as evolve_controller
     from dreamenv.agents.evolution_state import Generation
     from dreamenv.cli.progress import Progress, write_json
-    from dreamenv.evaluation.real_return import Validator
+    from dreamenv.scoring.score import Validator
     from dreamenv.world_model import WorldModel
 
     world_model = WorldModel.load(model)
@@ -99,7 +99,7 @@ def evolve(
 def _weights(agent: str) -> Any:
     """`[outputs, F + 1]` of a linear agent."""
     from dreamenv.agents.controller import LinearController
-    from dreamenv.agents.load import load_agent
+    from dreamenv.agents.resolve import load_agent
     from dreamenv.errors import ConfigurationError
 
     found = load_agent(agent)

@@ -32,9 +32,9 @@ def gap(
     """
     from dreamenv.cli.progress import Progress, write_json
     from dreamenv.errors import ConfigurationError
-    from dreamenv.evaluation.dream_gap import dream_gap
-    from dreamenv.evaluation.gap_report import gap_figures, summarise_gap, write_gap_report
-    from dreamenv.evaluation.plots import save_figures
+    from dreamenv.figures.canvas import save_figures
+    from dreamenv.figures.gap import gap_figures, summarise_gap, write_gap_report
+    from dreamenv.scoring.gap import dream_gap
 
     try:
         steps = [int(part) for part in horizons.split(",")]

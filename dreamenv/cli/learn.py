@@ -38,7 +38,7 @@ def train_agent(
     from dreamenv.agents.imagination_options import ImaginationOptions
     from dreamenv.cli.progress import Progress, show_scalars, write_json
     from dreamenv.cli.run import section_of, training_preset
-    from dreamenv.evaluation.real_return import Validator
+    from dreamenv.scoring.score import Validator
     from dreamenv.world_model import WorldModel
 
     world_model = WorldModel.load(model)
@@ -91,8 +91,8 @@ def loop(
     from dreamenv.agents.imagination_options import ImaginationOptions
     from dreamenv.cli.progress import Progress, show_scalars, write_json
     from dreamenv.cli.run import explorations, preset, training_preset, write_config, write_registry
-    from dreamenv.evaluation.loop import LoopOptions, Round, run_loop
     from dreamenv.training.pipeline import TrainOptions
+    from dreamenv.workflows.loop import LoopOptions, Round, run_loop
 
     section, spec = preset(name, real)
     chosen = training_preset(section)
@@ -162,7 +162,7 @@ def _known(kind: type, found: dict[str, Any], where: str) -> dict[str, Any]:
 
 
 def _time_limit(run_dir: Path) -> int:
-    from dreamenv.world_model import read_config
+    from dreamenv.bundle import read_config
 
     return int(read_config(run_dir / "bundle")["max_episode_steps"])
 

@@ -27,7 +27,7 @@ def publish(
     """
     import json
 
-    from dreamenv.evaluation.publish import publish_bundle
+    from dreamenv.workflows.publish import publish_bundle
 
     target = publish_bundle(
         name,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from dataclasses import asdict
 from pathlib import Path
@@ -14,6 +13,7 @@ import yaml
 from dreamenv import registry
 from dreamenv.data.explore import Exploration
 from dreamenv.errors import ConfigurationError, UnknownDreamError, did_you_mean
+from dreamenv.files import write_text
 from dreamenv.registry import EnvironmentSection, TrainSection
 from dreamenv.types import RealEnvSpec
 
@@ -69,14 +69,7 @@ def write_config(run_dir: Path, stage: str, settings: dict[str, Any]) -> None:
     file = run_dir / "config.yaml"
     known = yaml.safe_load(file.read_text(encoding="utf-8")) if file.exists() else {}
     known[stage] = settings
-    _write_yaml(file, known)
-
-
-def _write_yaml(file: Path, content: Any) -> None:
-    """Replace `file` whole or not at all."""
-    temporary = file.with_name(f".{file.name}.part")
-    temporary.write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
-    os.replace(temporary, file)
+    write_text(file, yaml.safe_dump(known, sort_keys=False))
 
 
 def write_registry(run_dir: Path, real: RealEnvSpec, max_episode_steps: int, temperature: float) -> tuple[Path, str]:
@@ -89,5 +82,5 @@ def write_registry(run_dir: Path, real: RealEnvSpec, max_episode_steps: int, tem
         "dream": {"max_episode_steps": max_episode_steps, "temperature": temperature},
     }
     file = run_dir / "registry.yaml"
-    _write_yaml(file, {"format": 1, "environments": {name: section}})
+    write_text(file, yaml.safe_dump({"format": 1, "environments": {name: section}}, sort_keys=False))
     return file, name

@@ -36,8 +36,8 @@ def evaluate(
     follow, such as planner:mcts,simulations=32,horizon=10,seed=1.
     """
     from dreamenv.cli.progress import Progress, write_json
-    from dreamenv.evaluation.real_return import EpisodeResult
-    from dreamenv.evaluation.real_return import evaluate as score_agent
+    from dreamenv.scoring.score import EpisodeResult
+    from dreamenv.scoring.score import evaluate as score_agent
 
     bar = Progress("eval", episodes, "episode")
     returns: list[float] = []

@@ -58,11 +58,11 @@ def video(
 
     Example: dreamenv video DreamDoom-v0 --out doom.gif --steps 150
     """
-    from dreamenv.agents.load import load_agent
+    from dreamenv.agents.resolve import load_agent
     from dreamenv.envs.render import frames_per_second
     from dreamenv.errors import ConfigurationError, did_you_mean
-    from dreamenv.evaluation.recording import RANDOM, record_dream, record_real
-    from dreamenv.evaluation.video import grid, write_video
+    from dreamenv.figures.clips import RANDOM, record_dream, record_real
+    from dreamenv.figures.video import grid, write_video
     from dreamenv.types import episode_seeds
     from dreamenv.world_model import WorldModel
 
@@ -146,8 +146,8 @@ def plot(
 
 def _plot_runs(runs: list[str], out: Path) -> None:
     from dreamenv.errors import BundleError
-    from dreamenv.evaluation import learning_curves as curves
-    from dreamenv.evaluation.plots import evolution_figure, read_evolution
+    from dreamenv.figures import runs as curves
+    from dreamenv.figures.model import evolution_figure, read_evolution
 
     folders = dict(map(_run_folder, runs))
     made_by = ("rounds.json", "config.json")
@@ -188,7 +188,7 @@ def _run_folder(run: str) -> tuple[str, Path]:
 
 
 def _save(figures: dict[str, Any], out: Path) -> None:
-    from dreamenv.evaluation.plots import save_figures
+    from dreamenv.figures.canvas import save_figures
 
     for file in save_figures(figures, out):
         print(file)
@@ -204,16 +204,12 @@ def _plot_model(
     temperature: float,
     seed: int,
 ) -> None:
-    from dreamenv.agents.load import AGENT_FILE
+    from dreamenv.agents.resolve import AGENT_FILE
+    from dreamenv.bundle import resolve_bundle
     from dreamenv.errors import ConfigurationError
-    from dreamenv.evaluation.plots import (
-        check_horizons,
-        first_moment,
-        open_loop_figure,
-        reconstruction_figure,
-        record_episodes,
-    )
-    from dreamenv.world_model import WorldModel, resolve_bundle
+    from dreamenv.figures.model import open_loop_figure, reconstruction_figure, record_episodes
+    from dreamenv.scoring.horizons import check_horizons
+    from dreamenv.world_model import WorldModel
 
     try:
         steps = check_horizons([int(part) for part in horizons.split(",")])
@@ -223,7 +219,7 @@ def _plot_model(
     if agent is None and (resolve_bundle(source)[0] / AGENT_FILE).exists():
         agent = source
     driver = None if agent == "random" else agent
-    before = first_moment(model.real) if context is None else context
+    before = model.real.first_moment if context is None else context
     episodes = record_episodes(model, least=before + steps[-1], seed=seed, source=source, agent=driver)
     if model.vision.is_image:
         _save({"reconstructions": reconstruction_figure(model, episodes)}, out)

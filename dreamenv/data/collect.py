@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -15,6 +14,7 @@ from dreamenv.data.episodes import EpisodeStore, read_attributes
 from dreamenv.data.explore import POLICIES, Actor, Exploration, check_policy, default_exploration
 from dreamenv.data.preprocess import PreprocessedEnv, make_real_env
 from dreamenv.errors import CollectionError, ConfigurationError, EpisodeFileError, NonFiniteError
+from dreamenv.files import write_json
 from dreamenv.types import Episode, RealEnvSpec, episode_seeds
 from dreamenv.workers import run_tasks
 
@@ -196,9 +196,7 @@ def _read_collection(file: Path) -> dict[str, Any]:
 
 def _write_collection(setup: _Setup, state: dict[str, Any]) -> None:
     setup.path.mkdir(parents=True, exist_ok=True)
-    temporary = setup.path / f".{_COLLECTION_FILE}.part"
-    temporary.write_text(json.dumps(_settings(setup) | state, indent=2) + "\n", encoding="utf-8")
-    os.replace(temporary, setup.path / _COLLECTION_FILE)
+    write_json(setup.path / _COLLECTION_FILE, _settings(setup) | state)
 
 
 def _frames_and_return(file: Path) -> tuple[int, float]:

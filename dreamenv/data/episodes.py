@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dreamenv.errors import EpisodeFileError, missing_extra
+from dreamenv.files import atomic
 from dreamenv.types import Episode
 
 FORMAT_VERSION = 1
@@ -68,17 +68,13 @@ class EpisodeStore:
         """Write `episode` as number `index`, whole or not at all."""
         self.path.mkdir(parents=True, exist_ok=True)
         file = self.path / f"{index:08d}.h5"
-        temporary = self.path / f".{file.name}.{os.getpid()}.part"
-        try:
+        with atomic(file) as temporary:
             write_episode(temporary, episode)
-            os.replace(temporary, file)
-        finally:
-            temporary.unlink(missing_ok=True)
         return file
 
     def sweep(self) -> None:
         """Remove what killed writers have left; call it while nobody writes."""
-        for part in self.path.glob(".*.part"):
+        for part in self.path.glob(".*.part*"):
             part.unlink(missing_ok=True)
 
     @property
@@ -233,23 +229,22 @@ def build_cache(store: EpisodeStore, path: str | Path) -> EpisodeCache:
     for part in path.glob(".*.part*"):  # a build that was killed leaves as much as the whole cache behind
         part.unlink(missing_ok=True)
     shape, dtype = _observation_layout(files)
-    temporary = path / f".observations.{os.getpid()}.part"
-    frames = np.lib.format.open_memmap(temporary, mode="w+", dtype=dtype, shape=shape)
     actions, rewards, first, lengths, terminated, final_valid = [], [], [], [], [], []
-    row = 0
-    for file in files:
-        episode = read_episode(file)
-        frames[row : row + len(episode) + 1] = episode.observations
-        actions.append(episode.actions)
-        rewards.append(episode.rewards)
-        first.append(row)
-        lengths.append(len(episode))
-        terminated.append(episode.terminated)
-        final_valid.append(episode.final_observation_valid)
-        row += len(episode) + 1
-    frames.flush()
-    del frames
-    os.replace(temporary, frames_file)
+    with atomic(frames_file) as temporary:
+        frames = np.lib.format.open_memmap(temporary, mode="w+", dtype=dtype, shape=shape)
+        row = 0
+        for file in files:
+            episode = read_episode(file)
+            frames[row : row + len(episode) + 1] = episode.observations
+            actions.append(episode.actions)
+            rewards.append(episode.rewards)
+            first.append(row)
+            lengths.append(len(episode))
+            terminated.append(episode.terminated)
+            final_valid.append(episode.final_observation_valid)
+            row += len(episode) + 1
+        frames.flush()
+        del frames
     arrays = {
         "actions": np.concatenate(actions),
         "rewards": np.concatenate(rewards).astype(np.float32),
@@ -258,9 +253,8 @@ def build_cache(store: EpisodeStore, path: str | Path) -> EpisodeCache:
         "terminated": np.array(terminated, bool),
         "final_valid": np.array(final_valid, bool),
     }
-    index_part = path / f".index.{os.getpid()}.part.npz"
-    np.savez(index_part, files=np.array(print_of_files), **arrays)
-    os.replace(index_part, index_file)
+    with atomic(index_file) as temporary:
+        np.savez(temporary, files=np.array(print_of_files), **arrays)
     return EpisodeCache(observations=np.load(frames_file, mmap_mode="r"), **arrays)
 
 

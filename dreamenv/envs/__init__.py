@@ -4,8 +4,8 @@ from dreamenv.envs.dream_env import DreamEnv
 from dreamenv.envs.dream_vector_env import DreamVectorEnv
 from dreamenv.envs.latent_observation import LatentEnv, LatentObservation
 from dreamenv.envs.loading import open_world_model
-from dreamenv.envs.noise import EpisodeNoise
 from dreamenv.envs.rollout import DreamRollout
+from dreamenv.noise.episodes import EpisodeNoise
 
 __all__ = [
     "DreamEnv",

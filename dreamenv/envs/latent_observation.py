@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 from dreamenv.data.preprocess import PreprocessedEnv, make_real_env
 from dreamenv.envs.actions import ActionChecker
 from dreamenv.envs.loading import open_world_model
-from dreamenv.envs.noise import EpisodeNoise
 from dreamenv.envs.render import RENDER_MODES, frames_per_second
 from dreamenv.errors import SpaceMismatchError, StepError
 from dreamenv.memory.base import Prediction
+from dreamenv.noise.episodes import EpisodeNoise
 from dreamenv.world_model import WorldModel
 
 _ROW = np.zeros(1, np.int64)

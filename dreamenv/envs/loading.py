@@ -10,8 +10,9 @@ from typing import Any
 
 import torch
 
+from dreamenv.bundle import resolve_bundle
 from dreamenv.errors import ConfigurationError
-from dreamenv.world_model import WorldModel, resolve_bundle
+from dreamenv.world_model import WorldModel
 
 _CACHE_SIZE = 4
 _cache: OrderedDict[tuple[Any, ...], WorldModel] = OrderedDict()

@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from dreamenv.envs.actions import ActionChecker
-from dreamenv.envs.noise import EpisodeNoise
 from dreamenv.errors import ConfigurationError, NonFiniteError, StepError
-from dreamenv.memory.base import Prediction, RowSteps, select
+from dreamenv.memory.base import Prediction, RowSteps
+from dreamenv.memory.states import select
+from dreamenv.noise.episodes import EpisodeNoise
 from dreamenv.world_model import WorldModel
 
 # Pictures decoded at once; the decoder's activations are about 100 kB a picture.

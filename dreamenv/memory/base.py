@@ -2,47 +2,19 @@
 
 from __future__ import annotations
 
-import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Any, Generic, Literal, Protocol, TypeVar
+from typing import Any, Generic, Protocol
 
-import gymnasium as gym
 import numpy as np
 import torch
-from gymnasium import spaces
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from dreamenv.errors import ConfigurationError
-
-
-class Noise(Protocol):
-    """Source of a dream's random numbers. Row i of a draw belongs to dream i of the batch."""
-
-    def uniform(self, rows: int, columns: int) -> Tensor:
-        """`[rows, columns]` float32 in [0, 1)."""
-
-    def normal(self, rows: int, columns: int) -> Tensor:
-        """`[rows, columns]` float32, standard normal."""
-
-
-class GeneratorNoise:
-    """Noise for all rows from one `torch.Generator`, drawn on the generator's device."""
-
-    def __init__(self, generator: torch.Generator) -> None:
-        self.generator = generator
-
-    def uniform(self, rows: int, columns: int) -> Tensor:
-        return torch.rand(rows, columns, generator=self.generator, device=self.generator.device)
-
-    def normal(self, rows: int, columns: int) -> Tensor:
-        return torch.randn(rows, columns, generator=self.generator, device=self.generator.device)
-
-
-def as_noise(generator: torch.Generator | Noise) -> Noise:
-    """`generator` itself when it is a `Noise`, wrapped when it is a `torch.Generator`."""
-    return GeneratorNoise(generator) if isinstance(generator, torch.Generator) else generator
+from dreamenv.memory.sequences import SequenceBatch
+from dreamenv.memory.states import StateT
+from dreamenv.noise.base import Noise, NoiseOfRow
 
 
 @dataclass(frozen=True)
@@ -58,13 +30,6 @@ class Prediction:
     reward: Tensor
     termination_probability: Tensor
     terminated: Tensor
-
-
-class NoiseOfRow(Protocol):
-    """The `Noise` of a single row, without tensors."""
-
-    def row(self, kind: Literal["uniform", "normal"], columns: int) -> NDArray[np.float32]:
-        """`[columns]` float32, to be read only: what `Noise` of that kind and one row gives."""
 
 
 class RowSteps(Protocol):
@@ -92,85 +57,6 @@ class Imagine(Protocol):
         self, state: Any, action: Tensor, *, generator: torch.Generator | Noise, temperature: float = 1.0
     ) -> tuple[Any, Prediction]:
         """A dreamed step."""
-
-
-@dataclass(frozen=True)
-class SequenceBatch:
-    """Real sequences for teacher forcing. T actions, T+1 latents; padded steps have `mask` 0.
-
-    Attributes:
-        latents: `[B, T+1, Z]` float32, what M is given.
-        targets: `[B, T, Z]` float32, what it is to predict: the next latents, or a less noisy view of them.
-        actions: `[B, T, A]` float32 (Box) or `[B, T]` int64 (Discrete).
-        rewards: `[B, T]` float32.
-        terminated: `[B, T]` float32, 1 where the task ended at that step.
-        mask: `[B, T]` float32, 1 where the step counts in the reward and termination losses.
-        latent_mask: `[B, T]` float32, 1 where the step's next latent was really observed.
-    """
-
-    latents: Tensor
-    targets: Tensor
-    actions: Tensor
-    rewards: Tensor
-    terminated: Tensor
-    mask: Tensor
-    latent_mask: Tensor
-
-    def to(self, device: torch.device | str) -> SequenceBatch:
-        """The same batch on `device`."""
-        return SequenceBatch(
-            self.latents.to(device),
-            self.targets.to(device),
-            self.actions.to(device),
-            self.rewards.to(device),
-            self.terminated.to(device),
-            self.mask.to(device),
-            self.latent_mask.to(device),
-        )
-
-
-class ActionEncoder(nn.Module):
-    """Actions as network inputs: Box scaled to [-1, 1] where it is bounded, Discrete one-hot.
-
-    A Discrete action may also come as `[B, n]` floats (a relaxed or straight-through one-hot), which pass unchanged
-    and carry a gradient.
-    """
-
-    low: Tensor
-    high: Tensor
-
-    def __init__(self, action_space: gym.Space[Any]) -> None:
-        super().__init__()
-        self.discrete = isinstance(action_space, spaces.Discrete)
-        if isinstance(action_space, spaces.Discrete):
-            self.size = int(action_space.n)
-            self.start = int(action_space.start)
-            low, high = np.zeros(0, np.float32), np.zeros(0, np.float32)
-        elif isinstance(action_space, spaces.Box) and len(action_space.shape) == 1:
-            self.size = int(action_space.shape[0])
-            self.start = 0
-            bounded = np.abs(action_space.low) < 1e6
-            bounded &= np.abs(action_space.high) < 1e6
-            low = np.where(bounded, action_space.low, -1.0).astype(np.float32)
-            high = np.where(bounded, action_space.high, 1.0).astype(np.float32)
-        else:
-            raise ConfigurationError(
-                f"a world model takes Discrete or one-dimensional Box actions, got {action_space}. "
-                "Flatten other spaces with a Gymnasium wrapper first."
-            )
-        self.register_buffer("low", torch.from_numpy(low), persistent=False)
-        self.register_buffer("high", torch.from_numpy(high), persistent=False)
-
-    def forward(self, action: Tensor) -> Tensor:
-        """`[..., A]` or `[...]` (Discrete) to `[..., size]` float32."""
-        if not self.discrete:
-            return (action.float() - self.low) * (2.0 / (self.high - self.low)) - 1.0
-        if action.is_floating_point():
-            return action
-        return nn.functional.one_hot(action.long() - self.start, self.size).float()
-
-
-StateT = TypeVar("StateT", bound="tuple[Tensor, ...]")
 
 
 class MemoryModel(nn.Module, ABC, Generic[StateT]):
@@ -252,43 +138,3 @@ class MemoryModel(nn.Module, ABC, Generic[StateT]):
     @abstractmethod
     def state_type(self) -> type[StateT]:
         """The `NamedTuple` class of this model's states."""
-
-
-def select(state: StateT, index: Tensor) -> StateT:
-    """Rows `index` (int or bool tensor) of a state."""
-    return type(state)(*(part[index] for part in state))
-
-
-def merge(state: StateT, index: Tensor, rows: StateT) -> StateT:
-    """A copy of `state` with rows `index` replaced by `rows`."""
-    parts = []
-    for part, new in zip(state, rows, strict=True):
-        copy = part.clone()
-        copy[index] = new.to(copy.dtype)
-        parts.append(copy)
-    return type(state)(*parts)
-
-
-def repeat(state: StateT, times: int) -> StateT:
-    """Each row `times` times in a row: `[B, ...]` to `[B * times, ...]`."""
-    return type(state)(*(part.repeat_interleave(times, dim=0) for part in state))
-
-
-def flatten_state(state: StateT) -> Tensor:
-    """A state as one vector a row, `[B, S]` float32: its fields side by side, each flattened behind the batch."""
-    return torch.cat([part.reshape(len(part), math.prod(part.shape[1:])).float() for part in state], dim=1)
-
-
-def unflatten_state(like: StateT, vectors: Tensor) -> StateT:
-    """The inverse of `flatten_state`: `[B, S]` to a state whose fields have the shapes and types of those of `like`.
-
-    Raises:
-        ConfigurationError: Vectors of another length than that of a row of `like`.
-    """
-    sizes = [part[0].numel() for part in like]
-    if vectors.ndim != 2 or vectors.shape[1] != sum(sizes):
-        raise ConfigurationError(f"got states of shape {tuple(vectors.shape)}, expected (B, {sum(sizes)})")
-    parts = vectors.split(sizes, dim=1)
-    return type(like)(
-        *(part.reshape(len(part), *own.shape[1:]).to(own.dtype) for part, own in zip(parts, like, strict=True))
-    )

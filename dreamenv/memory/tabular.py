@@ -12,7 +12,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from dreamenv.errors import ConfigurationError
-from dreamenv.memory.base import MemoryModel, Noise, Prediction, SequenceBatch, as_noise
+from dreamenv.memory.base import MemoryModel, Prediction
+from dreamenv.memory.sequences import SequenceBatch
+from dreamenv.noise.base import Noise, as_noise
 
 
 class TabularState(NamedTuple):

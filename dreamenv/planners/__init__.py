@@ -4,13 +4,13 @@ Each is a frozen set of settings with one method that matters: `plan(world_model
 states to actions.
 """
 
+from dreamenv.noise.branching import CommonNoise, RowNoise
 from dreamenv.planners.base import Plan, Planner, TerminalValue
 from dreamenv.planners.cem import CEM
 from dreamenv.planners.environment_search import EnvironmentPlan, search_environment
 from dreamenv.planners.imagined_return import imagined_returns
 from dreamenv.planners.mcts import MCTS
 from dreamenv.planners.mppi import MPPI
-from dreamenv.planners.noise import CommonNoise, RowNoise
 from dreamenv.planners.schemes import PLANNERS, make_planner
 from dreamenv.planners.shooting import RandomShooting
 from dreamenv.planners.tree import SearchTree, search

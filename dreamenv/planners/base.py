@@ -11,7 +11,7 @@ from typing import Any, ClassVar, NamedTuple, Protocol
 import torch
 from torch import Tensor
 
-from dreamenv.memory.base import Noise
+from dreamenv.noise.base import Noise
 from dreamenv.world_model import WorldModel
 
 # What states are worth beyond a plan's end: features `[R, F]` to values `[R]`, in units of the real environment.

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from dreamenv.errors import ConfigurationError
-from dreamenv.memory.base import Noise
+from dreamenv.noise.base import Noise
 from dreamenv.planners.arguments import check_count, check_positive, check_share
 from dreamenv.planners.sequence_planner import Found, Score, SequencePlanner, with_mode
 from dreamenv.planners.sequences import Sequences

@@ -8,9 +8,11 @@ import torch
 from torch import Tensor
 
 from dreamenv.errors import NonFiniteError
-from dreamenv.memory.base import Imagine, MemoryModel, Noise, as_noise, repeat
+from dreamenv.memory.base import Imagine, MemoryModel
+from dreamenv.memory.states import repeat
+from dreamenv.noise.base import Noise, as_noise
+from dreamenv.noise.branching import CommonNoise
 from dreamenv.planners.base import TerminalValue
-from dreamenv.planners.noise import CommonNoise
 from dreamenv.world_model import WorldModel
 
 

@@ -14,10 +14,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from dreamenv.errors import NonFiniteError
-from dreamenv.memory.base import Noise, as_noise, repeat
+from dreamenv.memory.states import repeat
+from dreamenv.noise.base import Noise, as_noise
+from dreamenv.noise.branching import RowNoise
 from dreamenv.planners.arguments import check_count, check_discount, check_positive, check_rollout, checked_discrete
 from dreamenv.planners.base import Plan, TerminalValue
-from dreamenv.planners.noise import RowNoise
 from dreamenv.planners.tree import Floats, Integers, Outcome, SearchTree, search
 from dreamenv.world_model import WorldModel
 

@@ -8,7 +8,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from dreamenv.memory.base import Noise
+from dreamenv.noise.base import Noise
 from dreamenv.planners.arguments import check_count, check_positive
 from dreamenv.planners.sequence_planner import Found, Score, SequencePlanner, with_mode
 from dreamenv.planners.sequences import Sequences

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from dreamenv.errors import ConfigurationError
-from dreamenv.memory.base import Noise, as_noise
+from dreamenv.noise.base import Noise, as_noise
 from dreamenv.planners.arguments import check_count, check_discount, check_positive
 from dreamenv.planners.base import Plan, TerminalValue
 from dreamenv.planners.imagined_return import dreamed_step, imagined_returns

@@ -15,7 +15,7 @@ from gymnasium import spaces
 from torch import Tensor
 
 from dreamenv.errors import ConfigurationError
-from dreamenv.memory.base import Noise
+from dreamenv.noise.base import Noise
 
 
 class Sequences(ABC):

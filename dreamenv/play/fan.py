@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 
 from dreamenv.envs.rollout import DreamRollout
-from dreamenv.memory.base import merge, repeat, select
+from dreamenv.memory.states import merge, repeat, select
 from dreamenv.play.driver import Driver
 from dreamenv.play.opening import Opening
 from dreamenv.play.step_rate import StepRate

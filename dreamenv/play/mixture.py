@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from dreamenv.memory.mdn_rnn import MDNRNN
+from dreamenv.memory.mdn_rnn.model import MDNRNN
 from dreamenv.world_model import WorldModel
 
 

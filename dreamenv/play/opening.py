@@ -8,8 +8,8 @@ from pathlib import Path
 
 from dreamenv import registry
 from dreamenv.agents.base import Agent, check_spaces, observation_kind
-from dreamenv.agents.load import AGENT_FILE, load_agent
 from dreamenv.agents.random_agent import RandomAgent
+from dreamenv.agents.resolve import AGENT_FILE, load_agent
 from dreamenv.envs.loading import open_world_model
 from dreamenv.envs.render import frames_per_second
 from dreamenv.errors import ConfigurationError

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dreamenv.envs.render import enlarge
-from dreamenv.evaluation.video import side_by_side, titled, write_video
+from dreamenv.figures.video import side_by_side, titled, write_video
 
 MOST_FRAMES = 3000
 _SIZE = 256

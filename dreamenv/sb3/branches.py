@@ -11,7 +11,8 @@ import torch
 from numpy.typing import NDArray
 
 from dreamenv.errors import ConfigurationError, NonFiniteError
-from dreamenv.memory.base import MemoryModel, select
+from dreamenv.memory.base import MemoryModel
+from dreamenv.memory.states import select
 
 
 @dataclass(frozen=True)

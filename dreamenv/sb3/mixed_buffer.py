@@ -12,10 +12,10 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 
 from dreamenv.errors import ConfigurationError, SpaceMismatchError, missing_extra
-from dreamenv.memory.base import merge
-from dreamenv.memory.ensemble import ProbabilisticEnsemble
+from dreamenv.memory.ensemble.model import ProbabilisticEnsemble
+from dreamenv.memory.states import merge
 from dreamenv.sb3.branches import Branches, join
-from dreamenv.training.fit_ensemble import Transitions
+from dreamenv.training.transitions import Transitions
 from dreamenv.world_model import WorldModel
 
 try:

@@ -11,10 +11,11 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 
 from dreamenv.errors import ConfigurationError, missing_extra
-from dreamenv.memory.ensemble import ProbabilisticEnsemble
+from dreamenv.memory.ensemble.model import ProbabilisticEnsemble
 from dreamenv.sb3.branches import Branches, BranchSchedule, dream_branches
 from dreamenv.sb3.mixed_buffer import MixedReplayBuffer
-from dreamenv.training.fit_ensemble import Transitions, fit_ensemble
+from dreamenv.training.recipes.fit_ensemble import fit_ensemble
+from dreamenv.training.transitions import Transitions
 from dreamenv.world_model import WorldModel
 
 try:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import json
-import os
 import zipfile
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,6 +13,7 @@ from gymnasium import spaces
 
 from dreamenv.agents.base import describe_space
 from dreamenv.errors import BundleError, ConfigurationError, did_you_mean, missing_extra
+from dreamenv.files import atomic
 
 try:
     from stable_baselines3.common.base_class import BaseAlgorithm
@@ -142,14 +142,12 @@ def as_zip(path: str | Path) -> Path:
 def write_provenance(path: str | Path, provenance: dict[str, Any]) -> None:
     """Replace the JSON-ready `provenance` of the model in the zip at `path`, and nothing else, atomically."""
     path = Path(path)
-    temporary = path.with_name(f".{path.name}.part")
-    with zipfile.ZipFile(path) as source, zipfile.ZipFile(temporary, "w") as target:
+    with atomic(path) as temporary, zipfile.ZipFile(path) as source, zipfile.ZipFile(temporary, "w") as target:
         for entry in source.infolist():
             content = source.read(entry)
             if entry.filename == "data":
                 content = json.dumps({**json.loads(content), "provenance": provenance}, indent=4).encode()
             target.writestr(entry, content)
-    os.replace(temporary, path)
 
 
 def _writers(file: Path) -> list[str]:

@@ -250,7 +250,7 @@ class Session:
     def _slider_limits(self) -> list[list[float]]:
         """Ends of the latents' sliders, by the spread of start states; those in mid-episode are spread wider."""
         starts = self._opening.model.starts
-        latents = starts.replay.get("latent", starts.initial).float()
+        latents = starts.replay.get("latent", starts.first).float()
         mean, reach = latents.mean(0), _SLIDER_REACH * latents.std(0, correction=0).clamp(min=0.05)
         return [[round(float(m - r), 3), round(float(m + r), 3)] for m, r in zip(mean, reach, strict=True)]
 

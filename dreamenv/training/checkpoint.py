@@ -3,27 +3,24 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from dreamenv.errors import BundleError, ConfigurationError
+from dreamenv.files import write_bytes
 
 
 def save_tensors(file: Path, tensors: dict[str, Tensor], record: dict[str, Any]) -> None:
     """Write `tensors` and the JSON-ready `record` to `file` atomically."""
     file.parent.mkdir(parents=True, exist_ok=True)
-    temporary = file.with_name(f".{file.name}.part")
     contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    save_file(contiguous, temporary, metadata={"record": json.dumps(record)})
-    with temporary.open("rb") as handle:
-        os.fsync(handle.fileno())
-    os.replace(temporary, file)
+    # save_file leaves files that their owner alone can read
+    write_bytes(file, save(contiguous, metadata={"record": json.dumps(record)}))
 
 
 def load_tensors(file: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:

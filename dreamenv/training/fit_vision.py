@@ -12,27 +12,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from dreamenv.data.episodes import EpisodeCache
-from dreamenv.errors import ConfigurationError
-from dreamenv.training.optimise import Fitted, Scalars, fit, step_generator
+from dreamenv.data.split import held_out_episodes
+from dreamenv.noise.base import step_generator
+from dreamenv.training.fit import Fitted, Scalars, fit
 from dreamenv.vision.base import Vision
 from dreamenv.vision.vae import ConvVAE
-
-# One episode in this many is held out from every fit.
-HELD_OUT_EVERY = 20
-
-
-def held_out_episodes(cache: EpisodeCache) -> NDArray[np.bool_]:
-    """`[E]` True for the episodes that no fit sees: every twentieth; of fewer episodes, the last.
-
-    Raises:
-        ConfigurationError: There is only one episode.
-    """
-    if cache.episodes < 2:
-        raise ConfigurationError(
-            f"fitting needs at least 2 episodes, one of them held out; got {cache.episodes}. Collect more."
-        )
-    every = min(HELD_OUT_EVERY, cache.episodes)
-    return np.arange(cache.episodes) % every == every - 1
 
 
 def fit_vision(

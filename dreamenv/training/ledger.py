@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
-import os
 from pathlib import Path
 
 from dreamenv.errors import BundleError
+from dreamenv.files import read_json, write_json
 
 
 def read_ledger(run_dir: str | Path) -> dict[str, int]:
@@ -19,7 +18,7 @@ def read_ledger(run_dir: str | Path) -> dict[str, int]:
     if not file.exists():
         return {}
     try:
-        found = json.loads(file.read_text(encoding="utf-8"))
+        found = read_json(file)
         return {str(stage): int(frames) for stage, frames in found.items()}
     except (ValueError, AttributeError, TypeError) as error:
         raise BundleError(f"{file}: not a ledger of real frames ({error})") from error
@@ -30,7 +29,5 @@ def record_frames(run_dir: str | Path, stage: str, frames: int) -> dict[str, int
     run_dir = Path(run_dir)
     run_dir.mkdir(parents=True, exist_ok=True)
     ledger = read_ledger(run_dir) | {stage: frames}
-    temporary = run_dir / ".ledger.json.part"
-    temporary.write_text(json.dumps(ledger, indent=2) + "\n", encoding="utf-8")
-    os.replace(temporary, run_dir / "ledger.json")
+    write_json(run_dir / "ledger.json", ledger)
     return ledger

@@ -14,17 +14,21 @@ import torch
 
 from dreamenv.data.episodes import EpisodeCache, EpisodeStore, build_cache
 from dreamenv.data.preprocess import make_real_env
+from dreamenv.data.split import held_out_episodes
 from dreamenv.errors import ConfigurationError, did_you_mean
-from dreamenv.memory.mdn_rnn import MDNRNN
-from dreamenv.training.fit_memory import encode_episodes, fit_memory, set_latent_scale
-from dreamenv.training.fit_vision import fit_vision, held_out_episodes
+from dreamenv.memory.mdn_rnn.model import MDNRNN
+from dreamenv.noise.base import seeded_weights
+from dreamenv.training.fit import Scalars
+from dreamenv.training.fit_vision import fit_vision
 from dreamenv.training.ledger import record_frames
-from dreamenv.training.optimise import Scalars, seeded_weights
 from dreamenv.training.panels import open_loop_panel, reconstruction_panel
-from dreamenv.training.record import Recorder
+from dreamenv.training.recipes.fit_mdn_rnn import fit_memory, set_latent_scale
+from dreamenv.training.sequences import encode_episodes
 from dreamenv.training.start_states import make_start_states
+from dreamenv.training.tensorboard import Recorder
 from dreamenv.types import RealEnvSpec
-from dreamenv.vision.base import IdentityVision, Vision
+from dreamenv.vision.base import Vision
+from dreamenv.vision.identity import IdentityVision
 from dreamenv.vision.vae import ConvVAE
 from dreamenv.world_model import WorldModel
 
@@ -169,7 +173,7 @@ def train(
         cache,
         latents,
         replay=options.replay_starts,
-        margin=-(-real.start_margin // real.action_repeat),
+        margin=real.margin_actions,
         seed=options.seed,
     )
     if recorder is not None:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 import torch
 
+from dreamenv.bundle import StartStates
 from dreamenv.data.episodes import EpisodeCache
-from dreamenv.memory.base import select
-from dreamenv.memory.mdn_rnn import MDNRNN
-from dreamenv.training.fit_memory import LatentEpisodes
-from dreamenv.training.fit_vision import held_out_episodes
-from dreamenv.world_model import StartStates
+from dreamenv.data.split import held_out_episodes
+from dreamenv.memory.mdn_rnn.model import MDNRNN
+from dreamenv.memory.states import select
+from dreamenv.training.sequences import LatentEpisodes
 
 
 def make_start_states(

@@ -10,10 +10,13 @@ import torch
 from gymnasium import spaces
 from torch import Tensor, nn
 
-from dreamenv.memory.base import MemoryModel, Noise, Prediction, SequenceBatch
+from dreamenv.bundle import StartStates
+from dreamenv.memory.base import MemoryModel, Prediction
+from dreamenv.memory.sequences import SequenceBatch
+from dreamenv.noise.base import Noise
 from dreamenv.types import RealEnvSpec
-from dreamenv.vision.base import IdentityVision
-from dreamenv.world_model import StartStates, WorldModel
+from dreamenv.vision.identity import IdentityVision
+from dreamenv.world_model import WorldModel
 
 MOVE = spaces.Box(-0.5, 0.5, (1,), np.float32)
 CHOICE = spaces.Discrete(3, start=2)

@@ -9,9 +9,10 @@ import torch
 from gymnasium import spaces
 
 from dreamenv.agents.actor_critic import Actor, ActorCritic, ActorCriticAgent, Critic
-from dreamenv.agents.load import load_agent, save_agent
+from dreamenv.agents.resolve import load_agent, save_agent
 from dreamenv.errors import BundleError, ConfigurationError, NonFiniteError, SpaceMismatchError
-from dreamenv.memory.base import ActionEncoder, GeneratorNoise
+from dreamenv.memory.actions import ActionEncoder
+from dreamenv.noise.base import GeneratorNoise
 from tests.fakes import draw_weights
 
 FEATURES = 4

@@ -15,7 +15,8 @@ from torch import Tensor
 
 from dreamenv.agents import Agent, Evolution, Generation, LinearController, ValidationScore, evolve, load_agent
 from dreamenv.errors import BundleError, ConfigurationError, NonFiniteError
-from dreamenv.memory.base import Noise, Prediction, as_noise
+from dreamenv.memory.base import Prediction
+from dreamenv.noise.base import Noise, as_noise
 from dreamenv.world_model import WorldModel
 from tests.fakes import BOX, DISCRETE, CountingMemory, FakeState, NoisyMemory, fake_world_model
 
@@ -189,7 +190,7 @@ def test_other_settings_or_another_model_do_not_continue_a_run(tmp_path: Path) -
     with pytest.raises(ConfigurationError, match=r"population: 6 there, 8 here; sigma: 0.5 there, 0.1 here"):
         evolve(sign_model(), out_dir=tmp_path, generations=1, **(SMALL | {"population": 8, "sigma": 0.1}))
     other = sign_model()
-    other.starts.initial.add_(1)
+    other.starts.first.add_(1)
     with pytest.raises(ConfigurationError, match="model: "):
         evolve(other, out_dir=tmp_path, generations=1, **SMALL)
 

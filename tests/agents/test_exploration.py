@@ -12,8 +12,8 @@ import torch
 
 from dreamenv.agents.controller import LinearController
 from dreamenv.agents.exploration import FACTORIES, agent_with_noise, random_linear
-from dreamenv.agents.load import load_agent, save_agent
 from dreamenv.agents.population import weight_shape
+from dreamenv.agents.resolve import load_agent, save_agent
 from dreamenv.data.collect import collect, record_episode
 from dreamenv.data.episodes import EpisodeStore
 from dreamenv.data.explore import Exploration

@@ -22,9 +22,9 @@ from dreamenv.agents.imagination import (
     train_actor_critic,
 )
 from dreamenv.agents.imagination_options import ImaginationOptions
-from dreamenv.agents.load import load_agent
+from dreamenv.agents.resolve import load_agent
 from dreamenv.errors import ConfigurationError, NonFiniteError
-from dreamenv.memory.base import GeneratorNoise
+from dreamenv.noise.base import GeneratorNoise
 from dreamenv.training.ledger import read_ledger
 from tests.agents.small_dreams import CHOICE, MOVE, TARGET, StairsMemory, TargetMemory, small_dream
 from tests.fakes import BOX, CountingMemory, fake_world_model, trained_like_world_model

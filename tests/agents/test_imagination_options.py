@@ -9,8 +9,8 @@ import pytest
 
 from dreamenv.agents.imagination import train_actor_critic
 from dreamenv.agents.imagination_options import ImaginationOptions
+from dreamenv.bundle import StartStates
 from dreamenv.errors import ConfigurationError
-from dreamenv.world_model import StartStates
 from tests.fakes import BOX, CountingMemory, fake_world_model
 
 
@@ -37,7 +37,7 @@ def test_first_observations_are_starts_of_their_own(tmp_path: Path) -> None:
     """Where dreams begin behind a start margin, a share of them may begin before it."""
     model = fake_world_model(CountingMemory(), action_space=BOX)
     settled = {name: part.clone() for name, part in model.starts.replay.items()}
-    model.starts = StartStates(model.starts.initial, model.starts.replay, settled)
+    model.starts = StartStates(model.starts.first, model.starts.replay, settled)
     rewards = {}
     for share in (0.0, 1.0):
         rows: list[dict[str, float]] = []

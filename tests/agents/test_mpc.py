@@ -15,10 +15,10 @@ import dreamenv
 from dreamenv.agents import MPCAgent, load_agent, mpc_agent
 from dreamenv.envs import DreamEnv, DreamVectorEnv, LatentObservation
 from dreamenv.errors import BundleError, ConfigurationError, SpaceMismatchError, UnknownDreamError
-from dreamenv.evaluation import evaluate
-from dreamenv.evaluation.dream_return import dream_returns
-from dreamenv.evaluation.real_episodes import can_be_handed_over
 from dreamenv.planners import CEM, MCTS, RandomShooting
+from dreamenv.scoring import evaluate
+from dreamenv.scoring.dream_score import dream_returns
+from dreamenv.scoring.play import can_be_handed_over
 from dreamenv.types import RealEnvSpec
 from dreamenv.world_model import WorldModel
 from tests.agents.small_dreams import CHOICE, MOVE, TARGET, StairsMemory, TargetMemory, small_dream

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from dreamenv.agents import LinearController, initial_weights, score_population, weight_shape
 from dreamenv.errors import ConfigurationError, NonFiniteError, SpaceMismatchError
-from dreamenv.memory.base import GeneratorNoise
+from dreamenv.noise.base import GeneratorNoise
 from dreamenv.world_model import WorldModel
 from tests.fakes import BOX, CountingMemory, NoisyMemory, fake_world_model, trained_like_world_model
 

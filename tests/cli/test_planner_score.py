@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from dreamenv.cli import app, score, show  # noqa: F401  (importing registers the verbs)
 from dreamenv.errors import ConfigurationError, UnknownDreamError
-from tests.evaluation.test_real_return import pendulum_model
+from tests.scoring.test_score import pendulum_model
 
 PLANNER = "planner:cem,horizon=3,candidates=8,elites=2,iterations=1"
 

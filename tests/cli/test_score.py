@@ -13,9 +13,9 @@ pytest.importorskip("stable_baselines3")
 
 from dreamenv.cli import app, score, show  # noqa: F401  (importing registers the verbs)
 from dreamenv.errors import BundleError, ConfigurationError, SpaceMismatchError
-from dreamenv.evaluation import evaluate
 from dreamenv.sb3 import DreamVecEnv, algorithm
-from tests.evaluation.test_real_return import cartpole_model, pendulum_model
+from dreamenv.scoring import evaluate
+from tests.scoring.test_score import cartpole_model, pendulum_model
 
 
 def call(*arguments: str) -> Result:

@@ -19,7 +19,7 @@ from dreamenv.errors import BundleError, ConfigurationError
 from dreamenv.registry import DreamEntry
 from dreamenv.types import RealEnvSpec
 from dreamenv.world_model import WorldModel
-from tests.evaluation.colour_env import ColourEnv
+from tests.colour_env import ColourEnv
 from tests.fakes import trained_like_world_model
 
 

@@ -13,8 +13,8 @@ import pytest
 
 from dreamenv.data import episodes as module
 from dreamenv.data.episodes import EpisodeStore, build_cache, read_attributes, read_episode, write_episode
+from dreamenv.data.split import held_out_episodes
 from dreamenv.errors import ConfigurationError, EpisodeFileError
-from dreamenv.training.fit_vision import held_out_episodes
 from dreamenv.types import Episode
 
 

@@ -107,9 +107,9 @@ def test_a_measurement_tells_when_the_bundle_has_changed(tmp_path: Path, monkeyp
     with pytest.raises(LookupError, match=rf"run python docs/measure\.py gap {name}"):
         dream_facts.measurement("gap", name)
     measure = {"command": "python docs/measure.py gap", "gap": {}}
-    from dreamenv.world_model import file_sha256
+    from dreamenv.files import sha256_of
 
-    own = {part: file_sha256(registry.find(name).checkpoint / part) for part in ("model.safetensors",)}
+    own = {part: sha256_of(registry.find(name).checkpoint / part) for part in ("model.safetensors",)}
     for hashes, words in ((own, "on the shipped bundle"), ({"model.safetensors": "0" * 64}, "on an earlier bundle")):
         (tmp_path / f"gap_{name}.json").write_text(json.dumps(measure | {"sha256": hashes}), encoding="utf-8")
         assert words in dream_facts.measurement("gap", name)["note"]

@@ -10,12 +10,13 @@ import torch
 from gymnasium import spaces
 from torch import Tensor
 
-from dreamenv import world_model
+from dreamenv.bundle import StartStates
 from dreamenv.envs import DreamVectorEnv
-from dreamenv.memory.base import SequenceBatch
+from dreamenv.memory.kinds import MEMORIES, register_memory
+from dreamenv.memory.sequences import SequenceBatch
 from dreamenv.types import RealEnvSpec
-from dreamenv.vision.base import IdentityVision
-from dreamenv.world_model import StartStates, WorldModel
+from dreamenv.vision.identity import IdentityVision
+from dreamenv.world_model import WorldModel
 from tests.docs.site import DOCS
 from tests.fakes import draw_weights
 from tests.test_house import runnable
@@ -124,7 +125,8 @@ def test_gradients_reach_the_action_through_state_and_reward(memory: Any) -> Non
 def test_saved_and_loaded_it_dreams_the_same(
     backend: type, memory: Any, tmp_path: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(world_model._MEMORIES, "linear", backend)
+    monkeypatch.setattr(MEMORIES, "_added", {})
+    register_memory("linear", backend)
     with torch.no_grad():
         for weights in memory.parameters():
             weights.copy_(weights.half().float())  # bundles keep half precision

@@ -5,10 +5,11 @@ from __future__ import annotations
 import torch
 from gymnasium import spaces
 
-from dreamenv.memory.mdn_rnn import MDNRNN
+from dreamenv.bundle import StartStates
+from dreamenv.memory.mdn_rnn.model import MDNRNN
 from dreamenv.types import RealEnvSpec
-from dreamenv.vision.base import IdentityVision
-from dreamenv.world_model import StartStates, WorldModel
+from dreamenv.vision.identity import IdentityVision
+from dreamenv.world_model import WorldModel
 
 ID = "DreamMatch-v0"
 LENGTH = 20

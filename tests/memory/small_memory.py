@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dreamenv.memory.base import SequenceBatch
-from dreamenv.memory.mdn_rnn import MDNRNN
+from dreamenv.memory.mdn_rnn.model import MDNRNN
+from dreamenv.memory.sequences import SequenceBatch
 from tests.fakes import BOX, DISCRETE, draw_weights
 
 SPACES = {"box": BOX, "discrete": DISCRETE}

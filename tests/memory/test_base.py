@@ -10,17 +10,10 @@ import torch
 from gymnasium import spaces
 
 from dreamenv.errors import ConfigurationError
-from dreamenv.memory.base import (
-    ActionEncoder,
-    GeneratorNoise,
-    SequenceBatch,
-    as_noise,
-    flatten_state,
-    merge,
-    repeat,
-    select,
-    unflatten_state,
-)
+from dreamenv.memory.actions import ActionEncoder
+from dreamenv.memory.sequences import SequenceBatch
+from dreamenv.memory.states import flatten_state, merge, repeat, select, unflatten_state
+from dreamenv.noise.base import GeneratorNoise, as_noise
 from tests.fakes import BOX, DISCRETE, CountingMemory, FakeState
 
 

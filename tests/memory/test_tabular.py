@@ -9,13 +9,14 @@ import pytest
 import torch
 from gymnasium import spaces
 
+from dreamenv.bundle import StartStates
 from dreamenv.envs import DreamEnv
 from dreamenv.errors import ConfigurationError
-from dreamenv.memory.base import SequenceBatch
+from dreamenv.memory.sequences import SequenceBatch
 from dreamenv.memory.tabular import TabularMemory, TabularState
 from dreamenv.types import RealEnvSpec
-from dreamenv.vision.base import IdentityVision
-from dreamenv.world_model import StartStates, WorldModel
+from dreamenv.vision.identity import IdentityVision
+from dreamenv.world_model import WorldModel
 from tests.fakes import BOX
 from tests.memory.small_memory import seeded
 

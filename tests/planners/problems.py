@@ -11,11 +11,14 @@ import torch
 from gymnasium import spaces
 from torch import Tensor, nn
 
-from dreamenv.memory.base import MemoryModel, Noise, Prediction, SequenceBatch, as_noise
+from dreamenv.bundle import StartStates
+from dreamenv.memory.base import MemoryModel, Prediction
+from dreamenv.memory.sequences import SequenceBatch
+from dreamenv.noise.base import Noise, as_noise
 from dreamenv.planners import imagined_returns
 from dreamenv.types import RealEnvSpec
-from dreamenv.vision.base import IdentityVision
-from dreamenv.world_model import StartStates, WorldModel
+from dreamenv.vision.identity import IdentityVision
+from dreamenv.world_model import WorldModel
 
 BANDIT = spaces.Discrete(3, start=1)
 

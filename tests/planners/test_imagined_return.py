@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from dreamenv.errors import NonFiniteError
-from dreamenv.memory.base import GeneratorNoise
+from dreamenv.noise.base import GeneratorNoise
 from dreamenv.planners import imagined_returns
 from tests.agents.small_dreams import CHOICE, StairsMemory, small_dream
 from tests.fakes import CountingMemory, fake_world_model

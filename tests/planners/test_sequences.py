@@ -8,7 +8,7 @@ import torch
 from gymnasium import spaces
 
 from dreamenv.errors import ConfigurationError
-from dreamenv.memory.base import GeneratorNoise
+from dreamenv.noise.base import GeneratorNoise
 from dreamenv.planners.sequences import sequences_of
 from tests.fakes import BOX, DISCRETE
 

@@ -17,11 +17,11 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 from dreamenv.agents import ValidationScore
 from dreamenv.envs import LatentEnv
 from dreamenv.errors import ConfigurationError, SpaceMismatchError
-from dreamenv.evaluation import Validator, evaluate
-from dreamenv.evaluation.dream_return import dream_returns
 from dreamenv.sb3 import Comparison, DreamRealCallback, DreamVecEnv, RealFramesCallback, load_model
+from dreamenv.scoring import Validator, evaluate
+from dreamenv.scoring.dream_score import dream_returns
 from tests.agents.small_dreams import MOVE, TargetMemory, small_dream
-from tests.evaluation.test_real_return import pendulum_model
+from tests.scoring.test_score import pendulum_model
 
 MODEL = small_dream(TargetMemory(), MOVE)
 

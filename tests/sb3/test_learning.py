@@ -14,9 +14,10 @@ pytest.importorskip("stable_baselines3")
 from stable_baselines3 import DQN, SAC
 
 from dreamenv.agents.base import Agent
-from dreamenv.evaluation.dream_return import dream_returns
-from dreamenv.memory.base import Noise, Prediction
+from dreamenv.memory.base import Prediction
+from dreamenv.noise.base import Noise
 from dreamenv.sb3 import DreamVecEnv
+from dreamenv.scoring.dream_score import dream_returns
 from dreamenv.world_model import WorldModel
 from tests.agents.small_dreams import MOVE, TARGET, PlaceState, TargetMemory, small_dream
 

@@ -15,14 +15,15 @@ from stable_baselines3 import DQN, SAC, TD3
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
+from dreamenv.bundle import StartStates
 from dreamenv.envs import LatentObservation
 from dreamenv.errors import ConfigurationError, SpaceMismatchError
 from dreamenv.memory.base import MemoryModel
 from dreamenv.sb3 import Branches, BranchSchedule, MixedReplayBuffer, MixingCallback
-from dreamenv.training.fit_ensemble import ensemble_world_model
+from dreamenv.training.recipes.fit_ensemble import ensemble_world_model
 from dreamenv.types import RealEnvSpec
-from dreamenv.vision.base import IdentityVision
-from dreamenv.world_model import StartStates, WorldModel
+from dreamenv.vision.identity import IdentityVision
+from dreamenv.world_model import WorldModel
 from tests.fakes import BOX, CountingMemory, fake_world_model, trained_like_world_model
 from tests.sb3.line_env import MOVES, Line
 

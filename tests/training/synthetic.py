@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from dreamenv.data.episodes import EpisodeCache
-from dreamenv.training.fit_memory import LatentEpisodes
+from dreamenv.training.sequences import LatentEpisodes
 
 
 def cache_of(

@@ -10,7 +10,6 @@ from safetensors.torch import save_file
 from torch import nn
 
 from dreamenv.errors import BundleError, ConfigurationError
-from dreamenv.training import checkpoint as module
 from dreamenv.training.checkpoint import load_tensors, load_training, save_tensors, save_training
 
 SETTINGS = {"steps": 5, "learning_rate": 0.1, "model": {"kind": "x", "sizes": (1, 2)}}
@@ -90,13 +89,15 @@ def test_a_write_that_fails_leaves_the_old_one(tmp_path: Path, monkeypatch: pyte
     file = tmp_path / "c"
     save_tensors(file, {"a": torch.zeros(2)}, {"step": 1})
 
-    def breaks(tensors: object, path: Path, metadata: object) -> None:
-        path.write_bytes(b"half")
+    def breaks(path: Path, content: bytes) -> None:
+        with path.open("wb") as handle:
+            handle.write(content[: len(content) // 2])
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(module, "save_file", breaks)
+    monkeypatch.setattr(Path, "write_bytes", breaks)
     with pytest.raises(KeyboardInterrupt):
         save_tensors(file, {"a": torch.ones(2)}, {"step": 2})
+    assert list(tmp_path.iterdir()) == [file]
     tensors, record = load_tensors(file)
     assert record == {"step": 1}
     assert torch.equal(tensors["a"], torch.zeros(2))

@@ -14,8 +14,9 @@ from torch import Tensor
 
 from dreamenv.data.episodes import EpisodeCache
 from dreamenv.errors import ConfigurationError
+from dreamenv.noise.base import seeded_weights
+from dreamenv.training.fit import Fitted
 from dreamenv.training.fit_vision import fit_vision
-from dreamenv.training.optimise import Fitted, seeded_weights
 from dreamenv.vision.vae import ConvVAE
 from tests.training.synthetic import squares
 

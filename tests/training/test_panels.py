@@ -8,9 +8,9 @@ import torch
 from gymnasium import spaces
 
 from dreamenv.errors import ConfigurationError
-from dreamenv.memory.mdn_rnn import MDNRNN
+from dreamenv.memory.mdn_rnn.model import MDNRNN
 from dreamenv.training.panels import open_loop, open_loop_panel, reconstruct, reconstruction_panel, tile
-from dreamenv.vision.base import IdentityVision
+from dreamenv.vision.identity import IdentityVision
 from dreamenv.vision.vae import ConvVAE
 from tests.fakes import DISCRETE, CountingMemory, draw_weights
 from tests.training.synthetic import squares

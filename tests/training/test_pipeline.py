@@ -68,7 +68,7 @@ def test_a_dream_of_any_environment_can_be_made(tmp_path: Path, real: RealEnvSpe
     assert model.provenance["ledger"] == json.loads((tmp_path / "ledger.json").read_text()) == {"collect": frames}
     assert model.provenance["command"] == "a test"
     assert np.isfinite(list(model.provenance["held_out"].values())).all()
-    assert (len(model.starts.initial), len(model.starts.replay["latent"])) == (3, 12)
+    assert (len(model.starts.first), len(model.starts.replay["latent"])) == (3, 12)
     loaded = WorldModel.load(tmp_path / "bundle")
     assert (loaded.real, loaded.action_space, loaded.provenance) == (real, model.action_space, model.provenance)
 

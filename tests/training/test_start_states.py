@@ -8,7 +8,7 @@ import torch
 from gymnasium import spaces
 
 from dreamenv.data.episodes import EpisodeCache
-from dreamenv.memory.mdn_rnn import MDNRNN
+from dreamenv.memory.mdn_rnn.model import MDNRNN
 from dreamenv.training.start_states import make_start_states
 from tests.fakes import draw_weights
 from tests.training.synthetic import counted, exact
@@ -61,8 +61,8 @@ def test_moments_lie_within_training_episodes_beyond_the_margin(margin: int) -> 
 def test_initial_starts_are_first_observations_of_training_episodes() -> None:
     memory, cache = small()
     starts = make_start_states(memory, cache, exact(cache))
-    assert sorted(starts.initial[:, 0].tolist()) == [0, 100, 200]
-    assert make_start_states(memory, cache, exact(cache), initial=2).initial.shape == (2, 2)
+    assert sorted(starts.first[:, 0].tolist()) == [0, 100, 200]
+    assert make_start_states(memory, cache, exact(cache), initial=2).first.shape == (2, 2)
 
 
 def test_behind_a_margin_dreams_begin_at_its_end() -> None:

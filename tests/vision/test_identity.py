@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from dreamenv.vision.base import IdentityVision
+from dreamenv.vision.identity import IdentityVision
 
 
 def test_it_passes_vectors_through() -> None:

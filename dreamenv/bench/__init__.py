@@ -1,0 +1,1 @@
+"""Steps per second, compared with what the machine allows."""

@@ -1,0 +1,178 @@
+"""What a user could step instead of a `DreamVectorEnv`: the same network in plain PyTorch, in TorchRL's model-based
+environment, in N scalar environments, and the real environment on every core."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from functools import partial
+from multiprocessing import parent_process
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import torch
+from gymnasium.vector import AsyncVectorEnv, SyncVectorEnv
+from torch import Tensor, nn
+from torch.distributions import Categorical, Normal
+
+from dreamenv.bench.bound import Work, memory_products, product_bound
+from dreamenv.bench.cases import ACTION_BATCHES, Case, stepping
+from dreamenv.data.preprocess import make_real_env
+from dreamenv.envs import DreamEnv
+from dreamenv.memory.mdn_rnn.model import MDNRNN
+from dreamenv.world_model import WorldModel
+
+
+class PlainStep(nn.Module):
+    """A step of an MDN-RNN as a tutorial would write it: a cell, linear layers, torch.distributions.
+
+    It holds the model's own layers, so that its products are those of the dream.
+    """
+
+    def __init__(self, memory: MDNRNN) -> None:
+        super().__init__()
+        self.memory = memory
+        self.cell = nn.LSTMCell(memory.lstm.input_size, memory.hidden_size)
+        for name, part in memory.lstm.named_parameters():
+            getattr(self.cell, name.removesuffix("_l0")).data.copy_(part)
+
+    def forward(
+        self, latent: Tensor, hidden: Tensor, cell: Tensor, action: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+        """Next latent, hidden state, cell; reward and whether the task ended."""
+        memory = self.memory
+        inputs = torch.cat([memory.normalise(latent), memory.action_encoder(action)], -1)
+        hidden, cell = self.cell(inputs, (hidden, cell))
+        log_weights, mean, log_std = memory.mixture(hidden)
+        chosen = Categorical(logits=log_weights.transpose(1, 2)).sample()  # [B, Z] or, joint, [B, 1]
+        index = chosen.unsqueeze(1).expand(-1, 1, memory.latent_size)
+        normal = Normal(mean, log_std.exp()).sample()
+        latent = normal.gather(1, index).squeeze(1) * memory.latent_std + memory.latent_mean
+        seen = torch.cat([hidden, memory.normalise(latent)], -1) if memory.reward_sees_next else hidden
+        probability = memory.termination_head.probability(memory.termination_head(hidden))
+        return latent, hidden, cell, memory.reward_head(seen), torch.bernoulli(probability).bool()
+
+
+def comparison_cases(
+    model: WorldModel, count: int, few: int, seed: int, closing: list[Callable[[], Any]]
+) -> list[Case]:
+    """Cases of `count` dreams at once and of `few` scalar environments; `closing` gets what ends them."""
+    device = str(model.device)
+    cases = []
+    if isinstance(model.memory, MDNRNN) and model.memory.width == 0:
+        products = memory_products(model.memory)
+        cases.append(
+            Case("plain PyTorch", count, device, _plain(model, count, seed), product_bound(products, count, device))
+        )
+        torchrl = _torchrl(model, count)
+        if torchrl is not None:
+            cases.append(Case("TorchRL", count, device, torchrl, product_bound(products, count, device)))
+    for kind in (SyncVectorEnv, AsyncVectorEnv):
+        envs: Any = kind([partial(_dream, model)] * few)
+        closing.append(envs.close)
+        cases.append(Case(kind.__name__, few, device, stepping(envs, few, seed)))
+    cores = os.cpu_count() or 1
+    reals = AsyncVectorEnv([partial(make_real_env, model.real)] * cores)
+    closing.append(reals.close)
+    cases.append(Case("real, every core", cores, "cpu", stepping(reals, cores, seed)))
+    return cases
+
+
+def _dream(model: WorldModel) -> gym.Env[Any, Any]:
+    if parent_process() is not None:
+        torch.set_num_threads(1)  # many processes with many threads each would starve each other
+    return gym.wrappers.TimeLimit(DreamEnv(model), model.max_episode_steps)
+
+
+def _plain(model: WorldModel, count: int, seed: int) -> Work:
+    """Dreams with a time limit, begun anew where they end; arrays in, arrays out."""
+    step = PlainStep(model.memory).eval()  # type: ignore[arg-type]
+    space = gym.vector.utils.batch_space(model.action_space, count)
+    space.seed(seed)
+    actions = [space.sample() for _ in range(ACTION_BATCHES)]
+    first = model.starts.first.float()
+
+    def begin(rows: int) -> tuple[Tensor, Tensor, Tensor]:
+        latent = first[torch.randint(len(first), (rows,))]
+        return latent, torch.zeros(rows, step.memory.hidden_size), torch.zeros(rows, step.memory.hidden_size)
+
+    state = begin(count)
+    age = np.zeros(count, np.int64)
+    turn = 0
+
+    @torch.no_grad()
+    def work() -> float:
+        nonlocal state, turn
+        turn += 1
+        latent, hidden, cell, reward, terminated = step(*state, torch.from_numpy(actions[turn % len(actions)]))
+        age[:] += 1
+        ended = terminated.numpy() | (age >= model.max_episode_steps)
+        torch.cat([latent, hidden], -1).numpy()
+        reward.numpy()
+        if ended.any():
+            rows = torch.from_numpy(ended.nonzero()[0])
+            for part, new in zip((latent, hidden, cell), begin(len(rows)), strict=True):
+                part[rows] = new
+            age[ended] = 0
+        state = latent, hidden, cell
+        return count
+
+    return work
+
+
+def _torchrl(model: WorldModel, count: int) -> Work | None:
+    """The same in TorchRL's `ModelBasedEnvBase`, without limits and resets; None where TorchRL is not installed."""
+    try:
+        from tensordict import TensorDict
+        from tensordict.nn import TensorDictModule
+        from torchrl.data import Bounded, Categorical, Composite, Unbounded
+        from torchrl.envs import ModelBasedEnvBase
+        from torchrl.modules import WorldModelWrapper
+    except ImportError:
+        return None
+    step = PlainStep(model.memory).eval()  # type: ignore[arg-type]
+    memory, batch = step.memory, torch.Size([count])
+    sizes = {"latent": memory.latent_size, "hidden": memory.hidden_size, "cell": memory.hidden_size}
+    space = model.action_space
+
+    class DreamOfTorchRL(ModelBasedEnvBase):
+        def __init__(self) -> None:
+            transition = TensorDictModule(
+                step,
+                in_keys=["latent", "hidden", "cell", "action"],
+                out_keys=["latent", "hidden", "cell", "expected_reward", "ended"],
+            )
+            reward = TensorDictModule(
+                lambda reward: reward.unsqueeze(-1), in_keys=["expected_reward"], out_keys=["reward"]
+            )
+            super().__init__(WorldModelWrapper(transition, reward), device="cpu", batch_size=batch)
+            parts = {name: Unbounded((count, size)) for name, size in sizes.items()}
+            self.observation_spec = Composite(**parts, shape=batch)
+            self.state_spec = Composite(**parts, shape=batch)
+            if isinstance(space, gym.spaces.Box):
+                low, high = (torch.from_numpy(side).expand(count, -1) for side in (space.low, space.high))
+                self.action_spec = Bounded(low, high, shape=(count, *space.shape))
+            else:
+                self.action_spec = Categorical(int(space.n), shape=batch)  # type: ignore[attr-defined]
+            self.reward_spec = Unbounded((count, 1))
+
+        def _reset(self, tensordict: Any, **options: Any) -> Any:
+            first = model.starts.first.float()
+            start = {name: torch.zeros(count, size) for name, size in sizes.items()}
+            start["latent"] = first[torch.randint(len(first), (count,))]
+            return TensorDict(start, batch_size=batch)
+
+        def _set_seed(self, seed: int | None) -> None:
+            torch.manual_seed(seed or 0)  # noqa: TID251  (plain PyTorch draws from the global generator)
+
+    env = DreamOfTorchRL()
+    state = env.reset()
+
+    @torch.no_grad()
+    def work() -> float:
+        nonlocal state
+        state = env.step(env.rand_action(state))["next"]
+        return count
+
+    return work

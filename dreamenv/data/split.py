@@ -1,0 +1,26 @@
+"""Which episodes are held out from every fit."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dreamenv.data.episodes import EpisodeCache
+from dreamenv.errors import ConfigurationError
+
+# One episode in this many is held out from every fit.
+HELD_OUT_EVERY = 20
+
+
+def held_out_episodes(cache: EpisodeCache) -> NDArray[np.bool_]:
+    """`[E]` True for the episodes that no fit sees: every twentieth; of fewer episodes, the last.
+
+    Raises:
+        ConfigurationError: There is only one episode.
+    """
+    if cache.episodes < 2:
+        raise ConfigurationError(
+            f"fitting needs at least 2 episodes, one of them held out; got {cache.episodes}. Collect more."
+        )
+    every = min(HELD_OUT_EVERY, cache.episodes)
+    return np.arange(cache.episodes) % every == every - 1

@@ -1,0 +1,145 @@
+"""Curves of how V, M and the rounds of a loop went, read from run directories."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dreamenv.bundle import read_config
+from dreamenv.errors import BundleError, missing_extra
+from dreamenv.figures.canvas import new_figure
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+Curve = list[tuple[int, float]]
+
+_REAL, _DREAM = "#1f77b4", "#d62728"
+# What is drawn of a training run: tag, title, unit.
+_SHOWN = (
+    ("vision/{}/reconstruction", "V: reconstruction", "nats a picture"),
+    ("vision/{}/kl", "V: KL divergence", "nats a picture"),
+    ("memory/{}/latent_nll", "M: next latent", "nats a dimension"),
+    ("memory/{}/reward", "M: reward", "loss of its head"),
+)
+_ROUND_KEYS = {"number", "real_frames", "dream_mean", "real_mean", "real_std"}
+
+
+def read_rounds(run_dir: str | Path) -> list[dict[str, Any]]:
+    """The table of rounds of a loop: rounds.json of its folder, or the record in a bundle that it made.
+
+    Raises:
+        BundleError: It is missing or not such a table.
+    """
+    file = Path(run_dir) / "rounds.json"
+    if not file.exists() and (Path(run_dir) / "config.json").exists():
+        file = Path(run_dir) / "config.json"
+        table = read_config(Path(run_dir))["provenance"].get("rounds")
+        if table is None:
+            raise BundleError(f"{file}: holds no table of rounds; this model was not made by `dreamenv loop`")
+    else:
+        try:
+            table = json.loads(file.read_text(encoding="utf-8"))
+        except OSError as error:
+            wanted = "expected a folder of `dreamenv loop`"
+            raise BundleError(f"{file}: cannot be read ({error.strerror}); {wanted}") from error
+        except ValueError as error:
+            raise BundleError(f"{file}: not JSON (cut short?): {error}") from error
+    if not isinstance(table, list) or not all(isinstance(row, dict) and row.keys() >= _ROUND_KEYS for row in table):
+        raise BundleError(f"{file}: not a table of rounds; each needs {', '.join(sorted(_ROUND_KEYS))}")
+    return table
+
+
+def read_scalars(run_dir: str | Path) -> dict[str, Curve]:
+    """All TensorBoard scalars below `run_dir`'s tensorboard folder as (step, value), by tag; none without the folder.
+
+    Where a run was continued, the later file's value of a step holds.
+
+    Raises:
+        MissingExtraError: tensorboard is not installed.
+    """
+    try:
+        from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+    except ImportError as error:
+        raise missing_extra("tensorboard", "train") from error
+    found: dict[str, dict[int, float]] = {}
+    for file in sorted(Path(run_dir).glob("tensorboard/events.out.tfevents.*")):
+        events = EventAccumulator(str(file), size_guidance={"scalars": 0})
+        events.Reload()
+        for tag in events.Tags()["scalars"]:
+            found.setdefault(tag, {}).update({event.step: event.value for event in events.Scalars(tag)})
+    return {tag: sorted(curve.items()) for tag, curve in found.items()}
+
+
+def training_figure(scalars: Mapping[str, Curve], title: str = "") -> Figure | None:
+    """Losses of V and M by optimiser step, in training and held out; None where there are none."""
+    shown = [
+        (curves, name, unit)
+        for tag, name, unit in _SHOWN
+        if (
+            curves := {part: scalars[tag.format(part)] for part in ("train", "held_out") if tag.format(part) in scalars}
+        )
+    ]
+    if not shown:
+        return None
+    figure = new_figure(3.6 * len(shown), 3.0)
+    for axes, (curves, name, unit) in zip(figure.subplots(1, len(shown), squeeze=False)[0], shown, strict=True):
+        for part, colour in (("train", _DREAM), ("held_out", _REAL)):
+            if part in curves:
+                axes.plot(*zip(*curves[part], strict=True), color=colour, label=part.replace("_", " "))
+        axes.set_title(name, fontsize=9)
+        axes.set_xlabel("optimiser steps")
+        axes.set_ylabel(unit, fontsize=8)
+        axes.grid(alpha=0.3)
+        axes.legend(fontsize=8)
+    figure.suptitle(title, fontsize=10)
+    return figure
+
+
+def rounds_figure(tables: Mapping[str, Sequence[Mapping[str, Any]]]) -> Figure:
+    """Real validation score, with its standard deviation as a band, and dream score by real frames, for each loop."""
+    figure = new_figure(7.0, 3.8)
+    axes = figure.subplots()
+    for index, (name, table) in enumerate(tables.items()):
+        colour = f"C{index}"
+        frames = [row["real_frames"] for row in table]
+        axes.plot(frames, [r["dream_mean"] for r in table], "o:", color=colour, markersize=3, label=f"{name}: dream")
+        axes.plot(frames, [r["real_mean"] for r in table], "o-", color=colour, label=f"{name}: real validation")
+        low = [r["real_mean"] - r["real_std"] for r in table]
+        high = [r["real_mean"] + r["real_std"] for r in table]
+        axes.fill_between(frames, low, high, color=colour, alpha=0.12, linewidth=0)
+    axes.set_xlabel("real frames")
+    axes.set_ylabel("return (band: one standard deviation)")
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize=8)
+    return figure
+
+
+def dream_against_real_figure(points: Mapping[str, Sequence[tuple[float, float]]]) -> Figure:
+    """Dream score against real score of the same agents, (dream, real) each; who exploits a dream lies to the right.
+
+    The line is where the dream keeps what it promises; a run's points are joined in their order.
+    """
+    figure = new_figure(4.6, 4.2)
+    axes = figure.subplots()
+    every = [value for pairs in points.values() for pair in pairs for value in pair]
+    axes.plot([min(every), max(every)], [min(every), max(every)], "--", color="#7f7f7f", linewidth=1)
+    for name, pairs in points.items():
+        axes.plot(*zip(*pairs, strict=True), "o-", markersize=4, linewidth=0.7, alpha=0.8, label=name)
+    axes.set_xlabel("score in the dream")
+    axes.set_ylabel("real validation score")
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize=8)
+    return figure
+
+
+def rounds_table(tables: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
+    """The tables of rounds as text."""
+    lines = [f"{'loop':<24}{'round':>6}{'real frames':>13}{'dream':>9}{'real validation':>22}"]
+    for name, table in tables.items():
+        for row in table:
+            real = f"{row['real_mean']:.1f} ± {row['real_std']:.1f}"
+            lines.append(f"{name:<24}{row['number']:>6}{row['real_frames']:>13,}{row['dream_mean']:>9.1f}{real:>22}")
+    return "\n".join(lines)

@@ -1,0 +1,75 @@
+"""Files that are either whole or not there: atomic writing, JSON, hashes."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+
+@contextmanager
+def atomic(file: str | Path) -> Iterator[Path]:
+    """A path to write to, in the same folder, that takes the place of `file` when the block ends without an error.
+
+    Whoever reads `file` meanwhile sees the old content, and an error or a kill leaves it as it was. The temporary name
+    keeps the suffix of `file`, from which writers of videos and archives tell the format.
+    """
+    file = Path(file)
+    temporary = file.with_name(f".{file.stem}.{os.getpid()}.part{file.suffix}")
+    try:
+        yield temporary
+        with temporary.open("rb") as written:
+            os.fsync(written.fileno())
+        os.replace(temporary, file)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def write_bytes(file: str | Path, content: bytes) -> None:
+    """Replace `file` by `content`, atomically."""
+    with atomic(file) as temporary:
+        temporary.write_bytes(content)
+
+
+def write_text(file: str | Path, content: str) -> None:
+    """Replace `file` by `content` in UTF-8, atomically."""
+    with atomic(file) as temporary:
+        temporary.write_text(content, encoding="utf-8")
+
+
+def write_json(file: str | Path, content: Any) -> None:
+    """Replace `file` by `content` as JSON, atomically."""
+    write_text(file, json.dumps(content, indent=2) + "\n")
+
+
+def read_json(file: str | Path) -> Any:
+    """The content of a JSON file.
+
+    Raises:
+        OSError: It cannot be read.
+        ValueError: It is not JSON in UTF-8.
+    """
+    return json.loads(Path(file).read_text(encoding="utf-8"))
+
+
+def sha256_of(file: str | Path) -> str:
+    """Hexadecimal sha256 of a file."""
+    return hashlib.sha256(Path(file).read_bytes()).hexdigest()
+
+
+def fingerprint(parts: Mapping[str, bytes] | Iterable[bytes]) -> str:
+    """Sixteen hexadecimal digits that change with any of the parts; of named parts with their names too, in order."""
+    digest = hashlib.sha256()
+    if isinstance(parts, Mapping):
+        for name in sorted(parts):
+            digest.update(name.encode())
+            digest.update(parts[name])
+    else:
+        for part in parts:
+            digest.update(part)
+    return digest.hexdigest()[:16]

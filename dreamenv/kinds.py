@@ -1,0 +1,64 @@
+"""Registers of kinds: memories, visions, recipes, agents. What a foreign package adds is a kind like any other."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from importlib.metadata import entry_points
+from typing import Generic, TypeVar, cast
+
+from dreamenv.errors import ConfigurationError, did_you_mean
+
+KindT = TypeVar("KindT")
+
+
+class Register(Generic[KindT]):
+    """Kinds by name: those of this package, those of installed packages' entry points, and those added since.
+
+    Args:
+        what: What is registered, for messages, such as "memory".
+        shipped: `"module:name"` of each kind of this package, imported when it is asked for.
+
+    Attributes:
+        group: The entry-point group in which a package names its kinds, `dreamenv.<what>`.
+    """
+
+    def __init__(self, what: str, shipped: Mapping[str, str]) -> None:
+        self.what = what
+        self.group = f"dreamenv.{what}"
+        self._shipped = dict(shipped)
+        self._added: dict[str, KindT] = {}
+
+    def add(self, kind: str, value: KindT) -> None:
+        """Make `value` known as `kind`; the same value may be added again.
+
+        Raises:
+            ConfigurationError: An empty name, or a name that something else has already.
+        """
+        if not isinstance(kind, str) or not kind:
+            raise ConfigurationError(f"a kind of {self.what} needs a name, got {kind!r}")
+        if kind in self and self[kind] is not value:
+            raise ConfigurationError(f"{self.what} {kind!r} is {self[kind]!r} already; take another name")
+        self._added[kind] = value
+
+    def names(self) -> list[str]:
+        """All known kinds, sorted."""
+        return sorted({*self._shipped, *self._added, *(entry.name for entry in entry_points(group=self.group))})
+
+    def __contains__(self, kind: object) -> bool:
+        return kind in self._added or kind in self._shipped or bool(entry_points(group=self.group, name=str(kind)))
+
+    def __getitem__(self, kind: str) -> KindT:
+        """What is known as `kind`.
+
+        Raises:
+            ConfigurationError: Nothing is; the nearest names are given.
+        """
+        if kind in self._added:
+            return self._added[kind]
+        if kind in self._shipped:
+            module, name = self._shipped[kind].split(":")
+            return cast(KindT, getattr(importlib.import_module(module), name))
+        for entry in entry_points(group=self.group, name=str(kind)):
+            return cast(KindT, entry.load())
+        raise ConfigurationError(f"{self.what} {kind!r} is not known. {did_you_mean(str(kind), self.names())}")

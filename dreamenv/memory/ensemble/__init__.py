@@ -1,0 +1,1 @@
+"""Probabilistic ensembles of PETS and MBPO."""

@@ -1,0 +1,270 @@
+"""A probabilistic ensemble: several Gaussian networks that disagree where they have no data."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import gymnasium as gym
+import torch
+from torch import Tensor
+
+from dreamenv.errors import ConfigurationError, did_you_mean
+from dreamenv.memory.actions import ActionEncoder
+from dreamenv.memory.base import MemoryModel, Prediction
+from dreamenv.memory.ensemble.members import Gaussian, GaussianMembers
+from dreamenv.memory.heads import TerminationHead
+from dreamenv.memory.sequences import SequenceBatch
+from dreamenv.noise.base import Noise, as_noise
+
+PROPAGATIONS = ("step", "episode")
+TERMINATIONS = ("sample", "cut")
+TerminationFunction = Callable[[Tensor, Tensor, Tensor], Tensor]
+
+
+class EnsembleState(NamedTuple):
+    """One moment of B dreams.
+
+    Attributes:
+        latent: `[B, Z]`.
+        member: `[B]` int64, the member that dreams the row on ("episode"); with "step" it is drawn anew each step.
+    """
+
+    latent: Tensor
+    member: Tensor
+
+
+class ProbabilisticEnsemble(MemoryModel[EnsembleState]):
+    """M without memory: E networks, each a Gaussian over the next latent and the reward (Chua et al. 2018, "Deep
+    reinforcement learning in a handful of trials using probabilistic dynamics models", section 4; used for branched
+    dreams by Janner et al. 2019, "When to trust your model: model-based policy optimization").
+
+    The networks read the normalised latent and action and predict the change of the latent and the reward, normalised,
+    with learned variances whose bounds are learned too (appendix A.1 of Chua et al.). The spread of the members' means
+    is what the ensemble does not know; the variances are what cannot be known. It suits vector observations that hold
+    all there is to know (`IdentityVision`); pictures want a memory, such as `MDNRNN`.
+
+    Departures: a dream's reward is the expected one, not a sample; ends are predicted by a head that all members
+    share, which reads the normalised latent, action and next latent, where the sources are given a function for each
+    environment. Such a function may be given as `termination_fn`; it then decides the ends of dreams, and the head is
+    still trained. It is code and is not saved: a loaded bundle uses the head until the attribute is set again.
+
+    Args:
+        latent_size: Z.
+        action_space: Discrete, or Box of one dimension.
+        members: E.
+        elites: Members that dream, those of the lowest held-out loss (Janner et al.: 5 of 7).
+        hidden_size: Width of the hidden layers.
+        layers: Hidden layers.
+        propagation: "step" draws one of the elites for each row and step (TS1 of Chua et al., MBPO); "episode" keeps
+            the member that was drawn at the row's start (TS∞).
+        termination: "sample" or "cut", as for `MDNRNN`.
+        termination_weight: Weight of ends in the termination loss.
+        termination_fn: `(latent [B, Z], action, next latent [B, Z]) -> [B] bool`.
+
+    Raises:
+        ConfigurationError: A number out of range, or an unknown propagation or termination.
+    """
+
+    latent_mean: Tensor
+    latent_std: Tensor
+    change_mean: Tensor
+    change_std: Tensor
+    elite_members: Tensor
+
+    def __init__(
+        self,
+        latent_size: int,
+        action_space: gym.Space[Any],
+        members: int = 7,
+        elites: int = 5,
+        *,
+        hidden_size: int = 200,
+        layers: int = 4,
+        propagation: str = "step",
+        termination: str = "sample",
+        termination_weight: float = 1.0,
+        termination_fn: TerminationFunction | None = None,
+    ) -> None:
+        super().__init__()
+        if min(latent_size, hidden_size, layers) < 1:
+            raise ConfigurationError(
+                f"latent_size, hidden_size, layers must be at least 1; got {latent_size}, {hidden_size}, {layers}"
+            )
+        if not 1 <= elites <= members:
+            raise ConfigurationError(f"need 1 <= elites <= members, got elites={elites} and members={members}")
+        for name, value, known in (
+            ("propagation", propagation, PROPAGATIONS),
+            ("termination", termination, TERMINATIONS),
+        ):
+            if value not in known:
+                raise ConfigurationError(f"{name}={value!r} is not known. {did_you_mean(str(value), known)}")
+        self.latent_size = self.feature_size = latent_size
+        self.members = members
+        self.elites = elites
+        self.hidden_size = hidden_size
+        self.layers = layers
+        self.propagation = propagation
+        self.termination = termination
+        self.termination_fn = termination_fn
+        self.action_encoder = ActionEncoder(action_space)
+        inputs = latent_size + self.action_encoder.size
+        outputs = latent_size + 1
+        self.networks = GaussianMembers(members, inputs, outputs, hidden_size=hidden_size, layers=layers)
+        self.termination_head = TerminationHead(inputs + latent_size, weight=termination_weight, width=64)
+        self.register_buffer("latent_mean", torch.zeros(latent_size))
+        self.register_buffer("latent_std", torch.ones(latent_size))
+        self.register_buffer("change_mean", torch.zeros(outputs))
+        self.register_buffer("change_std", torch.ones(outputs))
+        self.register_buffer("elite_members", torch.arange(elites))
+
+    @property
+    def state_type(self) -> type[EnsembleState]:
+        return EnsembleState
+
+    def config(self) -> dict[str, Any]:
+        return {
+            "kind": "probabilistic_ensemble",
+            "latent_size": self.latent_size,
+            "members": self.members,
+            "elites": self.elites,
+            "hidden_size": self.hidden_size,
+            "layers": self.layers,
+            "propagation": self.propagation,
+            "termination": self.termination,
+            "termination_weight": self.termination_head.weight,
+        }
+
+    def initial(self, latent: Tensor, *, generator: torch.Generator | Noise) -> EnsembleState:
+        return EnsembleState(latent, self._draw_members(len(latent), as_noise(generator)))
+
+    def features(self, state: EnsembleState) -> Tensor:
+        return state.latent
+
+    def latent(self, state: EnsembleState) -> Tensor:
+        return state.latent
+
+    def observe(
+        self, state: EnsembleState, action: Tensor, latent: Tensor, *, generator: torch.Generator | Noise
+    ) -> tuple[EnsembleState, Prediction]:
+        noise = as_noise(generator)
+        member = self._members_of_step(state, noise)
+        encoded = self.action_encoder(action)
+        mean, _ = self._by_member(state.latent, encoded, member)
+        prediction = self._predict(state.latent, action, encoded, latent, mean[:, -1], noise)
+        return EnsembleState(latent, member), prediction
+
+    def imagine(
+        self,
+        state: EnsembleState,
+        action: Tensor,
+        *,
+        generator: torch.Generator | Noise,
+        temperature: float = 1.0,
+    ) -> tuple[EnsembleState, Prediction]:
+        noise = as_noise(generator)
+        member = self._members_of_step(state, noise)
+        encoded = self.action_encoder(action)
+        mean, log_variance = self._by_member(state.latent, encoded, member)
+        spread = (0.5 * log_variance[:, :-1]).exp() * math.sqrt(temperature)
+        change = mean[:, :-1] + spread * noise.normal(len(member), self.latent_size)
+        latent = state.latent + change * self.change_std[:-1] + self.change_mean[:-1]
+        prediction = self._predict(state.latent, action, encoded, latent, mean[:, -1], noise)
+        return EnsembleState(latent, member), prediction
+
+    def normalise(self, latent: Tensor) -> Tensor:
+        """Latents in the units in which the networks read them."""
+        return (latent - self.latent_mean) / self.latent_std
+
+    def gaussian(self, latent: Tensor, action: Tensor) -> Gaussian:
+        """What all members say in normalised units, `[E, B, Z + 1]`: the change of the latent, then the reward.
+
+        Args:
+            latent: `[E, B, Z]`, or `[B, Z]` for all members.
+            action: `[E, B, A]` (Box) or `[E, B]` (Discrete), or without the first axis for all members.
+        """
+        inputs = torch.cat([self.normalise(latent), self.action_encoder(action)], dim=-1)
+        if inputs.dim() == 2:
+            inputs = inputs.unsqueeze(0).expand(self.members, -1, -1)
+        return self.networks(inputs)
+
+    def disagreement(self, state: EnsembleState, action: Tensor) -> Tensor:
+        """`[B]`: how far the elites' expected next latents lie apart, the root mean square over dimensions of their
+        standard deviations, in standard deviations of the change of the latent. Differentiable; near 0 on data, larger
+        off it (the epistemic part of Chua et al., section 4)."""
+        means = self.gaussian(state.latent, action).mean[self.elite_members, :, :-1]
+        return means.var(0, unbiased=False).mean(-1).sqrt()
+
+    @torch.no_grad()
+    def set_scale(self, latents: Tensor, next_latents: Tensor, rewards: Tensor) -> None:
+        """Take the units from `[N, Z]`, `[N, Z]` and `[N]` of real transitions; what is constant keeps a scale of 1."""
+        outcome = torch.cat([next_latents - latents, rewards.unsqueeze(1)], 1)
+        for values, mean, std in (
+            (latents, self.latent_mean, self.latent_std),
+            (outcome, self.change_mean, self.change_std),
+        ):
+            center, spread = values.double().mean(0), values.double().std(0, unbiased=False)
+            mean.copy_(center)
+            std.copy_(torch.where(spread > 1e-6 * (1 + center.abs()), spread, 1.0))
+
+    def likelihood(self, latent: Tensor, action: Tensor, next_latent: Tensor, reward: Tensor) -> Tensor:
+        """Negative log-likelihood `[E, B, Z + 1]` in nats (normalised units), the reward in the last column.
+
+        Shapes as for `gaussian`; `reward` is `[E, B]` or `[B]`.
+        """
+        outcome = torch.cat([next_latent - latent, reward.unsqueeze(-1)], dim=-1)
+        return self.gaussian(latent, action).nll((outcome - self.change_mean) / self.change_std)
+
+    def termination_loss(self, latent: Tensor, action: Tensor, next_latent: Tensor, terminated: Tensor) -> Tensor:
+        """Weighted cross-entropy in nats of the head, of the shape of `terminated`."""
+        return self.termination_head.loss(
+            self._transition(latent, self.action_encoder(action), next_latent), terminated
+        )
+
+    def loss(self, batch: SequenceBatch) -> dict[str, Tensor]:
+        """`loss` = `latent_nll` + `reward` + `termination` + the penalty on the variances' bounds. All members see the
+        same steps; `fit_ensemble` gives each its own. In nats a latent dimension, nats, and nats."""
+        latents, actions = batch.latents[:, :-1].flatten(0, 1), batch.actions.flatten(0, 1)
+        targets, rewards = batch.targets.flatten(0, 1), batch.rewards.flatten()
+        nll = self.likelihood(latents, actions, targets, rewards).mean(0)
+        latent_nll = _masked_mean(nll[:, :-1].mean(-1), batch.latent_mask.flatten())
+        reward = _masked_mean(nll[:, -1], batch.mask.flatten())
+        ends = self.termination_loss(latents, actions, targets, batch.terminated.flatten())
+        termination = _masked_mean(ends, batch.mask.flatten())
+        return {
+            "loss": latent_nll + reward + termination + self.networks.bound_penalty(),
+            "latent_nll": latent_nll.detach(),
+            "reward": reward.detach(),
+            "termination": termination.detach(),
+        }
+
+    def _by_member(self, latent: Tensor, encoded: Tensor, member: Tensor) -> Gaussian:
+        return self.networks.by_member(torch.cat([self.normalise(latent), encoded], dim=-1), member)
+
+    def _members_of_step(self, state: EnsembleState, noise: Noise) -> Tensor:
+        return state.member if self.propagation == "episode" else self._draw_members(len(state.latent), noise)
+
+    def _draw_members(self, rows: int, noise: Noise) -> Tensor:
+        drawn = (noise.uniform(rows, 1).squeeze(1) * self.elites).long().clamp(max=self.elites - 1)
+        return self.elite_members[drawn.to(self.elite_members.device)]
+
+    def _transition(self, latent: Tensor, encoded: Tensor, next_latent: Tensor) -> Tensor:
+        return torch.cat([self.normalise(latent), encoded, self.normalise(next_latent)], dim=-1)
+
+    def _predict(
+        self, latent: Tensor, action: Tensor, encoded: Tensor, next_latent: Tensor, reward: Tensor, noise: Noise
+    ) -> Prediction:
+        reward = reward * self.change_std[-1] + self.change_mean[-1]
+        if self.termination_fn is not None:
+            known = self.termination_fn(latent, action, next_latent)
+            return Prediction(reward, known.float(), known.bool())
+        logit = self.termination_head(self._transition(latent, encoded, next_latent))
+        probability = self.termination_head.probability(logit)
+        if self.termination == "cut":
+            return Prediction(reward, probability, logit > 0)
+        return Prediction(reward, probability, noise.uniform(len(latent), 1).squeeze(1) < probability)
+
+
+def _masked_mean(values: Tensor, mask: Tensor) -> Tensor:
+    return (values * mask).sum() / mask.sum().clamp(min=1.0)

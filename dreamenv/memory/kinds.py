@@ -1,0 +1,33 @@
+"""The register of memories, by the `kind` of their `config()`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from dreamenv.kinds import Register
+from dreamenv.memory.base import MemoryModel
+
+MEMORIES: Register[type[MemoryModel[Any]]] = Register(
+    "memory",
+    {
+        "mdn_rnn": "dreamenv.memory.mdn_rnn.model:MDNRNN",
+        "probabilistic_ensemble": "dreamenv.memory.ensemble.model:ProbabilisticEnsemble",
+        "tabular": "dreamenv.memory.tabular:TabularMemory",
+    },
+)
+
+
+def register_memory(kind: str, memory: type[MemoryModel[Any]]) -> None:
+    """Make bundles whose `memory.config()["kind"]` is `kind` load as `memory`.
+
+    A package can do the same without being imported first, by an entry point: in its pyproject.toml
+    `[project.entry-points."dreamenv.memory"]` with `kind = "package.module:Class"`.
+
+    Args:
+        kind: The name.
+        memory: Called as `memory(action_space=..., **config)`, `config` without its `kind`.
+
+    Raises:
+        ConfigurationError: Another memory has this name.
+    """
+    MEMORIES.add(kind, memory)

@@ -1,0 +1,1 @@
+"""The MDN-RNN of World Models: `model` is the file to read, `fast` may be skipped."""

@@ -1,0 +1,292 @@
+"""The MDN-RNN of World Models (Ha & Schmidhuber 2018, appendix A.2), with reward and termination heads."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import gymnasium as gym
+import torch
+from torch import Tensor, nn
+
+from dreamenv.errors import ConfigurationError
+from dreamenv.memory.actions import ActionEncoder
+from dreamenv.memory.base import Imagine, MemoryModel, Prediction, RowSteps
+from dreamenv.memory.heads import RewardHead, TerminationHead, masked_mean
+from dreamenv.memory.mdn_rnn.fast.batched import FusedStep, can_fuse
+from dreamenv.memory.mdn_rnn.fast.compiled import CompiledStep
+from dreamenv.memory.mdn_rnn.fast.precision import faster_precision
+from dreamenv.memory.mdn_rnn.fast.weights import LOG_STD_RANGE
+from dreamenv.memory.mdn_rnn.likelihood import mixture_nll
+from dreamenv.memory.mdn_rnn.state import Heads, MDNRNNState
+from dreamenv.memory.sequences import SequenceBatch
+from dreamenv.noise.base import GeneratorNoise, Noise, as_noise
+
+TERMINATIONS = ("sample", "cut")
+COMPONENTS = ("per_dimension", "joint")
+
+
+class MDNRNN(MemoryModel[MDNRNNState]):
+    """M: an LSTM over (latent, action), a Gaussian mixture for the next latent, a reward and a termination head.
+
+    For h' = LSTM([z, a], h) and each latent dimension, P(z' | h') = sum_k pi_k N(mu_k, sigma_k²). With joint components
+    there is one such mixture of the whole latent, with diagonal covariances: where several futures are possible, a
+    sample is one of them, and not each dimension of another one. Temperature tau divides the log weights and
+    multiplies the variances (Ha & Eck 2017, eq. 8), as in the paper. Departures from the paper: latents are normalised
+    inside M; there is a reward head; components may be joint; ends are sampled from their calibrated probability
+    (`termination="sample"`) or cut as in the paper (`"cut"`).
+
+    Args:
+        latent_size: Z.
+        action_space: Discrete, or Box of one dimension.
+        hidden_size: H.
+        mixtures: K, components.
+        width: Units of a hidden layer before the LSTM and of another before the mixture; 0 (the paper's) has neither.
+        components: "per_dimension" (the paper's: K for each latent dimension) or "joint" (K for the whole latent).
+        cell_features: Features are [z, h, c] (the paper's Doom) instead of [z, h].
+        reward_head: "two_hot" or "mse".
+        reward_sees_next: The reward head also reads the next latent, so that the reward fits the sampled future.
+        termination: "sample" or "cut".
+        termination_weight: Weight of ends in the termination loss.
+        dropout: Share of hidden units that training hides from the heads, one draw a sequence.
+        dropout_in_dream: Keep hiding in the dream, one draw an episode (Wellmer & Kwok 2021, "Dropout's Dream Land").
+    """
+
+    latent_mean: Tensor
+    latent_std: Tensor
+
+    def __init__(
+        self,
+        latent_size: int,
+        action_space: gym.Space[Any],
+        hidden_size: int = 256,
+        mixtures: int = 5,
+        *,
+        width: int = 0,
+        components: str = "per_dimension",
+        cell_features: bool = False,
+        reward_head: str = "two_hot",
+        reward_sees_next: bool = False,
+        termination: str = "sample",
+        termination_weight: float = 1.0,
+        dropout: float = 0.0,
+        dropout_in_dream: bool = False,
+    ) -> None:
+        super().__init__()
+        if min(latent_size, hidden_size, mixtures) < 1:
+            raise ConfigurationError(
+                f"latent_size, hidden_size, mixtures must be at least 1; got {latent_size}, {hidden_size}, {mixtures}"
+            )
+        if width < 0:
+            raise ConfigurationError(f"width must be at least 0, got {width}")
+        if components not in COMPONENTS:
+            raise ConfigurationError(f"components={components!r}; expected one of {COMPONENTS}")
+        if termination not in TERMINATIONS:
+            raise ConfigurationError(f"termination={termination!r}; expected one of {TERMINATIONS}")
+        if not 0 <= dropout < 1:
+            raise ConfigurationError(f"dropout must be in [0, 1), got {dropout}")
+        self.latent_size = latent_size
+        self.hidden_size = hidden_size
+        self.mixtures = mixtures
+        self.width = width
+        self.components = components
+        self.cell_features = cell_features
+        self.reward_sees_next = reward_sees_next
+        self.termination = termination
+        self.dropout = dropout
+        self.dropout_in_dream = dropout_in_dream
+        self.feature_size = latent_size + hidden_size * (2 if cell_features else 1)
+        self.action_encoder = ActionEncoder(action_space)
+        inputs = latent_size + self.action_encoder.size
+        self.encoder = nn.Sequential(nn.Linear(inputs, width), nn.SiLU()) if width else nn.Identity()
+        self.lstm = nn.LSTM(width or inputs, hidden_size, batch_first=True)
+        self.mixture_weights = latent_size if components == "per_dimension" else 1
+        self.before_mixture = nn.Sequential(nn.Linear(hidden_size, width), nn.SiLU()) if width else nn.Identity()
+        self.mixture_head = nn.Linear(width or hidden_size, mixtures * (self.mixture_weights + 2 * latent_size))
+        self.reward_head = RewardHead(hidden_size + (latent_size if reward_sees_next else 0), reward_head)
+        self.termination_head = TerminationHead(hidden_size, weight=termination_weight)
+        self.register_buffer("latent_mean", torch.zeros(latent_size))
+        self.register_buffer("latent_std", torch.ones(latent_size))
+
+    @property
+    def state_type(self) -> type[MDNRNNState]:
+        return MDNRNNState
+
+    def config(self) -> dict[str, Any]:
+        return {
+            "kind": "mdn_rnn",
+            "latent_size": self.latent_size,
+            "hidden_size": self.hidden_size,
+            "mixtures": self.mixtures,
+            "width": self.width,
+            "components": self.components,
+            "cell_features": self.cell_features,
+            "reward_head": self.reward_head.kind,
+            "reward_sees_next": self.reward_sees_next,
+            "termination": self.termination,
+            "termination_weight": self.termination_head.weight,
+            "dropout": self.dropout,
+            "dropout_in_dream": self.dropout_in_dream,
+        }
+
+    def normalise(self, latent: Tensor) -> Tensor:
+        """Latents in the units in which M works."""
+        return (latent - self.latent_mean) / self.latent_std
+
+    def initial(self, latent: Tensor, *, generator: torch.Generator | Noise) -> MDNRNNState:
+        rows = len(latent)
+        zeros = torch.zeros(rows, self.hidden_size, device=latent.device)
+        return MDNRNNState(latent, zeros, zeros.clone(), self._draw_dropout(latent, as_noise(generator)))
+
+    def state_from_tensors(self, tensors: dict[str, Tensor]) -> MDNRNNState:
+        return MDNRNNState(**tensors)
+
+    def features(self, state: MDNRNNState) -> Tensor:
+        parts = (state.latent, state.hidden, state.cell) if self.cell_features else (state.latent, state.hidden)
+        return torch.cat(parts, dim=-1)
+
+    def latent(self, state: MDNRNNState) -> Tensor:
+        return state.latent
+
+    def observe(
+        self, state: MDNRNNState, action: Tensor, latent: Tensor, *, generator: torch.Generator | Noise
+    ) -> tuple[MDNRNNState, Prediction]:
+        hidden, cell = self._advance(state, action)
+        uniform = as_noise(generator).uniform(len(latent), 1)[:, 0]
+        prediction = self._predict(state, hidden, self.normalise(latent), uniform)
+        return MDNRNNState(latent, hidden, cell, state.dropout), prediction
+
+    def imagine(
+        self,
+        state: MDNRNNState,
+        action: Tensor,
+        *,
+        generator: torch.Generator | Noise,
+        temperature: float = 1.0,
+    ) -> tuple[MDNRNNState, Prediction]:
+        noise = as_noise(generator)
+        hidden, cell = self._advance(state, action)
+        rows, size = state.latent.shape
+        log_weights, means, log_stds = self.mixture(_hide(hidden, state.dropout))
+        # A uniform through the inverse of the cumulative weights picks the component, of each dimension or of all.
+        weights = torch.softmax(log_weights / temperature, dim=1)
+        uniform = noise.uniform(rows, self.uniforms)
+        component = (
+            (uniform[:, : self.mixture_weights].unsqueeze(1) >= weights.cumsum(1)[:, :-1])
+            .sum(1, keepdim=True)
+            .expand(rows, 1, size)
+        )
+        normal = noise.normal(rows, size) * math.sqrt(temperature)
+        if weights.requires_grad:
+            # The choice has no gradient of its own; the weights get that of a mean over components (Bengio et al. 2013)
+            chosen = torch.zeros_like(means).scatter_(1, component, 1.0) + weights - weights.detach()
+            normalised = (chosen * (means + log_stds.clamp(*LOG_STD_RANGE).exp() * normal.unsqueeze(1))).sum(1)
+        else:
+            mean = means.gather(1, component).squeeze(1)
+            log_std = log_stds.gather(1, component).squeeze(1).clamp(*LOG_STD_RANGE)
+            normalised = mean + log_std.exp() * normal
+        latent = normalised * self.latent_std + self.latent_mean
+        prediction = self._predict(state, hidden, normalised, uniform[:, -1])
+        return MDNRNNState(latent, hidden, cell, state.dropout), prediction
+
+    def without_gradient(self, precision: str = "float32", *, compiled: bool = False) -> Imagine:
+        if can_fuse(self) and type(self).imagine is MDNRNN.imagine:
+            return (CompiledStep if compiled else FusedStep)(self, precision)
+        return super().without_gradient(precision, compiled=compiled)
+
+    def dream_precision(self, precision: str, rows: int) -> str:
+        if precision == "auto" and can_fuse(self) and type(self).imagine is MDNRNN.imagine:
+            return faster_precision(rows, self.latent_std.device)
+        return super().dream_precision(precision, rows)
+
+    def row_steps(self) -> RowSteps | None:
+        steps = self.without_gradient()
+        return steps if isinstance(steps, FusedStep) and steps.steps_rows else None
+
+    @property
+    def uniforms(self) -> int:
+        """Uniform numbers that a dreamed step takes: one to choose each component, and one for the end."""
+        return self.mixture_weights + (self.termination == "sample")
+
+    def teacher_force(self, latents: Tensor, actions: Tensor) -> Heads:
+        """What M says of each step of real sequences, from a zero hidden state.
+
+        Args:
+            latents: `[B, T+1, Z]`.
+            actions: `[B, T, A]` or `[B, T]`.
+        """
+        hidden, seen, (log_weights, means, log_stds) = self._force(latents, actions, None)
+        logit = self.termination_head(hidden)
+        return Heads(
+            log_weights.log_softmax(2),
+            means,
+            log_stds,
+            self.reward_head(seen),
+            self.termination_head.probability(logit),
+            logit,
+        )
+
+    def loss(self, batch: SequenceBatch, *, generator: torch.Generator | None = None) -> dict[str, Tensor]:
+        """`loss` = `latent_nll` + `reward` + `termination`, each the mean over the steps that its mask counts.
+
+        `latent_nll` is in nats a latent dimension (normalised units), `reward` and `termination` in the units of their
+        heads' losses. `generator` draws the dropout of a training step; None hides nothing.
+        """
+        hidden, seen, mixture = self._force(batch.latents, batch.actions, generator)
+        nll = mixture_nll(self.normalise(batch.targets).unsqueeze(2), *mixture).sum(-1) / self.latent_size
+        latent_nll = masked_mean(nll, batch.latent_mask)
+        reward = masked_mean(self.reward_head.loss(seen, batch.rewards), batch.mask)
+        termination = masked_mean(self.termination_head.loss(hidden, batch.terminated), batch.mask)
+        return {
+            "loss": latent_nll + reward + termination,
+            "latent_nll": latent_nll.detach(),
+            "reward": reward.detach(),
+            "termination": termination.detach(),
+        }
+
+    def _force(
+        self, latents: Tensor, actions: Tensor, generator: torch.Generator | None
+    ) -> tuple[Tensor, Tensor, tuple[Tensor, Tensor, Tensor]]:
+        """Hidden states `[B, T, H]`, the reward head's input, and log weights, means and log stds `[B, T, K, Z]`."""
+        normalised = self.normalise(latents)
+        inputs = torch.cat([normalised[:, :-1], self.action_encoder(actions)], dim=-1)
+        hidden: Tensor = self.lstm(self.encoder(inputs))[0]
+        if generator is not None and self.dropout > 0:
+            # torch's own dropout takes no generator
+            hidden = hidden * self._dropout_factors(hidden, GeneratorNoise(generator)).unsqueeze(1)
+        log_weights, means, log_stds = (part.float() for part in self.mixture(hidden))
+        seen = torch.cat([hidden, normalised[:, 1:].to(hidden.dtype)], -1) if self.reward_sees_next else hidden
+        return hidden, seen, (log_weights, means, log_stds.clamp(*LOG_STD_RANGE))
+
+    def mixture(self, hidden: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Of hidden states `[..., H]`: log weights `[..., K, Z]` or `[..., K, 1]`, not normalised; means and log
+        standard deviations `[..., K, Z]`."""
+        sizes = [self.mixtures * each for each in (self.mixture_weights, self.latent_size, self.latent_size)]
+        parts = self.mixture_head(self.before_mixture(hidden)).split(sizes, -1)
+        log_weights, means, log_stds = (part.unflatten(-1, (self.mixtures, -1)) for part in parts)
+        return log_weights, means, log_stds
+
+    def _advance(self, state: MDNRNNState, action: Tensor) -> tuple[Tensor, Tensor]:
+        inputs = torch.cat([self.normalise(state.latent), self.action_encoder(action)], dim=-1)
+        return torch.lstm_cell(self.encoder(inputs), (state.hidden, state.cell), *self.lstm.all_weights[0])
+
+    def _predict(self, state: MDNRNNState, hidden: Tensor, next_normalised: Tensor, uniform: Tensor) -> Prediction:
+        visible = _hide(hidden, state.dropout)
+        seen = torch.cat([visible, next_normalised], -1) if self.reward_sees_next else visible
+        logit = self.termination_head(visible)
+        probability = self.termination_head.probability(logit)
+        terminated = logit > 0 if self.termination == "cut" else uniform < probability
+        return Prediction(self.reward_head(seen), probability, terminated)
+
+    def _draw_dropout(self, like: Tensor, noise: Noise) -> Tensor:
+        if not (self.dropout_in_dream and self.dropout > 0):
+            return torch.ones(len(like), 0, device=like.device)
+        return self._dropout_factors(like, noise)
+
+    def _dropout_factors(self, like: Tensor, noise: Noise) -> Tensor:
+        keep = noise.uniform(len(like), self.hidden_size) >= self.dropout
+        return keep.to(like) / (1 - self.dropout)
+
+
+def _hide(hidden: Tensor, dropout: Tensor) -> Tensor:
+    return hidden * dropout if dropout.shape[1] else hidden

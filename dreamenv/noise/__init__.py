@@ -1,0 +1,1 @@
+"""Where a dream's random numbers come from."""

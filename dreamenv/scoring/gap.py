@@ -1,0 +1,286 @@
+"""The gap between dream and reality, measured on real episodes that trained and chose nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from dreamenv.agents.base import Agent
+from dreamenv.agents.exploration import agent_with_noise
+from dreamenv.agents.mpc import PREFIX
+from dreamenv.agents.random_agent import RandomAgent
+from dreamenv.agents.resolve import load_agent
+from dreamenv.bundle import resolve_bundle
+from dreamenv.data.collect import record_episode
+from dreamenv.data.explore import Uniform
+from dreamenv.data.preprocess import make_real_env
+from dreamenv.errors import ConfigurationError
+from dreamenv.scoring.calibration import ends, reward_calibration, termination_calibration
+from dreamenv.scoring.dream_score import dream_returns
+from dreamenv.scoring.horizons import HORIZONS, check_horizons
+from dreamenv.scoring.open_loop import OpenLoopRow, open_loop_errors
+from dreamenv.scoring.play import RANDOM
+from dreamenv.scoring.teacher_forcing import Forced, force_episodes
+from dreamenv.training.explained import explained
+from dreamenv.types import Episode, RealEnvSpec, episode_seeds
+from dreamenv.workers import run_tasks
+from dreamenv.world_model import WorldModel
+
+
+@dataclass(frozen=True)
+class Gap:
+    """How wrong a dream is. Returns are undiscounted, in units of the real environment.
+
+    Attributes:
+        real_id: The real environment.
+        agent: What drove in dream and reality: "shipped", "random", its id or path.
+        seeds: Seed of each real episode, of the role "evaluation".
+        dream_returns: Return of each whole dream, at the model's own temperature.
+        real_returns: Return of each real episode.
+        predicted_returns: Sum of the rewards that M predicts along each real episode, a step ahead at every step.
+        reward_r2: Share of the variance of the real episodes' rewards that M predicts a step ahead; 0 where rewards
+            do not vary.
+        reward_calibration: Mean predicted and real reward of the steps in ten equal bins by predicted reward.
+        termination_threshold: M says "it ends" above this calibrated probability, its own cut.
+        termination_precision: Share of the ends that M says, at the cut, which are real; None where it says none.
+        termination_recall: Share of the real ends that M says at their very step; None where there is none.
+        termination_calibration: Mean predicted probability and real rate of ends, binned by predicted probability.
+        real_ends: Real episodes that ended by the task.
+        open_loop: Errors of dreams under the real actions, a row a horizon.
+        samples: Dreams of a moment, whose mean is the point prediction.
+        open_loop_temperature: Their temperature.
+        played_frames: Real frames of these episodes.
+    """
+
+    real_id: str
+    agent: str
+    seeds: tuple[int, ...]
+    dream_returns: tuple[float, ...]
+    real_returns: tuple[float, ...]
+    predicted_returns: tuple[float, ...]
+    reward_r2: float
+    reward_calibration: tuple[dict[str, float], ...]
+    termination_threshold: float
+    termination_precision: float | None
+    termination_recall: float | None
+    termination_calibration: tuple[dict[str, float], ...]
+    real_ends: int
+    open_loop: tuple[OpenLoopRow, ...]
+    samples: int
+    open_loop_temperature: float
+    played_frames: int
+
+    @property
+    def dream_return(self) -> float:
+        """Mean over the dreams."""
+        return float(np.mean(self.dream_returns))
+
+    @property
+    def real_return(self) -> float:
+        """Mean over the real episodes."""
+        return float(np.mean(self.real_returns))
+
+    @property
+    def predicted_return(self) -> float:
+        """Mean over the real episodes of what M predicts of them."""
+        return float(np.mean(self.predicted_returns))
+
+    def to_json(self) -> dict[str, Any]:
+        """JSON-ready, with the keys of `dreamenv gap --json`."""
+        means = {name: getattr(self, name) for name in ("dream_return", "real_return", "predicted_return")}
+        units = "latents in units of M's scale (their standard deviation in the data), pictures in [0, 1]"
+        return means | asdict(self) | {"episodes": len(self.seeds), "units": units}
+
+    def scalars(self) -> dict[str, float]:
+        """The figures by name, without those that are undefined, for TensorBoard."""
+        names = ("dream_return", "real_return", "predicted_return", "reward_r2", "termination_precision")
+        found = {name: getattr(self, name) for name in (*names, "termination_recall")}
+        for row in self.open_loop:
+            found |= {f"{name}_{row.horizon}": getattr(row, name) for name in ("latent_mse", "latent_mse_no_change")}
+            found[f"pixel_mse_{row.horizon}"] = row.pixel_mse
+        return {name: float(value) for name, value in found.items() if value is not None}
+
+
+def dream_gap(
+    world_model: str | Path,
+    agent: str | Path | None = None,
+    *,
+    algo: str | None = None,
+    episodes: int = 20,
+    horizons: Sequence[int] = HORIZONS,
+    samples: int = 16,
+    moments: int = 16,
+    seed: int = 0,
+    workers: int = 2,
+    progress: Callable[[int], None] = lambda episode: None,
+    report: Callable[[str], None] = print,
+) -> Gap:
+    """Play an agent on real evaluation episodes and measure on them how wrong the dream is.
+
+    Args:
+        world_model: Registered id or bundle's folder.
+        agent: Its id, folder or file, a planner's name, or "random"; None takes the agent that lies in the bundle.
+        algo: The algorithm of stable-baselines3 that saved it, if one did; see `load_agent`.
+        episodes: Real episodes.
+        horizons: Dreamed actions after which to compare.
+        samples: Dreams of a moment.
+        moments: Moments of an episode from which dreams begin.
+        seed: Chooses the evaluation episodes, and the dreams.
+        workers: Processes that play the episodes; 0 plays in this one. The result does not depend on it. They are
+            spawned, so a script needs its `if __name__ == "__main__"`.
+        progress: Called after each real episode with how many have been played.
+        report: Receives a line when a worker dies.
+
+    Raises:
+        UnknownDreamError, BundleError: Model or agent cannot be loaded.
+        SpaceMismatchError: The agent's spaces are not those of the model.
+        ConfigurationError: A number out of range.
+        MissingExtraError: The real environment's package is not installed.
+    """
+    check_horizons(horizons)
+    least = {"episodes": (episodes, 1), "samples": (samples, 1), "moments": (moments, 1), "workers": (workers, 0)}
+    for name, (value, bound) in least.items():
+        if value < bound:
+            raise ConfigurationError(f"{name} must be at least {bound}, got {value}")
+    model = WorldModel.load(world_model)
+    player: Agent
+    if agent == RANDOM:
+        player = RandomAgent(model.observation_space(), model.action_space, generator=seed)
+    else:
+        player = load_agent(world_model if agent is None else agent, algo=algo, world_model=model)
+    recorded = record_agent(
+        world_model, agent, algo=algo, episodes=episodes, seed=seed, workers=workers, progress=progress, report=report
+    )
+    label = "shipped" if agent is None else str(agent)
+    return measure_gap(model, player, recorded, label, horizons=horizons, samples=samples, moments=moments, seed=seed)
+
+
+def measure_gap(
+    model: WorldModel,
+    agent: Agent,
+    episodes: Sequence[Episode],
+    label: str,
+    *,
+    horizons: Sequence[int] = HORIZONS,
+    samples: int = 16,
+    moments: int = 16,
+    seed: int = 0,
+    temperature: float = 1.0,
+    dreams: int = 64,
+) -> Gap:
+    """The gap on real episodes that are at hand, which `agent` drove and M has not seen in training.
+
+    Args:
+        model: The world model.
+        agent: What drove; it dreams too.
+        episodes: The real episodes.
+        label: The agent's name in the report.
+        horizons, samples, moments, seed: As for `dream_gap`.
+        temperature: Of the open-loop dreams; 1 is M's own distribution.
+        dreams: Whole dreams for the dreamed return.
+
+    Raises:
+        ConfigurationError: No episodes.
+    """
+    if not episodes:
+        raise ConfigurationError("the gap is measured on real episodes; got none")
+    forced = force_episodes(model, episodes, moments=moments, horizons=check_horizons(horizons), seed=seed)
+    real = torch.from_numpy(np.concatenate([episode.rewards for episode in episodes]))
+    threshold, said = _cut(model, forced)
+    return Gap(
+        model.real.id,
+        label,
+        tuple(episode.seed for episode in episodes),
+        tuple(dream_returns(model, agent, episodes=dreams, seed=seed).tolist()),
+        tuple(episode.undiscounted_return for episode in episodes),
+        tuple(float(part.sum(dtype=np.float64)) for part in forced.rewards),
+        explained(real, torch.from_numpy(np.concatenate(forced.rewards))),
+        reward_calibration(np.concatenate(forced.rewards), real.numpy()),
+        threshold,
+        *_precision_and_recall(said, ends(episodes)),
+        termination_calibration(np.concatenate(forced.termination_probability), ends(episodes)),
+        int(ends(episodes).sum()),
+        open_loop_errors(model, forced, horizons=horizons, samples=samples, seed=seed, temperature=temperature),
+        samples,
+        temperature,
+        sum(episode.real_frames for episode in episodes),
+    )
+
+
+def _cut(model: WorldModel, forced: Forced) -> tuple[float, NDArray[np.bool_]]:
+    """M's own cut as a calibrated probability, and the steps at which M says "it ends"."""
+    head = getattr(model.memory, "termination_head", None)
+    # The weighted head's decision; a backend without one decides for what is likelier
+    threshold = 0.5 if head is None else 1 / (1 + float(head.weight))
+    return threshold, np.concatenate(forced.termination_probability) > threshold
+
+
+def _precision_and_recall(said: NDArray[np.bool_], real: NDArray[np.bool_]) -> tuple[float | None, float | None]:
+    both = int((said & real).sum())
+    return both / int(said.sum()) if said.any() else None, both / int(real.sum()) if real.any() else None
+
+
+def record_agent(
+    world_model: str | Path,
+    agent: str | Path | None,
+    *,
+    algo: str | None = None,
+    episodes: int,
+    seed: int,
+    workers: int,
+    role: str = "evaluation",
+    progress: Callable[[int], None] = lambda episode: None,
+    report: Callable[[str], None] = print,
+) -> list[Episode]:
+    """Real episodes of an agent without noise, on seeds of `role` and in their order; see `dream_gap`."""
+    # Workers know no ids that were registered at run time, but every folder
+    bundle = str(resolve_bundle(world_model)[0])
+    driver = bundle if agent is None else str(agent)
+    if driver != RANDOM and not driver.startswith(PREFIX) and not Path(driver).exists():
+        driver = str(resolve_bundle(driver)[0])
+    setup = _Setup(WorldModel.load(world_model).real, bundle, driver, algo)
+    found: dict[int, Episode] = {}
+    seeds = episode_seeds(role, seed, episodes)
+    threads = torch.get_num_threads()
+    try:
+        for key, episode in run_tasks(seeds, _make_recorder, setup, workers=min(workers, episodes), report=report):
+            found[key] = episode
+            progress(len(found))
+    finally:
+        torch.set_num_threads(threads)
+    return [found[key] for key in seeds]
+
+
+@dataclass(frozen=True)
+class _Setup:
+    real: RealEnvSpec
+    bundle: str
+    agent: str
+    algo: str | None
+
+
+def _make_recorder(setup: _Setup) -> Callable[[int], Episode]:
+    torch.set_num_threads(1)  # another number of threads may round otherwise
+    env = make_real_env(setup.real)
+
+    def record(seed: int) -> Episode:
+        rng = np.random.default_rng(seed)
+        if setup.agent == RANDOM:
+            return record_episode(env, Uniform(env.action_space, rng), seed=seed)
+        actor = agent_with_noise(
+            env.action_space,
+            rng,
+            world_model=setup.bundle,
+            agent=setup.agent,
+            algo=setup.algo,
+            probability=(0.0, 0.0),
+        )
+        return record_episode(env, actor, seed=seed)
+
+    return record

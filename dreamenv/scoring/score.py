@@ -1,0 +1,233 @@
+"""The real return of an agent: mean, spread and a bootstrap interval over real episodes it has never met."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dreamenv.agents.base import Agent
+from dreamenv.agents.evolution_state import ValidationScore
+from dreamenv.agents.resolve import load_agent
+from dreamenv.errors import ConfigurationError
+from dreamenv.scoring.play import RANDOM, EpisodeResult, can_be_handed_over, play_episodes
+from dreamenv.types import episode_seeds
+from dreamenv.world_model import WorldModel
+
+__all__ = ["EpisodeResult", "Score", "Validator", "bootstrap_interval", "evaluate"]
+
+
+@dataclass(frozen=True)
+class Score:
+    """Real episodes of one agent. Returns are undiscounted, over whole episodes, in units of the real environment.
+
+    Attributes:
+        real_id: The real environment.
+        agent: Its id, path or kind; "random" for the baseline, "shipped" for the bundle's own.
+        seeds: Seed of each episode.
+        returns: Return of each episode, in the order of `seeds`.
+        lengths: Actions of each episode.
+        mean: Mean return.
+        std: Sample standard deviation of the returns (n - 1); 0 of a single episode.
+        ci95: 95% bootstrap interval of the mean.
+        real_frames: Real frames consumed to train model and agent, validation included; None when one of them does
+            not say.
+        played_frames: Real frames of these episodes themselves.
+        ms_per_decision: Milliseconds of the agent's own `predict` for each action, V and M not counted, on one thread;
+            it depends on the machine, and equal scores may differ in it.
+    """
+
+    real_id: str
+    agent: str
+    seeds: tuple[int, ...]
+    returns: tuple[float, ...]
+    lengths: tuple[int, ...]
+    mean: float
+    std: float
+    ci95: tuple[float, float]
+    real_frames: int | None
+    played_frames: int
+    ms_per_decision: float = field(default=0.0, compare=False)
+
+    @property
+    def episodes(self) -> int:
+        """How many episodes were played."""
+        return len(self.returns)
+
+    def to_json(self) -> dict[str, Any]:
+        """JSON-ready, with the keys of `dreamenv eval --json`."""
+        return {
+            "real_id": self.real_id,
+            "agent": self.agent,
+            "episodes": self.episodes,
+            "seeds": list(self.seeds),
+            "returns": list(self.returns),
+            "mean": self.mean,
+            "std": self.std,
+            "ci95": list(self.ci95),
+            "real_frames": self.real_frames,
+            "lengths": list(self.lengths),
+            "played_frames": self.played_frames,
+            "ms_per_decision": self.ms_per_decision,
+        }
+
+
+def evaluate(
+    world_model: WorldModel | str | Path,
+    agent: Agent | str | Path | None = None,
+    *,
+    algo: str | None = None,
+    episodes: int = 100,
+    seed: int = 0,
+    role: str = "evaluation",
+    workers: int | None = None,
+    resamples: int = 10_000,
+    progress: Callable[[EpisodeResult], None] | None = None,
+    report: Callable[[str], None] = print,
+) -> Score:
+    """Score an agent on real episodes.
+
+    Args:
+        world_model: The model, a registered id, or a bundle's folder.
+        agent: An agent, its id, folder or file, "random" (uniform over the action space), or a planner in the dream of
+            `world_model` ("planner:cem,horizon=12"; see `mpc_agent`). None takes the agent that lies in the bundle;
+            then `world_model` must be an id or a folder.
+        algo: The algorithm of stable-baselines3 that saved the zip at path `agent`; see `load_agent`.
+        episodes: How many.
+        seed: Which: episodes of one seed are always the same.
+        role: "evaluation", or "validation" for episodes that choose between agents; their seeds never meet.
+        workers: Processes; None takes one a core. The score does not depend on it.
+        resamples: Of the bootstrap.
+        progress: Called after each episode, in the order in which they end.
+        report: Receives a line when a worker dies; its episode is tried again.
+
+    Raises:
+        UnknownDreamError, BundleError: Model or agent cannot be loaded.
+        SpaceMismatchError: The agent's spaces are not those of the model.
+        ConfigurationError: A number out of range, or no agent to take.
+        MissingExtraError: The real environment's package is not installed.
+    """
+    if episodes < 1:
+        raise ConfigurationError(f"episodes must be at least 1, got {episodes}")
+    if workers is not None and workers < 1:
+        raise ConfigurationError(f"workers must be at least 1, got {workers}")
+    try:
+        seeds = episode_seeds(role, seed, episodes)
+    except ValueError as error:
+        raise ConfigurationError(str(error)) from error
+    model = world_model if isinstance(world_model, WorldModel) else WorldModel.load(world_model)
+    player, label = _resolve(world_model, model, agent, algo)
+    if workers is None:
+        workers = os.cpu_count() or 1 if can_be_handed_over(player) else 1
+    results = play_episodes(model, player, seeds, workers=min(workers, episodes), progress=progress, report=report)
+    returns = [result.undiscounted_return for result in results]
+    return Score(
+        model.real.id,
+        label,
+        tuple(seeds),
+        tuple(returns),
+        tuple(result.length for result in results),
+        float(np.mean(returns)),
+        float(np.std(returns, ddof=1)) if episodes > 1 else 0.0,
+        bootstrap_interval(returns, resamples=resamples, seed=seed),
+        _training_frames(model, player),
+        sum(result.real_frames for result in results),
+        1000 * sum(result.deciding_s for result in results) / sum(result.length for result in results),
+    )
+
+
+class Validator:
+    """Scores agents on real validation episodes, for `dreamenv.agents.evolve(validate=...)`.
+
+    Every agent plays the same episodes, so that their scores compare; evaluation never uses their seeds.
+    """
+
+    def __init__(
+        self,
+        world_model: WorldModel | str | Path,
+        *,
+        episodes: int,
+        seed: int = 0,
+        workers: int | None = None,
+        report: Callable[[str], None] = print,
+    ) -> None:
+        self._model = world_model if isinstance(world_model, WorldModel) else WorldModel.load(world_model)
+        self._episodes, self._seed, self._workers = episodes, seed, workers
+        self._report = report
+
+    def __call__(self, agent: Agent) -> ValidationScore:
+        """The agent's real validation score; see `evaluate` for errors."""
+        score = evaluate(
+            self._model,
+            agent,
+            episodes=self._episodes,
+            seed=self._seed,
+            role="validation",
+            workers=self._workers,
+            resamples=1,
+            report=self._report,
+        )
+        return ValidationScore(score.mean, score.returns, score.played_frames)
+
+
+def bootstrap_interval(
+    returns: Sequence[float], *, resamples: int = 10_000, seed: int = 0, level: float = 0.95
+) -> tuple[float, float]:
+    """Percentile bootstrap interval of the mean (Efron 1979): resample with replacement, take the means' percentiles.
+
+    Raises:
+        ConfigurationError: No returns, no resamples, or a level outside (0, 1).
+    """
+    values = np.asarray(returns, dtype=np.float64)
+    if values.ndim != 1 or values.size == 0 or resamples < 1 or not 0 < level < 1:
+        raise ConfigurationError(
+            f"a bootstrap needs returns, resamples >= 1 and level in (0, 1); got {values.size}, {resamples}, {level}"
+        )
+    generator = np.random.default_rng(seed)
+    at_once = max(1, 1_000_000 // values.size)
+    means = [
+        values[generator.integers(values.size, size=(min(at_once, resamples - first), values.size))].mean(axis=1)
+        for first in range(0, resamples, at_once)
+    ]
+    low, high = np.quantile(np.concatenate(means), [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)
+
+
+def _resolve(
+    world_model: WorldModel | str | Path, model: WorldModel, agent: Agent | str | Path | None, algo: str | None
+) -> tuple[Agent | str, str]:
+    if algo is not None:
+        if not isinstance(agent, (str, Path)) or agent == RANDOM:
+            raise ConfigurationError(
+                f"algo={algo!r} is for a model of stable-baselines3 in a file; name it: --agent FILE.zip --algo {algo}"
+            )
+        from dreamenv.sb3.models import algorithm
+
+        algorithm(algo, model.action_space)  # before a file is asked for, say which algorithms could be meant
+        return load_agent(agent, algo=algo), str(agent)
+    if agent is None:
+        if isinstance(world_model, WorldModel):
+            raise ConfigurationError("give an agent, or name the world model by id or folder to take the shipped one")
+        return load_agent(world_model), "shipped"
+    if isinstance(agent, str) and agent == RANDOM:
+        return RANDOM, RANDOM
+    if isinstance(agent, (str, Path)):
+        return load_agent(agent, world_model=model), str(agent)
+    return agent, getattr(agent, "kind", type(agent).__name__)
+
+
+def _training_frames(model: WorldModel, agent: Agent | str) -> int | None:
+    """Real frames of model and agent together; a baseline that learned nothing has consumed none."""
+    if isinstance(agent, str):
+        return 0
+    total = 0
+    for provenance in (model.provenance, getattr(agent, "provenance", {})):
+        frames = provenance.get("real_frames")
+        if frames is None:
+            return None
+        total += sum(frames.values()) if isinstance(frames, dict) else int(frames)
+    return total

@@ -1,0 +1,1 @@
+"""From episodes to V and M, one recipe a kind of memory."""

@@ -1,0 +1,220 @@
+"""Fitting a probabilistic ensemble to real transitions, again and again as they grow."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import torch
+from gymnasium import spaces
+from numpy.typing import NDArray
+from torch import Tensor
+
+from dreamenv.bundle import StartStates
+from dreamenv.errors import ConfigurationError, NonFiniteError
+from dreamenv.memory.ensemble.model import ProbabilisticEnsemble
+from dreamenv.noise.base import seeded_weights
+from dreamenv.training.fit import Scalars
+from dreamenv.training.transitions import Transitions, held_out_rows
+from dreamenv.types import RealEnvSpec
+from dreamenv.vision.identity import IdentityVision
+from dreamenv.world_model import WorldModel
+
+
+@dataclass(frozen=True)
+class EnsembleFit:
+    """How a fit ended.
+
+    Attributes:
+        epochs: Passes over the training data.
+        steps: Optimiser steps.
+        held_out_error: `[E]` lowest mean squared error of each member on held-out transitions, normalised units.
+        termination: Lowest held-out loss of the termination head, nats.
+    """
+
+    epochs: int
+    steps: int
+    held_out_error: NDArray[np.float64]
+    termination: float
+
+
+class _Best:
+    """The best weights so far, member by member, and those of the termination head."""
+
+    def __init__(self, memory: ProbabilisticEnsemble) -> None:
+        self.error = np.full(memory.members, np.inf)
+        self.termination = math.inf
+        self._members = list(memory.networks.linear.parameters())
+        self._head = list(memory.termination_head.parameters())
+        self._kept_members = [part.detach().clone() for part in self._members]
+        self._kept_head = [part.detach().clone() for part in self._head]
+
+    @torch.no_grad()
+    def update(self, error: NDArray[np.float64], termination: float, improvement: float) -> bool:
+        """Keep what has become better by more than the share `improvement`; whether anything has."""
+        better = error < self.error * (1 - improvement)
+        index = torch.from_numpy(np.flatnonzero(better)).to(self._members[0].device)
+        for kept, part in zip(self._kept_members, self._members, strict=True):
+            kept[index] = part[index]
+        self.error = np.where(better, error, self.error)
+        head_better = termination < self.termination * (1 - improvement)
+        if head_better:
+            self.termination = termination
+            for kept, part in zip(self._kept_head, self._head, strict=True):
+                kept.copy_(part)
+        return bool(better.any()) or head_better
+
+    @torch.no_grad()
+    def restore(self) -> None:
+        for part, kept in zip((*self._members, *self._head), (*self._kept_members, *self._kept_head), strict=True):
+            part.copy_(kept)
+
+
+def fit_ensemble(
+    memory: ProbabilisticEnsemble,
+    transitions: Transitions,
+    *,
+    held_out: float = 0.2,
+    batch_size: int = 256,
+    learning_rate: float = 1e-3,
+    weight_decay: float = 5e-5,
+    patience: int = 5,
+    improvement: float = 0.01,
+    max_epochs: int = 200,
+    max_steps: int | None = None,
+    seed: int = 0,
+    progress: Callable[[int, int, Scalars], None] = lambda epoch, epochs, scalars: None,
+) -> EnsembleFit:
+    """Train `memory` in place from the weights it has, and choose its elites.
+
+    As in Janner et al. 2019: each member has its own bootstrap sample of the training data; a share of the transitions
+    is held out; training stops when no member's squared error there has become smaller for `patience` epochs; each
+    member gets the weights of its best epoch, and the elites are the members of the lowest error. Whether transition i
+    is held out depends on `seed` and i alone, so that it stays so as the data grow. It is a loop of its own beside
+    `optimise.fit`, because it is called hundreds of times in a run: nothing is written to the disk, and the number of
+    steps follows from the data.
+
+    Args:
+        memory: The ensemble.
+        transitions: Real transitions; at least 2 of each kind.
+        held_out: Share of the transitions that is held out, at most a half and 5,000.
+        batch_size: Transitions a member and step.
+        learning_rate: Adam's.
+        weight_decay: L2 penalty on the members' weights.
+        patience: Epochs without improvement after which training stops.
+        improvement: What counts as improvement, as a share.
+        max_epochs: Epochs at most.
+        max_steps: Optimiser steps at most; None sets no limit.
+        seed: Held-out data, bootstrap samples, batches.
+        progress: Called after each epoch with epoch, max_epochs and scalars.
+
+    Raises:
+        ConfigurationError: Too few transitions, or a number out of range.
+        NonFiniteError: A loss became NaN or infinite; the weights are those of the best epoch before it.
+    """
+    if not 0 < held_out <= 0.5 or min(batch_size, patience, max_epochs) < 1 or not 0 <= improvement < 1:
+        raise ConfigurationError(
+            "need 0 < held_out <= 0.5, 0 <= improvement < 1, and batch_size, patience, max_epochs of at least 1; got "
+            f"{held_out}, {improvement}, {batch_size}, {patience}, {max_epochs}"
+        )
+    aside = held_out_rows(len(transitions), held_out, seed)
+    if min(aside.sum(), (~aside).sum()) < 2:
+        raise ConfigurationError(
+            f"{len(transitions)} transitions leave {(~aside).sum()} to train on and {aside.sum()} held out; expected "
+            "at least 2 of each. Collect more before the first fit."
+        )
+    device = next(memory.parameters()).device
+    training = [torch.from_numpy(np.ascontiguousarray(part[~aside])).to(device) for part in vars(transitions).values()]
+    validation = [torch.from_numpy(np.ascontiguousarray(part[aside])).to(device) for part in vars(transitions).values()]
+    memory.set_scale(training[0], training[2], training[3])
+    rng = np.random.default_rng([seed, len(transitions)])
+    rows = len(training[0])
+    bootstrap = rng.integers(rows, size=(memory.members, rows))
+    weights = [part for name, part in memory.networks.linear.named_parameters() if name.endswith("weight")]
+    decayed = {id(part) for part in weights}
+    others = [part for part in memory.parameters() if id(part) not in decayed]
+    groups: list[dict[str, Any]] = [{"params": weights, "weight_decay": weight_decay}, {"params": others}]
+    optimiser = torch.optim.Adam(groups, lr=learning_rate)
+    best, stale, epoch, steps = _Best(memory), 0, 0, 0
+    best.update(*_held_out_losses(memory, validation), improvement=0.0)
+    try:
+        while epoch < max_epochs and stale < patience and (max_steps is None or steps < max_steps):
+            memory.train()
+            order = rng.permuted(bootstrap, axis=1)
+            begins = range(0, rows, batch_size)
+            for begin in begins[: None if max_steps is None else max_steps - steps]:
+                index = torch.from_numpy(order[:, begin : begin + batch_size]).to(device)
+                _step(memory, optimiser, [part[index] for part in training])
+                steps += 1
+            memory.eval()
+            error, termination = _held_out_losses(memory, validation)
+            stale = 0 if best.update(error, termination, improvement) else stale + 1
+            epoch += 1
+            progress(epoch, max_epochs, {"held_out/error": float(error.mean()), "held_out/termination": termination})
+    finally:
+        memory.eval()
+        best.restore()
+    memory.elite_members.copy_(torch.from_numpy(np.argsort(best.error, kind="stable")[: memory.elites]))
+    return EnsembleFit(epoch, steps, best.error, best.termination)
+
+
+def _step(memory: ProbabilisticEnsemble, optimiser: torch.optim.Adam, batch: list[Tensor]) -> None:
+    latents, actions, next_latents, rewards, terminated = batch
+    optimiser.zero_grad(set_to_none=True)
+    # Summed over the members, so that each learns as if it were alone.
+    nll = memory.likelihood(latents, actions, next_latents, rewards).mean((1, 2)).sum()
+    ends = memory.termination_loss(latents, actions, next_latents, terminated.float()).mean()
+    loss = nll + ends + memory.networks.bound_penalty()
+    if not math.isfinite(float(loss.detach())):
+        raise NonFiniteError(
+            f"the ensemble's loss is {float(loss.detach())}; its weights are those of the best epoch before. "
+            "Check the transitions, or take a smaller learning rate."
+        )
+    loss.backward()
+    optimiser.step()
+
+
+@torch.no_grad()
+def _held_out_losses(memory: ProbabilisticEnsemble, data: list[Tensor]) -> tuple[NDArray[np.float64], float]:
+    latents, actions, next_latents, rewards, terminated = data
+    outcome = torch.cat([next_latents - latents, rewards.unsqueeze(1)], 1)
+    mean = memory.gaussian(latents, actions).mean
+    error = (mean - (outcome - memory.change_mean) / memory.change_std).square().mean((1, 2))
+    ends = memory.termination_loss(latents, actions, next_latents, terminated.float()).mean()
+    return error.double().cpu().numpy(), float(ends)
+
+
+def ensemble_world_model(env: gym.Env[Any, Any], *, seed: int = 0, **options: Any) -> WorldModel:
+    """A world model of `env` whose memory is an ensemble that has not been fitted yet.
+
+    The latent is the observation itself. There are no start states: branches begin at real moments.
+
+    Args:
+        env: An environment of vector observations that `gym.make` has made; it is not stepped.
+        seed: Of the initial weights.
+        options: Keyword arguments of `ProbabilisticEnsemble`.
+
+    Raises:
+        ConfigurationError: Observations that are no vector, actions that M cannot take, or no `spec` or time limit.
+    """
+    space, spec = env.observation_space, env.spec
+    if not isinstance(space, spaces.Box) or len(space.shape) != 1:
+        raise ConfigurationError(f"observations {space}; an ensemble takes a Box of one dimension, pictures want V")
+    if spec is None or spec.max_episode_steps is None:
+        raise ConfigurationError(
+            "the environment has no spec with max_episode_steps; make it by gym.make(id, max_episode_steps=N)"
+        )
+    with seeded_weights(seed):
+        memory = ProbabilisticEnsemble(space.shape[0], env.action_space, **options)
+    return WorldModel(
+        IdentityVision(space.shape[0]),
+        memory,
+        RealEnvSpec(spec.id, dict(spec.kwargs), max_episode_steps=spec.max_episode_steps),
+        env.action_space,
+        StartStates(torch.zeros(0, space.shape[0])),
+        max_episode_steps=spec.max_episode_steps,
+    )

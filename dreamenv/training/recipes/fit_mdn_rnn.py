@@ -1,0 +1,119 @@
+"""Encoding real episodes with V and fitting M to the latents."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from dreamenv.data.episodes import EpisodeCache
+from dreamenv.data.split import held_out_episodes
+from dreamenv.memory.mdn_rnn.model import MDNRNN
+from dreamenv.noise.base import step_generator
+from dreamenv.training.explained import explained
+from dreamenv.training.fit import Fitted, Losses, Scalars, fit
+from dreamenv.training.sequences import LatentEpisodes, SequenceSampler
+
+
+def set_latent_scale(memory: MDNRNN, latents: LatentEpisodes, *, sample: bool, floor: float = 0.1) -> int:
+    """Set the units in which `memory` works; returns how many latent dimensions are active.
+
+    The scale of a dimension is its standard deviation over the data. Where V's posterior has a width, it is floored
+    at `floor` times the largest: a dimension that V does not use hardly varies in its mean, and dividing by that would
+    feed M amplified noise. Exact latents (the identity V's) keep their own scale, 1 where constant.
+    """
+    mean = latents.mean.mean(0, dtype=np.float64)
+    spread = latents.mean.std(0, dtype=np.float64)
+    active = int((spread > floor * spread.max()).sum())
+    noise = (latents.std**2).mean(0, dtype=np.float64)
+    if sample:
+        spread = np.sqrt(spread**2 + noise)
+    spread = np.where((noise > 0) & (spread < floor * spread.max()), floor * spread.max(), spread)
+    spread = np.where(spread > 1e-6 * (1 + np.abs(mean)), spread, 1.0)
+    memory.latent_mean.copy_(torch.from_numpy(mean))
+    memory.latent_std.copy_(torch.from_numpy(spread))
+    return active
+
+
+def fit_memory(
+    memory: MDNRNN,
+    cache: EpisodeCache,
+    latents: LatentEpisodes,
+    out_dir: str | Path,
+    *,
+    steps: int,
+    batch_size: int = 32,
+    sequence_length: int = 128,
+    burn_in: int = 8,
+    latents_as: str = "denoise",
+    learning_rate: float = 1e-3,
+    validate_every: int = 250,
+    patience: int | None = None,
+    precision: str = "auto",
+    seed: int = 0,
+    settings: dict[str, Any] | None = None,
+    progress: Callable[[int, int, Scalars], None] = lambda step, steps, scalars: None,
+) -> Fitted:
+    """Train `memory` in place by teacher forcing; held-out episodes choose the weights.
+
+    Writes `<out_dir>/checkpoint.safetensors` and continues from it.
+
+    Raises:
+        NonFiniteError, ConfigurationError: As `fit`; also rewards outside what the reward head can say.
+    """
+    device = next(memory.parameters()).device
+    memory.reward_head.check_range(float(cache.rewards.min()), float(cache.rewards.max()))
+    held_out = held_out_episodes(cache)
+    options = {"length": sequence_length, "burn_in": burn_in, "latents_as": latents_as}
+    training = SequenceSampler(cache, latents, np.flatnonzero(~held_out), **options)  # type: ignore[arg-type]
+    validation = SequenceSampler(cache, latents, np.flatnonzero(held_out), **options)  # type: ignore[arg-type]
+    set_latent_scale(memory, latents, sample=latents_as != "mean")
+
+    def losses(step: int) -> Losses:
+        noise = step_generator(seed, step)
+        batch = training.draw(batch_size, np.random.default_rng([seed, step]), noise)
+        return memory.loss(batch.to(device), generator=step_generator(seed, step, device))
+
+    def validate() -> Scalars:
+        return held_out_scalars(memory, validation, seed=seed)
+
+    return fit(
+        memory,
+        losses,
+        validate,
+        checkpoint=Path(out_dir) / "checkpoint.safetensors",
+        steps=steps,
+        learning_rate=learning_rate,
+        validate_every=validate_every,
+        patience=patience,
+        precision=precision,
+        settings=(settings or {}) | {"memory": memory.config(), "batch_size": batch_size, "seed": seed} | options,
+        progress=progress,
+    )
+
+
+def held_out_scalars(memory: MDNRNN, sampler: SequenceSampler, *, seed: int, windows: int = 192) -> Scalars:
+    """Losses on windows of held-out episodes, the same windows each time, and what they would mean to a user:
+    `reward_r2`, the share of the reward's variance that is predicted, and `window_return_r2`, the same for the sum of a
+    window's rewards."""
+    device = next(memory.parameters()).device
+    which = np.random.default_rng([seed, 2**31]).integers(len(sampler), size=windows)
+    totals: Scalars = {}
+    real, predicted, real_sums, predicted_sums = [], [], [], []
+    for begin in range(0, windows, 64):
+        part = which[begin : begin + 64]
+        batch = sampler.windows(part, step_generator(seed, begin)).to(device)
+        for name, value in memory.loss(batch).items():
+            totals[name] = totals.get(name, 0.0) + float(value) * len(part) / windows
+        heads = memory.teacher_force(batch.latents, batch.actions)
+        counted = batch.mask > 0
+        real.append(batch.rewards[counted])
+        predicted.append(heads.reward[counted])
+        real_sums.append((batch.rewards * batch.mask).sum(1))
+        predicted_sums.append((heads.reward * batch.mask).sum(1))
+    totals["reward_r2"] = explained(torch.cat(real), torch.cat(predicted))
+    totals["window_return_r2"] = explained(torch.cat(real_sums), torch.cat(predicted_sums))
+    return totals

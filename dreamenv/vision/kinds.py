@@ -1,0 +1,22 @@
+"""The register of visions, by the `kind` of their `config()`."""
+
+from __future__ import annotations
+
+from dreamenv.kinds import Register
+from dreamenv.vision.base import Vision
+
+VISIONS: Register[type[Vision]] = Register(
+    "vision",
+    {"conv_vae": "dreamenv.vision.vae:ConvVAE", "identity": "dreamenv.vision.identity:IdentityVision"},
+)
+
+
+def register_vision(kind: str, vision: type[Vision]) -> None:
+    """Make bundles whose `vision.config()["kind"]` is `kind` load as `vision`, called as `vision(**config)`.
+
+    Packages can name theirs in the entry-point group `dreamenv.vision`.
+
+    Raises:
+        ConfigurationError: Another vision has this name.
+    """
+    VISIONS.add(kind, vision)

@@ -1,0 +1,1 @@
+"""What uses everything: the loop, the demo, publishing."""

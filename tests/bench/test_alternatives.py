@@ -1,0 +1,86 @@
+"""What the benchmark compares the dream with does the same work, and the other measurements say what they claim."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import gymnasium as gym
+import pytest
+import torch
+from gymnasium import spaces
+
+from dreamenv.bench import startup as bench_startup
+from dreamenv.bench.alternatives import PlainStep
+from dreamenv.bench.growth import CURVES, HORIZONS, POPULATIONS, untrained_model
+from dreamenv.bench.run import Row, bench
+from dreamenv.bench.startup import Startup, measure_memory, measure_startup
+from dreamenv.figures.bench import bench_figures
+from dreamenv.figures.canvas import save_figure
+from dreamenv.types import RealEnvSpec
+from tests.colour_env import ColourEnv
+from tests.fakes import trained_like_world_model
+from tests.memory.small_memory import actions, seeded, small
+
+
+@pytest.mark.parametrize("components", ["joint", "per_dimension"])
+def test_the_plain_loop_is_the_dream(components: str) -> None:
+    """Rewards and hidden states hang on no random number; latents have the mixture's mean."""
+    memory = small(components=components, reward_sees_next=False)
+    latent = torch.randn(1, memory.latent_size, generator=seeded()).expand(4000, -1)
+    state = memory.initial(latent, generator=seeded())
+    action = actions("box", 1).expand(4000, -1)
+    with torch.no_grad():
+        after, said = memory.imagine(state, action, generator=seeded(1))
+        seen, hidden, cell, reward, ended = PlainStep(memory)(latent, state.hidden, state.cell, action)
+    torch.testing.assert_close(hidden, after.hidden)
+    torch.testing.assert_close(cell, after.cell)
+    torch.testing.assert_close(reward, said.reward)
+    spread = after.latent.std(0)
+    assert ((seen.mean(0) - after.latent.mean(0)).abs() < 5 * spread * (2 / 4000) ** 0.5).all()
+    torch.testing.assert_close(seen.std(0), spread, rtol=0.1, atol=0.0)
+    assert abs(float(ended.float().mean() - said.terminated.float().mean())) < 0.05
+
+
+def test_comparison_and_curves_have_rows_and_figures(tmp_path: Path) -> None:
+    gym.register("Colour-v0", entry_point=ColourEnv)
+    try:
+        model = trained_like_world_model(action_space=spaces.Discrete(3), real=RealEnvSpec("Colour-v0"))
+        rows = bench(
+            model, seconds=0.01, most_envs=2, population=2, rollouts=2, horizon=3, real=False, compare=True, curves=True
+        )
+    finally:
+        del gym.registry["Colour-v0"]
+    names = {row.case for row in rows}
+    assert {"plain PyTorch", "SyncVectorEnv", "AsyncVectorEnv", "real, every core"} <= names
+    curves = {f"curve {name} {value}" for name, values in CURVES.items() for value in values}
+    assert curves | {f"curve horizon {value}" for value in HORIZONS} <= names
+    assert {f"curve population {value}" for value in POPULATIONS} <= names
+    assert all(row.steps_per_s > 0 for row in rows)
+    figures = bench_figures(rows)
+    assert set(figures) == {"throughput", "growth"}
+    for name, figure in figures.items():
+        assert save_figure(figure, tmp_path / f"{name}.svg").stat().st_size > 1000
+    assert set(bench_figures([Row("dream vector", 1, 10.0, 20.0, 0.5, "cpu")])) == {"throughput"}
+
+
+def test_startup_is_the_median_of_fresh_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+    answers = iter([[1.0], [20.0], [300.0, 4000.0], [3.0], [60.0], [900.0, 12000.0], [2.0], [40.0], [600.0, 8000.0]])
+    asked: list[str] = []
+    monkeypatch.setattr(bench_startup, "_run", lambda code: asked.append(code) or next(answers))
+    assert measure_startup("DreamDoom-v0", repetitions=3) == Startup(2.0, 40.0, 600.0, 8000.0)
+    assert [code.count("import gymnasium;") for code in asked] == [1, 0, 0] * 3
+    assert [code.count("import dreamenv;") for code in asked] == [0, 1, 0] * 3
+    assert [code.count("gymnasium.make('DreamDoom-v0')") for code in asked] == [0, 0, 1] * 3
+
+
+def test_startup_and_memory() -> None:
+    # a process that has imported torch already would import in no time, and make as fast cold as warm
+    times = measure_startup("DreamDoom-v0", repetitions=1)
+    assert times.import_gymnasium > 0.01
+    assert times.import_dreamenv > 0.01
+    assert 0 < 2 * times.make_warm < times.make_cold
+    sizes = {"latents": 4, "mixtures": 2, "hidden": 8}
+    memory = measure_memory(untrained_model(**sizes), num_envs=8, steps=800)
+    # latent, hidden, cell, and a few numbers of each dream
+    assert 4 * (4 + 8 + 8) < memory.bytes_per_env < 4 * (4 + 8 + 8) + 64
+    assert memory.growth < 2**23

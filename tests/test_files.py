@@ -1,0 +1,54 @@
+"""Files are replaced whole or not at all."""
+
+from __future__ import annotations
+
+import hashlib
+import stat
+from pathlib import Path
+
+import pytest
+
+from dreamenv.files import atomic, fingerprint, read_json, sha256_of, write_bytes, write_json, write_text
+
+
+@pytest.mark.parametrize("name", ["video.mp4", "no_suffix", ".hidden"])
+def test_an_error_leaves_the_old_content_and_nothing_else(tmp_path: Path, name: str) -> None:
+    file = tmp_path / name
+    write_text(file, "old")
+
+    def interrupted() -> None:
+        with atomic(file) as temporary:
+            assert temporary.parent == tmp_path
+            assert file.suffix in ("", temporary.suffix)
+            temporary.write_text("half")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert file.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [file]
+
+
+def test_the_old_content_is_read_until_the_new_one_is_whole(tmp_path: Path) -> None:
+    file = tmp_path / "a.json"
+    write_json(file, {"a": 1})
+    with atomic(file) as temporary:
+        temporary.write_text('{"a": 2')
+        assert read_json(file) == {"a": 1}
+        temporary.write_text('{"a": 2}')
+    assert read_json(file) == {"a": 2}
+
+
+def test_others_may_read_what_was_written(tmp_path: Path) -> None:
+    write_bytes(tmp_path / "a", b"a")
+    (tmp_path / "b").write_bytes(b"b")
+    modes = [stat.S_IMODE((tmp_path / name).stat().st_mode) for name in "ab"]
+    assert modes[0] == modes[1]
+
+
+def test_hashes(tmp_path: Path) -> None:
+    write_bytes(tmp_path / "a", b"content")
+    assert sha256_of(tmp_path / "a") == hashlib.sha256(b"content").hexdigest()
+    assert fingerprint([b"con", b"tent"]) == hashlib.sha256(b"content").hexdigest()[:16]
+    assert fingerprint({"a": b"1", "b": b"2"}) == fingerprint({"b": b"2", "a": b"1"})
+    assert len({fingerprint({"a": b"1"}), fingerprint({"b": b"1"}), fingerprint({"a": b"2"})}) == 3

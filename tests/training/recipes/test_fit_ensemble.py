@@ -1,0 +1,173 @@
+"""Fitting an ensemble: held-out data, elites, early stopping, and fits one after another."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import pytest
+import torch
+from gymnasium import spaces
+
+from dreamenv.data.episodes import EpisodeCache
+from dreamenv.errors import ConfigurationError, NonFiniteError
+from dreamenv.memory.ensemble.model import ProbabilisticEnsemble
+from dreamenv.noise.base import seeded_weights
+from dreamenv.training.recipes.fit_ensemble import EnsembleFit, ensemble_world_model, fit_ensemble
+from dreamenv.training.sequences import LatentEpisodes
+from dreamenv.training.transitions import Transitions, held_out_rows
+
+MOVE = spaces.Box(-1, 1, (1,), np.float32)
+
+
+def walk(count: int, seed: int = 0) -> Transitions:
+    """z' = z + a / 2, a reward of z, and an end where z' > 1."""
+    rng = np.random.default_rng(seed)
+    latents = rng.standard_normal((count, 1)).astype(np.float32)
+    actions = rng.uniform(-1, 1, (count, 1)).astype(np.float32)
+    following = latents + actions / 2
+    return Transitions(latents, actions, following, latents[:, 0], following[:, 0] > 1)
+
+
+def small(seed: int = 0, **options: Any) -> ProbabilisticEnsemble:
+    with seeded_weights(seed):
+        return ProbabilisticEnsemble(1, MOVE, **({"members": 3, "elites": 2, "hidden_size": 16, "layers": 2} | options))
+
+
+def fit(memory: ProbabilisticEnsemble, data: Transitions, **options: Any) -> EnsembleFit:
+    return fit_ensemble(memory, data, **({"batch_size": 32, "learning_rate": 5e-3, "max_epochs": 15} | options))
+
+
+def errors(memory: ProbabilisticEnsemble, data: Transitions, aside: np.ndarray) -> np.ndarray:
+    """`[E]` mean squared errors on the rows `aside`, in normalised units."""
+    latents, actions = torch.from_numpy(data.latents[aside]), torch.from_numpy(data.actions[aside])
+    outcome = np.concatenate([data.next_latents - data.latents, data.rewards[:, None]], 1)[aside]
+    with torch.no_grad():
+        mean = memory.gaussian(latents, actions).mean.numpy()
+    target = (outcome - memory.change_mean.numpy()) / memory.change_std.numpy()
+    return ((mean - target) ** 2).mean((1, 2))
+
+
+def test_every_member_ends_with_its_best_weights_and_the_best_dream() -> None:
+    memory, data, seen = small(), walk(300), []
+    begin = torch.get_rng_state()
+    found = fit(memory, data, seed=4, progress=lambda *row: seen.append(row))
+    assert torch.equal(torch.get_rng_state(), begin)
+    assert found.epochs == len(seen) == seen[-1][0]
+    assert found.steps == found.epochs * -(-int((~held_out_rows(300, 0.2, 4)).sum()) // 32)
+    np.testing.assert_allclose(found.held_out_error, errors(memory, data, held_out_rows(300, 0.2, 4)), rtol=1e-4)
+    assert found.held_out_error.max() < 0.1
+    assert memory.elite_members.tolist() == np.argsort(found.held_out_error)[:2].tolist()
+    assert not memory.training
+    assert found.termination < 0.3
+
+
+def test_the_seed_fixes_the_fit() -> None:
+    weights = []
+    for seed in (1, 1, 2):
+        memory = small()
+        fit(memory, walk(120), seed=seed, max_epochs=2)
+        weights.append(torch.cat([part.detach().flatten() for part in memory.parameters()]))
+    assert torch.equal(weights[0], weights[1])
+    assert not torch.equal(weights[0], weights[2])
+
+
+def test_held_out_rows_stay_so_as_the_data_grow() -> None:
+    few, many = held_out_rows(200, 0.2, 3), held_out_rows(5000, 0.2, 3)
+    np.testing.assert_array_equal(few, many[:200])
+    assert many.sum() == 1000
+    assert held_out_rows(10, 0.2, 3).sum() == 2
+    assert held_out_rows(100_000, 0.2, 3).sum() == 5000
+    assert not np.array_equal(few, held_out_rows(200, 0.2, 4))
+
+
+def test_it_stops_where_nothing_improves_any_more() -> None:
+    memory, data = small(), walk(200)
+    found = fit(memory, data, improvement=0.999, patience=3, max_epochs=100)
+    assert found.epochs < 30
+    limited = fit(small(), data, max_steps=4)
+    assert limited.steps == 4
+
+
+def test_a_second_fit_goes_on_from_the_first() -> None:
+    memory = small()
+    fit(memory, walk(300), seed=2, max_epochs=20)
+    found = fit(memory, walk(300), seed=2, max_epochs=1)
+    fresh = fit(small(), walk(300), seed=2, max_epochs=1)
+    assert found.held_out_error.mean() < 0.5 * fresh.held_out_error.mean()
+
+
+def test_units_are_those_of_the_training_data() -> None:
+    memory, data = small(), walk(300)
+    data = Transitions(
+        data.latents * 1000 + 5, data.actions, data.next_latents * 1000 + 5, data.rewards, data.terminated
+    )
+    fit(memory, data, max_epochs=1)
+    chosen = data.latents[~held_out_rows(300, 0.2, 0)]
+    assert float(memory.latent_mean) == pytest.approx(float(chosen.mean()), rel=1e-4)
+    assert float(memory.latent_std) == pytest.approx(float(chosen.std()), rel=1e-4)
+    still = Transitions(*(np.zeros_like(part) for part in vars(walk(50)).values()))
+    memory.set_scale(*(torch.from_numpy(part) for part in (still.latents, still.next_latents, still.rewards)))
+    assert memory.latent_std.tolist() == [1.0]
+    assert memory.change_std.tolist() == [1.0, 1.0]
+
+
+def test_discrete_actions() -> None:
+    rng = np.random.default_rng(0)
+    latents = rng.standard_normal((400, 1)).astype(np.float32)
+    actions = rng.integers(1, 4, 400)
+    following = latents + (actions[:, None] - 2).astype(np.float32)
+    data = Transitions(latents, actions, following, latents[:, 0], np.zeros(400, bool))
+    with seeded_weights(0):
+        memory = ProbabilisticEnsemble(1, spaces.Discrete(3, start=1), 3, 2, hidden_size=16, layers=1)
+    assert fit(memory, data, max_epochs=40).held_out_error.mean() < 0.1
+
+
+def test_transitions_of_episodes() -> None:
+    cache = EpisodeCache(
+        observations=np.zeros((9, 1), np.float32),
+        actions=np.arange(6, dtype=np.float32)[:, None],
+        rewards=10 + np.arange(6, dtype=np.float32),
+        first=np.array([0, 4, 6]),
+        lengths=np.array([3, 1, 2]),
+        terminated=np.array([True, False, True]),
+        final_valid=np.array([True, True, False]),
+    )
+    mean = np.arange(9, dtype=np.float32)[:, None]
+    found = Transitions.of_episodes(cache, LatentEpisodes(mean, np.zeros_like(mean)))
+    assert found.latents[:, 0].tolist() == [0, 1, 2, 4, 6]
+    assert found.next_latents[:, 0].tolist() == [1, 2, 3, 5, 7]
+    assert found.actions[:, 0].tolist() == [0, 1, 2, 3, 4]
+    assert found.rewards.tolist() == [10, 11, 12, 13, 14]
+    assert found.terminated.tolist() == [False, False, True, False, False]
+    with pytest.raises(ConfigurationError, match="as many rows"):
+        Transitions(mean, mean[:2], mean, mean[:, 0], mean[:, 0] > 0)
+
+
+def test_bad_data_and_options() -> None:
+    with pytest.raises(ConfigurationError, match="3 transitions leave"):
+        fit(small(), walk(3))
+    for options in ({"held_out": 1.0}, {"batch_size": 0}, {"patience": 0}, {"improvement": 1.0}):
+        with pytest.raises(ConfigurationError, match=next(iter(options))):
+            fit(small(), walk(50), **options)
+    memory, data = small(), walk(100)
+    broken = Transitions(*(part.copy() for part in vars(data).values()))
+    broken.next_latents[~held_out_rows(100, 0.2, 0)] = np.nan
+    with pytest.raises(NonFiniteError, match="loss is nan"):
+        fit(memory, broken)
+    assert all(part.isfinite().all() for part in memory.networks.linear.parameters())
+
+
+def test_a_world_model_for_an_environment() -> None:
+    env = gym.make("Pendulum-v1", g=9.0)
+    model = ensemble_world_model(env, seed=3, members=2, elites=1, hidden_size=8, layers=1)
+    assert (model.real.id, model.real.kwargs, model.max_episode_steps) == ("Pendulum-v1", {"g": 9.0}, 200)
+    assert model.memory.latent_size == 3
+    same = ensemble_world_model(env, seed=3, members=2, elites=1, hidden_size=8, layers=1)
+    pairs = zip(model.memory.parameters(), same.memory.parameters(), strict=True)
+    assert all(torch.equal(a, b) for a, b in pairs)
+    with pytest.raises(ConfigurationError, match="Box of one dimension"):
+        ensemble_world_model(gym.make("FrozenLake-v1"))
+    with pytest.raises(ConfigurationError, match="max_episode_steps"):
+        ensemble_world_model(gym.make("Pendulum-v1").unwrapped)

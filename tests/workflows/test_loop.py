@@ -1,0 +1,161 @@
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from safetensors import safe_open
+
+from dreamenv.agents.imagination_options import ImaginationOptions
+from dreamenv.agents.resolve import load_agent
+from dreamenv.errors import ConfigurationError
+from dreamenv.scoring import evaluate
+from dreamenv.training.ledger import read_ledger
+from dreamenv.training.pipeline import TrainOptions
+from dreamenv.types import RealEnvSpec
+from dreamenv.workflows.loop import LoopOptions, Round, run_loop
+from dreamenv.world_model import WorldModel
+
+PENDULUM = RealEnvSpec("Pendulum-v1", max_episode_steps=30)
+TINY = LoopOptions(
+    rounds=2,
+    first_frames=180,
+    greedy_episodes=1,
+    noisy_episodes=2,
+    train=TrainOptions(
+        memory={"hidden_size": 8, "mixtures": 2},
+        fit_memory={
+            "steps": 4,
+            "batch_size": 4,
+            "sequence_length": 8,
+            "burn_in": 2,
+            "validate_every": 2,
+            "precision": "float32",
+        },
+        replay_starts=32,
+    ),
+    refit_memory_steps=4,
+    agent=ImaginationOptions(steps=252, batch_size=4, horizon=2, width=8),
+    validation_episodes=2,
+)
+
+
+def loop(folder: Path, options: LoopOptions = TINY, **kwargs: Any) -> list[Round]:
+    return run_loop(PENDULUM, folder, options, **({"workers": 0, "seed": 3} | kwargs))
+
+
+@pytest.fixture(scope="module")
+def unbroken(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished loop of two rounds; each round ended with a row of its table."""
+    folder = tmp_path_factory.mktemp("unbroken")
+    rows: list[Round] = []
+    assert loop(folder, on_round=rows.append) == rows
+    return folder
+
+
+def table_of(folder: Path) -> list[dict[str, Any]]:
+    rows = json.loads((folder / "rounds.json").read_text(encoding="utf-8"))
+    return [dict(row) for row in rows]
+
+
+def contents(folder: Path) -> dict[str, Any]:
+    """What a loop leaves behind, but for provenance, whose paths and times may differ."""
+    found: dict[str, Any] = {"table": table_of(folder), "ledger": read_ledger(folder)}
+    for file in (folder / "bundle" / "model.safetensors", folder / "bundle" / "starts.safetensors"):
+        found[file.name] = file.read_bytes()
+    with safe_open(folder / "agent" / "agent.safetensors", framework="np") as opened:
+        found["agent"] = {name: opened.get_tensor(name).tolist() for name in opened.keys()}  # noqa: SIM118
+    return found
+
+
+@pytest.mark.integration
+def test_table_and_ledger(unbroken: Path) -> None:
+    first, second = table_of(unbroken)
+    ledger = read_ledger(unbroken)
+    # 6 episodes of 30 frames, then 3; 2 validate each round
+    assert ledger == {"collect 0": 180, "validation 0": 60, "collect 1": 90, "validation 1": 60}
+    assert (first["number"], first["real_frames"]) == (0, 240)
+    assert (second["number"], second["real_frames"]) == (1, 390)
+    for row in (first, second):
+        assert row["real_mean"] < 0  # Pendulum only costs
+        assert row["collected_return"] < 0
+        assert {"loss", "reward_r2"} <= row["held_out"].keys()
+
+
+@pytest.mark.integration
+def test_the_best_round_by_validation_is_kept(unbroken: Path) -> None:
+    table = table_of(unbroken)
+    best = max(table, key=lambda row: row["real_mean"])["number"]
+    model, source = WorldModel.load(unbroken / "bundle"), unbroken / "rounds" / f"{best:02d}"
+    assert model.provenance["best_round"] == best
+    assert model.provenance["rounds"] == table
+    assert model.provenance["real_frames"] == 390  # all that was consumed, whichever round is kept
+    for name in ("bundle/model.safetensors", "bundle/starts.safetensors", "agent/agent.safetensors"):
+        assert (unbroken / name).read_bytes() == (source / name).read_bytes()
+    score = evaluate(unbroken / "bundle", unbroken / "agent", episodes=2, seed=3, role="validation", workers=1)
+    assert score.mean == pytest.approx(table[best]["real_mean"], rel=1e-5)
+    assert score.real_frames == 390
+    assert load_agent(unbroken / "agent").kind == "actor_critic"
+
+
+class Killed(Exception):
+    pass
+
+
+@pytest.mark.slow
+@pytest.mark.integration
+@pytest.mark.parametrize(
+    ("stage", "step"), [("round 0 memory", 2), ("round 0 agent", 250), ("round 1 memory", 2), ("round 1 agent", 250)]
+)
+def test_a_killed_loop_ends_as_an_unbroken_one(stage: str, step: int, unbroken: Path, tmp_path: Path) -> None:
+    def progress(name: str, reached: int, steps: int, scalars: dict[str, float]) -> None:
+        if (name, reached) == (stage, step):
+            raise Killed
+
+    with pytest.raises(Killed):
+        loop(tmp_path, progress=progress)
+    loop(tmp_path)
+    assert contents(tmp_path) == contents(unbroken)
+
+
+@pytest.mark.slow
+@pytest.mark.integration
+def test_a_loop_killed_between_its_rounds(unbroken: Path, tmp_path: Path) -> None:
+    def on_round(row: Round) -> None:
+        raise Killed
+
+    with pytest.raises(Killed):
+        loop(tmp_path, on_round=on_round)
+    assert not (tmp_path / "bundle").exists()
+    numbers: list[int] = []
+    loop(tmp_path, on_round=lambda row: numbers.append(row.number))
+    assert numbers == [1]
+    assert contents(tmp_path) == contents(unbroken)
+
+
+@pytest.mark.integration
+def test_a_finished_loop_changes_nothing_and_refuses_other_settings(unbroken: Path) -> None:
+    before = contents(unbroken)
+    assert [row.number for row in loop(unbroken)] == [0, 1]
+    assert contents(unbroken) == before
+    for options, name in (
+        (replace(TINY, greedy_episodes=4), "greedy_episodes"),
+        (replace(TINY, agent=replace(TINY.agent, horizon=9)), "agent.horizon"),
+        (replace(TINY, train=replace(TINY.train, temperature=1.5)), "train.temperature"),
+    ):
+        with pytest.raises(ConfigurationError, match=f"holds a loop with {name}="):
+            loop(unbroken, options)
+    with pytest.raises(ConfigurationError, match="holds a loop with seed=3, this call has seed=4"):
+        loop(unbroken, seed=4)
+    assert contents(unbroken) == before
+
+
+def test_bad_options() -> None:
+    for options in ({"rounds": 0}, {"first_frames": 0}, {"validation_episodes": 0}):
+        with pytest.raises(ConfigurationError, match="must be at least 1"):
+            LoopOptions(**options)
+    for options in ({"greedy_episodes": 0, "noisy_episodes": 0}, {"greedy_episodes": -1}):
+        with pytest.raises(ConfigurationError, match="a later round needs episodes"):
+            LoopOptions(**options)
