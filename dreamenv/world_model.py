@@ -126,12 +126,12 @@ class WorldModel:
     @torch.no_grad()
     def _blank_state(self) -> Any:
         nothing = torch.zeros(1, self.memory.latent_size, device=self.device)
-        return self.memory.initial(nothing, generator=torch.Generator(self.device).manual_seed(0))
+        return self.memory.initial(nothing, noise=torch.Generator(self.device).manual_seed(0))
 
-    def start(self, index: Tensor, *, start: str = "initial", generator: torch.Generator | Noise) -> Any:
+    def start(self, index: Tensor, *, start: str = "initial", noise: torch.Generator | Noise) -> Any:
         """Memory states of start states `index` `[B]` int64 of kind `start` ("initial", "replay" or "first")."""
         if start == "first" or (start == "initial" and not self.starts.settled):
-            return self.memory.initial(self.starts.first[index].float(), generator=as_noise(generator))
+            return self.memory.initial(self.starts.first[index].float(), noise=as_noise(noise))
         kept = self.starts.settled if start == "initial" else self.starts.replay
         parts = {name: part[index] for name, part in kept.items()}
         return self.memory.state_from_tensors(

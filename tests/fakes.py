@@ -72,18 +72,18 @@ class CountingMemory(_FakeMemory):
         self.lifetime = lifetime
         self.broken_from = broken_from
 
-    def initial(self, latent: Tensor, *, generator: torch.Generator | Noise) -> FakeState:
+    def initial(self, latent: Tensor, *, noise: torch.Generator | Noise) -> FakeState:
         zeros = torch.zeros(len(latent), 1, device=latent.device)
         return FakeState(latent, zeros, zeros.clone())
 
     def observe(
-        self, state: FakeState, action: Tensor, latent: Tensor, *, generator: torch.Generator | Noise
+        self, state: FakeState, action: Tensor, latent: Tensor, *, noise: torch.Generator | Noise
     ) -> tuple[FakeState, Prediction]:
-        imagined, prediction = self.imagine(state, action, generator=generator)
+        imagined, prediction = self.imagine(state, action, noise=noise)
         return imagined._replace(latent=latent), prediction
 
     def imagine(
-        self, state: FakeState, action: Tensor, *, generator: torch.Generator | Noise, temperature: float = 1.0
+        self, state: FakeState, action: Tensor, *, noise: torch.Generator | Noise, temperature: float = 1.0
     ) -> tuple[FakeState, Prediction]:
         gain = action.float().reshape(len(action), -1).sum(1, keepdim=True)
         age = state.age + 1
@@ -101,20 +101,20 @@ class NoisyMemory(_FakeMemory):
         self.death = death
         self.termination = "sample"
 
-    def initial(self, latent: Tensor, *, generator: torch.Generator | Noise) -> FakeState:
-        drawn = as_noise(generator).uniform(len(latent), 1)
+    def initial(self, latent: Tensor, *, noise: torch.Generator | Noise) -> FakeState:
+        drawn = as_noise(noise).uniform(len(latent), 1)
         return FakeState(latent, torch.zeros_like(drawn), drawn)
 
     def observe(
-        self, state: FakeState, action: Tensor, latent: Tensor, *, generator: torch.Generator | Noise
+        self, state: FakeState, action: Tensor, latent: Tensor, *, noise: torch.Generator | Noise
     ) -> tuple[FakeState, Prediction]:
-        imagined, prediction = self.imagine(state, action, generator=generator)
+        imagined, prediction = self.imagine(state, action, noise=noise)
         return imagined._replace(latent=latent), prediction
 
     def imagine(
-        self, state: FakeState, action: Tensor, *, generator: torch.Generator | Noise, temperature: float = 1.0
+        self, state: FakeState, action: Tensor, *, noise: torch.Generator | Noise, temperature: float = 1.0
     ) -> tuple[FakeState, Prediction]:
-        noise = as_noise(generator)
+        noise = as_noise(noise)
         rows = len(action)
         step = noise.normal(rows, self.latent_size) * temperature + state.drawn
         gain = action.float().reshape(rows, -1)[:, :1]

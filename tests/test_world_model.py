@@ -66,7 +66,7 @@ def test_dreams_begin_behind_the_start_margin_where_it_is_known(tmp_path: Path) 
     saved.save(tmp_path)
     loaded = WorldModel.load(tmp_path)
     assert (loaded.start_count("initial"), loaded.start_count("replay")) == (3, 5)
-    state = loaded.start(torch.tensor([2]), generator=torch.Generator())
+    state = loaded.start(torch.tensor([2]), noise=torch.Generator())
     for name, part in state._asdict().items():
         torch.testing.assert_close(part[0], settled[name][2].half().float())
 

@@ -36,10 +36,10 @@ class _Seeing:
         with torch.inference_mode():
             latent = self._model.vision.encode(torch.from_numpy(observation[None]))
             if executed is None:  # an episode begins
-                self._state = self._model.memory.initial(latent, generator=self._generator)
+                self._state = self._model.memory.initial(latent, noise=self._generator)
             else:
                 action = torch.from_numpy(np.asarray(executed)[None])
-                self._state, _ = self._model.memory.observe(self._state, action, latent, generator=self._generator)
+                self._state, _ = self._model.memory.observe(self._state, action, latent, noise=self._generator)
             seen = self._model.observation(self._state, self._kind)[0].numpy()
         chosen, self._agent_state = self._agent.predict(seen, self._agent_state, None, True)
         return chosen

@@ -72,10 +72,10 @@ def dream(
     for _ in range(horizon):
         choice = networks.actor.sample(seen, noise)
         if imagine is None:
-            state, prediction = memory.imagine(state, choice.action, generator=noise, temperature=temperature)
+            state, prediction = memory.imagine(state, choice.action, noise=noise, temperature=temperature)
         else:
             action = choice.action.detach()
-            state, prediction = imagine(state, action, generator=noise, temperature=temperature)
+            state, prediction = imagine(state, action, noise=noise, temperature=temperature)
         seen = memory.features(state)
         features.append(seen)
         goes_on = 1 - prediction.termination_probability
@@ -266,7 +266,7 @@ def _starts(
     for start, count in counts.items():
         if count > 0:
             index = torch.from_numpy(rng.integers(world_model.start_count(start), size=count)).to(world_model.device)
-            parts.append(world_model.start(index, start=start, generator=noise))
+            parts.append(world_model.start(index, start=start, noise=noise))
     return type(parts[0])(*(torch.cat(tensors) for tensors in zip(*parts, strict=True)))
 
 

@@ -126,7 +126,7 @@ class MPCAgent:
             plan = self.planner.plan(
                 self.world_model,
                 self.world_model.memory_state(seen),
-                generator=RowNoise([self._generator(key[row], step[row]) for row in due]),
+                noise=RowNoise([self._generator(key[row], step[row]) for row in due]),
                 warm=warm,
             )
             proposal = proposal.index_copy(0, index, plan.proposal)

@@ -106,7 +106,7 @@ def score_population(
         own = torch.Generator(device).manual_seed(key)
         index = torch.randint(starts, (rollouts,), generator=own, device=device)
         noise = SharedNoise(own, rollouts)
-        state = world_model.start(index, start=start, generator=noise)
+        state = world_model.start(index, start=start, noise=noise)
         rows = len(part) * rollouts
         slots = torch.arange(rows, device=device)  # candidate * rollouts + rollout
         noise.rollout = slots % rollouts
@@ -117,7 +117,7 @@ def score_population(
         policy = _PopulationPolicy(part, rollouts, to_action)
         for _ in range(horizon):
             action = policy(world_model.observation(state, observation), slots)
-            state, prediction = imagine(state, action, generator=noise, temperature=temperature)
+            state, prediction = imagine(state, action, noise=noise, temperature=temperature)
             returns[slots] += torch.where(alive, prediction.reward, 0.0).double() * reached[slots]
             if expected:
                 reached[slots] *= 1 - prediction.termination_probability.double()

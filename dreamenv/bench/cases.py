@@ -180,12 +180,12 @@ class LivingRows:
         self.memory.without_gradient = lambda precision="float32", *, compiled=False: self._counted  # type: ignore[method-assign]
 
     def _counted(
-        self, state: Any, action: Tensor, *, generator: torch.Generator | Noise, temperature: float = 1.0
+        self, state: Any, action: Tensor, *, noise: torch.Generator | Noise, temperature: float = 1.0
     ) -> tuple[Any, Prediction]:
         if len(self._alive) != len(action):  # ended rows have just left, so all that remain live
             self._alive = torch.ones(len(action), dtype=torch.bool, device=action.device)
         self.lived += int(self._alive.sum())
-        state, prediction = self._imagine(state, action, generator=generator, temperature=temperature)
+        state, prediction = self._imagine(state, action, noise=noise, temperature=temperature)
         self._alive = self._alive & ~prediction.terminated
         return state, prediction
 

@@ -85,7 +85,7 @@ class LatentObservation(gym.Wrapper[NDArray[Any], Any, Any, Any]):
         key = np.array([self._generator.integers(2**63)], np.uint64)
         self._noise.begin_episodes(_ROW, key)
         self._latent = self._encode(real_observation)
-        self._state = self.world_model.memory.initial(self._latent, generator=self._noise)
+        self._state = self.world_model.memory.initial(self._latent, noise=self._noise)
         return self._seen(), info
 
     @torch.no_grad()
@@ -108,7 +108,7 @@ class LatentObservation(gym.Wrapper[NDArray[Any], Any, Any, Any]):
             self._state,
             torch.from_numpy(checked).to(self.world_model.device),
             self._latent,
-            generator=self._noise,
+            noise=self._noise,
         )
         self._noise.end_step()
         if valid:

@@ -132,9 +132,7 @@ class DreamRollout:
             index[place] = generator.integers(self._start_count)
             keys[place] = generator.integers(2**63)
         self._noise.begin_episodes(rows, keys)
-        fresh = self.world_model.start(
-            torch.from_numpy(index).to(self._device), start=self.start, generator=self._noise
-        )
+        fresh = self.world_model.start(torch.from_numpy(index).to(self._device), start=self.start, noise=self._noise)
         self._state = fresh if len(rows) == self.rows else self._overwrite(rows, fresh)
         self.returns[rows] = 0.0
         self.last_reward[rows] = 0.0
@@ -162,7 +160,7 @@ class DreamRollout:
             self._state, prediction = self._imagine(
                 self._state,
                 torch.from_numpy(checked).to(self._device),
-                generator=self._noise,
+                noise=self._noise,
                 temperature=self.temperature,
             )
         reward, probability, terminated = self._to_numpy(prediction)

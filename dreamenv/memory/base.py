@@ -54,7 +54,7 @@ class Imagine(Protocol):
     """`MemoryModel.imagine`, or what `MemoryModel.without_gradient` puts in its place."""
 
     def __call__(
-        self, state: Any, action: Tensor, *, generator: torch.Generator | Noise, temperature: float = 1.0
+        self, state: Any, action: Tensor, *, noise: torch.Generator | Noise, temperature: float = 1.0
     ) -> tuple[Any, Prediction]:
         """A dreamed step."""
 
@@ -70,12 +70,12 @@ class MemoryModel(nn.Module, ABC, Generic[StateT]):
     feature_size: int
 
     @abstractmethod
-    def initial(self, latent: Tensor, *, generator: torch.Generator | Noise) -> StateT:
+    def initial(self, latent: Tensor, *, noise: torch.Generator | Noise) -> StateT:
         """The state at `latent` `[B, Z]` before any action."""
 
     @abstractmethod
     def observe(
-        self, state: StateT, action: Tensor, latent: Tensor, *, generator: torch.Generator | Noise
+        self, state: StateT, action: Tensor, latent: Tensor, *, noise: torch.Generator | Noise
     ) -> tuple[StateT, Prediction]:
         """A real step: `action` was taken in `state` and `latent` `[B, Z]` was seen next.
 
@@ -84,7 +84,7 @@ class MemoryModel(nn.Module, ABC, Generic[StateT]):
 
     @abstractmethod
     def imagine(
-        self, state: StateT, action: Tensor, *, generator: torch.Generator | Noise, temperature: float = 1.0
+        self, state: StateT, action: Tensor, *, noise: torch.Generator | Noise, temperature: float = 1.0
     ) -> tuple[StateT, Prediction]:
         """A dreamed step. Differentiable through state and reward (reparameterised noise)."""
 

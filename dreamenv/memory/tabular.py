@@ -74,7 +74,7 @@ class TabularMemory(MemoryModel[TabularState]):
         """`[S, A]` bool: the pairs that have been counted."""
         return (self.counts.sum(-1) > 0).cpu().numpy()
 
-    def initial(self, latent: Tensor, *, generator: torch.Generator | Noise) -> TabularState:
+    def initial(self, latent: Tensor, *, noise: torch.Generator | Noise) -> TabularState:
         return TabularState(latent.argmax(-1))
 
     def features(self, state: TabularState) -> Tensor:
@@ -84,17 +84,17 @@ class TabularMemory(MemoryModel[TabularState]):
         return self.features(state)
 
     def observe(
-        self, state: TabularState, action: Tensor, latent: Tensor, *, generator: torch.Generator | Noise
+        self, state: TabularState, action: Tensor, latent: Tensor, *, noise: torch.Generator | Noise
     ) -> tuple[TabularState, Prediction]:
         """A real step. It is not counted: see `count`."""
         followed = TabularState(latent.argmax(-1))
-        return followed, self._predict(state, action, followed, as_noise(generator))
+        return followed, self._predict(state, action, followed, as_noise(noise))
 
     def imagine(
-        self, state: TabularState, action: Tensor, *, generator: torch.Generator | Noise, temperature: float = 1.0
+        self, state: TabularState, action: Tensor, *, noise: torch.Generator | Noise, temperature: float = 1.0
     ) -> tuple[TabularState, Prediction]:
         """A dreamed step, drawn in proportion to the counts to the power of 1 / temperature."""
-        noise = as_noise(generator)
+        noise = as_noise(noise)
         seen = self.counts[state.place, action - self._first_action].double()
         share = seen / seen.amax(-1, keepdim=True).clamp(min=1)
         weights = share.pow(1 / temperature)

@@ -35,9 +35,9 @@ class GeneratorNoise:
         return torch.randn(rows, columns, generator=self.generator, device=self.generator.device)
 
 
-def as_noise(generator: torch.Generator | Noise) -> Noise:
+def as_noise(noise: torch.Generator | Noise) -> Noise:
     """`generator` itself when it is a `Noise`, wrapped when it is a `torch.Generator`."""
-    return GeneratorNoise(generator) if isinstance(generator, torch.Generator) else generator
+    return GeneratorNoise(noise) if isinstance(noise, torch.Generator) else noise
 
 
 class NoiseOfRow(Protocol):

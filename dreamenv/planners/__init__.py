@@ -1,6 +1,6 @@
 """Planners: they choose an action by dreaming ahead from where they are.
 
-Each is a frozen set of settings with one method that matters: `plan(world_model, state, generator=...)`, from memory
+Each is a frozen set of settings with one method that matters: `plan(world_model, state, noise=...)`, from memory
 states to actions.
 """
 

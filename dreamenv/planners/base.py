@@ -48,7 +48,7 @@ class Planner(Protocol):
         world_model: WorldModel,
         state: Any,
         *,
-        generator: torch.Generator | Noise,
+        noise: torch.Generator | Noise,
         warm: Tensor | None = None,
     ) -> Plan:
         """Plans for the B rows of a memory state; `warm` `[B, K, D]` is where the search begins, None anywhere."""

@@ -27,7 +27,7 @@ def imagined_returns(
     state: Any,
     actions: Tensor,
     *,
-    generator: torch.Generator | Noise,
+    noise: torch.Generator | Noise,
     discount: float = 1.0,
     temperature: float | None = None,
     particles: int = 1,
@@ -44,7 +44,7 @@ def imagined_returns(
         world_model: The dream.
         state: Memory state of B rows.
         actions: `[B, N, L, A]` float32 (Box) or `[B, N, L]` int64 (Discrete): N plans a row.
-        generator: Draws the dreams' noise.
+        noise: Draws the dreams' noise.
         discount: γ per dreamed step.
         temperature: Of the dream; None takes the model's own.
         particles: P, dreams a plan.
@@ -59,7 +59,7 @@ def imagined_returns(
         NonFiniteError: A return that is NaN or infinite.
     """
     rows, candidates, length = actions.shape[:3]
-    noise = as_noise(generator)
+    noise = as_noise(noise)
     if common_noise:
         noise = CommonNoise(noise, rows, candidates)
     temperature = world_model.temperature if temperature is None else temperature
@@ -71,7 +71,7 @@ def imagined_returns(
     total = torch.zeros(len(actions), dtype=torch.float64, device=actions.device)
     reached = torch.ones_like(total)
     for step in range(length):
-        state, prediction = imagine(state, actions[:, step], generator=noise, temperature=temperature)
+        state, prediction = imagine(state, actions[:, step], noise=noise, temperature=temperature)
         total += reached * prediction.reward.double()
         reached *= discount * (1 - prediction.termination_probability.double())
     if terminal_value is not None:

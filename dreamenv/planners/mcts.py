@@ -88,7 +88,7 @@ class MCTS:
         world_model: WorldModel,
         state: Any,
         *,
-        generator: torch.Generator | Noise,
+        noise: torch.Generator | Noise,
         warm: Tensor | None = None,
     ) -> Plan:
         """Plans for the B rows of a memory state; `value` is the mean return of the searches, `warm` is not used.
@@ -97,7 +97,7 @@ class MCTS:
             ConfigurationError: Actions that are not Discrete.
             NonFiniteError: A dreamed reward or value that is NaN or infinite.
         """
-        tree = self.search(world_model, state, generator=generator)
+        tree = self.search(world_model, state, noise=noise)
         start = int(checked_discrete(world_model.action_space, self.scheme).start)
         action = torch.from_numpy(tree.best_action() + start).to(world_model.device)
         actions = action.unsqueeze(1).expand(-1, self.action_repeat)
@@ -105,10 +105,10 @@ class MCTS:
         return Plan(action, actions, value, self.cold(world_model, len(action)))
 
     @torch.no_grad()
-    def search(self, world_model: WorldModel, state: Any, *, generator: torch.Generator | Noise) -> SearchTree:
+    def search(self, world_model: WorldModel, state: Any, *, noise: torch.Generator | Noise) -> SearchTree:
         """The trees of the B rows of a memory state; arguments and errors as `plan`."""
         return search(
-            _DreamTree(self, world_model, state, as_noise(generator)),
+            _DreamTree(self, world_model, state, as_noise(noise)),
             simulations=self.simulations,
             depth=math.ceil(self.horizon / self.action_repeat),
             exploration=self.exploration,
@@ -197,7 +197,7 @@ class _DreamTree:
 
     def _imagine(self, state: Any, actions: Tensor, reached: Tensor, noise: Noise) -> tuple[Any, Tensor, Tensor]:
         """The next state, the reward `[B]` under weights `reached` `[B, P]`, and what is left of those weights."""
-        state, prediction = self._step(state, actions, generator=noise, temperature=self._temperature)
+        state, prediction = self._step(state, actions, noise=noise, temperature=self._temperature)
         earned = (reached * prediction.reward.double().view(reached.shape)).sum(1)
         goes_on = 1 - prediction.termination_probability.double().view(reached.shape)
         return state, earned, reached * (self._planner.discount * goes_on)

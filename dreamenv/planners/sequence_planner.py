@@ -89,7 +89,7 @@ class SequencePlanner(ABC):
         world_model: WorldModel,
         state: Any,
         *,
-        generator: torch.Generator | Noise,
+        noise: torch.Generator | Noise,
         warm: Tensor | None = None,
     ) -> Plan:
         """Plans for the B rows of a memory state.
@@ -97,7 +97,7 @@ class SequencePlanner(ABC):
         Args:
             world_model: The dream to look ahead in.
             state: Memory state of B rows.
-            generator: Draws candidates and dreams. With a `RowNoise` a row's plan does not depend on the other rows
+            noise: Draws candidates and dreams. With a `RowNoise` a row's plan does not depend on the other rows
                 (up to the rounding of a batched matrix product).
             warm: `[B, K, D]` from `shifted` or `cold`; None is `cold`.
 
@@ -105,7 +105,7 @@ class SequencePlanner(ABC):
             ConfigurationError: An action space that cannot be planned in, or a `warm` of another shape.
             NonFiniteError: A dreamed return that is NaN or infinite.
         """
-        noise = as_noise(generator)
+        noise = as_noise(noise)
         sequences = sequences_of(world_model.action_space, world_model.device)
         rows = len(state[0])
         centre = sequences.neutral(rows, self._entries)
@@ -123,7 +123,7 @@ class SequencePlanner(ABC):
                 world_model,
                 state,
                 self._steps(sequences.actions(candidates), axis=2),
-                generator=noise,
+                noise=noise,
                 discount=self.discount,
                 temperature=self.temperature,
                 particles=self.particles,

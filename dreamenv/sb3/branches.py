@@ -105,7 +105,7 @@ def dream_branches(
     for _ in range(length):
         actions, stored = choose(seen)
         state, prediction = memory.imagine(
-            state, torch.from_numpy(actions).to(device), generator=generator, temperature=temperature
+            state, torch.from_numpy(actions).to(device), noise=generator, temperature=temperature
         )
         following = see(state).float().cpu().numpy()
         rewards = prediction.reward.float().cpu().numpy()

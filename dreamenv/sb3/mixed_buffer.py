@@ -185,7 +185,7 @@ class MixedReplayBuffer(ReplayBuffer):
         if self._remembers:
             return type(self._states)(*(part[rows, columns] for part in self._states))
         latents = torch.from_numpy(self._latents(self.observations[rows, columns]).astype(np.float32))
-        return self._model.memory.initial(latents.to(self._model.device), generator=generator)
+        return self._model.memory.initial(latents.to(self._model.device), noise=generator)
 
     def sample(self, batch_size: int, env: VecNormalize | None = None) -> ReplayBufferSamples:
         """A batch of real transitions first, then dreamed ones.
@@ -247,7 +247,7 @@ class MixedReplayBuffer(ReplayBuffer):
             torch.from_numpy(self._latents(part[at]).astype(np.float32)).to(model.device)
             for part in (self.observations, self.next_observations)
         )
-        fresh = memory.initial(before, generator=self._noise)
+        fresh = memory.initial(before, noise=self._noise)
         begins = torch.from_numpy(self._begins).to(model.device)
         rows = type(fresh)(*(part[begins] for part in fresh))
         state = fresh if self._state is None else merge(self._state, begins, rows)
@@ -258,5 +258,5 @@ class MixedReplayBuffer(ReplayBuffer):
             kept[at] = part
         self._known[at] = True
         actions = torch.from_numpy(self._env_actions(self.actions[at])).to(model.device)
-        self._state, _ = memory.observe(state, actions, after, generator=self._noise)
+        self._state, _ = memory.observe(state, actions, after, noise=self._noise)
         self._begins = self.dones[at] > 0

@@ -88,7 +88,7 @@ def open_loop_errors(
             state, _ = model.memory.imagine(
                 state,
                 action.to(model.device).repeat_interleave(samples, 0),
-                generator=generator,
+                noise=generator,
                 temperature=temperature,
             )
             if step + 1 in errors:

@@ -59,7 +59,7 @@ def force_episodes(
     order = sorted(range(len(episodes)), key=lambda index: -len(episodes[index]))
     latents = [encode(model, episode.observations) for episode in episodes]
     wanted = [_moments(model, episode, moments, horizons[0]) for episode in episodes]
-    state = memory.initial(torch.stack([latents[index][0] for index in order]).to(device), generator=generator)
+    state = memory.initial(torch.stack([latents[index][0] for index in order]).to(device), noise=generator)
     rewards = [np.zeros(len(episode), np.float32) for episode in episodes]
     probabilities = [np.zeros(len(episode), np.float32) for episode in episodes]
     kept: list[Any] = []
@@ -75,7 +75,7 @@ def force_episodes(
         live = select(state, torch.arange(len(order), device=device))
         action = torch.from_numpy(np.stack([episodes[index].actions[step] for index in order])).to(device)
         seen = torch.stack([latents[index][step + 1] for index in order]).to(device)
-        state, said = memory.observe(live, action, seen, generator=generator)
+        state, said = memory.observe(live, action, seen, noise=generator)
         for index, reward, ends in zip(order, said.reward.tolist(), said.termination_probability.tolist(), strict=True):
             rewards[index][step], probabilities[index][step] = reward, ends
     joined = type(state)(*(torch.cat(parts) for parts in zip(*kept, strict=True))) if kept else None

@@ -76,14 +76,12 @@ def open_loop(
     seen = vision.encode(torch.from_numpy(np.array(observations[: context + 1])).to(device))
     moves = torch.from_numpy(np.array(actions[: context + horizon])).to(device)
     moves = moves.unsqueeze(1).expand(-1, samples, *moves.shape[1:])
-    state = memory.initial(seen[:1].expand(samples, -1), generator=generator)
+    state = memory.initial(seen[:1].expand(samples, -1), noise=generator)
     for step in range(context):
-        state, _ = memory.observe(
-            state, moves[step], seen[step + 1 : step + 2].expand(samples, -1), generator=generator
-        )
+        state, _ = memory.observe(state, moves[step], seen[step + 1 : step + 2].expand(samples, -1), noise=generator)
     latents = []
     for step in range(context, context + horizon):
-        state, _ = memory.imagine(state, moves[step], generator=generator, temperature=temperature)
+        state, _ = memory.imagine(state, moves[step], noise=generator, temperature=temperature)
         latents.append(memory.latent(state))
     return torch.stack(latents, dim=1)
 

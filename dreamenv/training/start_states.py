@@ -61,7 +61,7 @@ def _burned_in(
     order = np.argsort(-moments)
     episodes, moments = episodes[order], moments[order]
     with torch.inference_mode():
-        state = memory.initial(torch.from_numpy(latents.mean[cache.first[episodes]]).to(device), generator=generator)
+        state = memory.initial(torch.from_numpy(latents.mean[cache.first[episodes]]).to(device), noise=generator)
         kept = [part.clone() for part in state]
         alive = len(episodes)
         for step in range(int(moments.max())):
@@ -70,7 +70,7 @@ def _burned_in(
             live = select(state, rows)
             action = torch.from_numpy(cache.actions[cache.first_step[episodes[:alive]] + step]).to(device)
             seen = torch.from_numpy(latents.mean[cache.first[episodes[:alive]] + step + 1]).to(device)
-            state, _ = memory.observe(live, action, seen, generator=generator)
+            state, _ = memory.observe(live, action, seen, noise=generator)
             for part, new in zip(kept, state, strict=True):
                 part[:alive] = new
     return dict(zip(memory.state_type._fields, kept, strict=True))

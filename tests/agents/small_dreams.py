@@ -42,13 +42,13 @@ class _Place(MemoryModel[PlaceState]):
     def state_type(self) -> type[PlaceState]:
         return PlaceState
 
-    def initial(self, latent: Tensor, *, generator: torch.Generator | Noise) -> PlaceState:
+    def initial(self, latent: Tensor, *, noise: torch.Generator | Noise) -> PlaceState:
         return PlaceState(latent)
 
     def observe(
-        self, state: PlaceState, action: Tensor, latent: Tensor, *, generator: torch.Generator | Noise
+        self, state: PlaceState, action: Tensor, latent: Tensor, *, noise: torch.Generator | Noise
     ) -> tuple[PlaceState, Prediction]:
-        return PlaceState(latent), self.imagine(state, action, generator=generator)[1]
+        return PlaceState(latent), self.imagine(state, action, noise=noise)[1]
 
     def features(self, state: PlaceState) -> Tensor:
         return state.place
@@ -71,7 +71,7 @@ class TargetMemory(_Place):
     """x' = x + a and the reward is -(x' - TARGET)²: the best action is TARGET - x, as far as the bounds let it."""
 
     def imagine(
-        self, state: PlaceState, action: Tensor, *, generator: torch.Generator | Noise, temperature: float = 1.0
+        self, state: PlaceState, action: Tensor, *, noise: torch.Generator | Noise, temperature: float = 1.0
     ) -> tuple[PlaceState, Prediction]:
         place = state.place + action
         return self._step(place, -(place - TARGET).square().squeeze(1))
@@ -84,7 +84,7 @@ class StairsMemory(_Place):
     """
 
     def imagine(
-        self, state: PlaceState, action: Tensor, *, generator: torch.Generator | Noise, temperature: float = 1.0
+        self, state: PlaceState, action: Tensor, *, noise: torch.Generator | Noise, temperature: float = 1.0
     ) -> tuple[PlaceState, Prediction]:
         one_hot = action if action.is_floating_point() else nn.functional.one_hot(action - int(CHOICE.start), 3).float()
         place = state.place + one_hot[:, 2:] - one_hot[:, :1]

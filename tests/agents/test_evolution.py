@@ -27,11 +27,11 @@ class SignMemory(CountingMemory):
     """Pays 1 for action 2 where the first latent is above 0 and for action 1 elsewhere; latents are drawn signs."""
 
     def imagine(
-        self, state: FakeState, action: Tensor, *, generator: torch.Generator | Noise, temperature: float = 1.0
+        self, state: FakeState, action: Tensor, *, noise: torch.Generator | Noise, temperature: float = 1.0
     ) -> tuple[FakeState, Prediction]:
         wanted = torch.where(state.latent[:, 0] > 0, 2, 1)
         reward = (action == wanted).float()
-        latent = as_noise(generator).normal(len(action), self.latent_size).sign()
+        latent = as_noise(noise).normal(len(action), self.latent_size).sign()
         return FakeState(latent, state.age + 1, state.drawn), Prediction(reward, 0 * reward, reward < 0)
 
 

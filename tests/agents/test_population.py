@@ -116,10 +116,10 @@ def test_shared_noise_is_distributed_like_independent_noise() -> None:
     weights = initial_weights(model)[None]
     shared = score_population(model, weights, rollouts=4000, generator=seeded(), horizon=10)
     generator = GeneratorNoise(seeded(1))
-    state = model.start(torch.randint(5, (4000,), generator=seeded(2)), generator=generator)
+    state = model.start(torch.randint(5, (4000,), generator=seeded(2)), noise=generator)
     alive, total = torch.ones(4000, dtype=torch.bool), torch.zeros(4000)
     for _ in range(10):
-        state, prediction = model.memory.imagine(state, torch.ones(4000, dtype=torch.long), generator=generator)
+        state, prediction = model.memory.imagine(state, torch.ones(4000, dtype=torch.long), noise=generator)
         total += alive * prediction.reward
         alive &= ~prediction.terminated
     assert shared.mean().item() == pytest.approx(total.mean().item(), rel=0.05)

@@ -27,10 +27,10 @@ def test_the_plain_loop_is_the_dream(components: str) -> None:
     """Rewards and hidden states hang on no random number; latents have the mixture's mean."""
     memory = small(components=components, reward_sees_next=False)
     latent = torch.randn(1, memory.latent_size, generator=seeded()).expand(4000, -1)
-    state = memory.initial(latent, generator=seeded())
+    state = memory.initial(latent, noise=seeded())
     action = actions("box", 1).expand(4000, -1)
     with torch.no_grad():
-        after, said = memory.imagine(state, action, generator=seeded(1))
+        after, said = memory.imagine(state, action, noise=seeded(1))
         seen, hidden, cell, reward, ended = PlainStep(memory)(latent, state.hidden, state.cell, action)
     torch.testing.assert_close(hidden, after.hidden)
     torch.testing.assert_close(cell, after.cell)

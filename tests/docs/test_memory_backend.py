@@ -66,13 +66,13 @@ def test_loss_is_the_likelihood_of_its_own_predictions(memory: Any) -> None:
     nll: list[Tensor] = []
     reward: list[Tensor] = []
     for row in range(4):
-        state = memory.initial(batch.latents[row, :1], generator=generator())
+        state = memory.initial(batch.latents[row, :1], noise=generator())
         for step in range(5):
             action = batch.actions[row, step : step + 1]
-            mode, _ = memory.imagine(state, action, generator=generator(), temperature=1e-12)
+            mode, _ = memory.imagine(state, action, noise=generator(), temperature=1e-12)
             normal = torch.distributions.Normal(mode.latent, memory.log_std.exp())
             nll.append(-normal.log_prob(batch.targets[row, step]).mean())
-            state, said = memory.observe(state, action, batch.latents[row, step + 1 : step + 2], generator=generator())
+            state, said = memory.observe(state, action, batch.latents[row, step + 1 : step + 2], noise=generator())
             reward.append(0.5 * (said.reward[0] - batch.rewards[row, step]) ** 2)
     found = memory.loss(batch)
     for name, values, mask in (("latent_nll", nll, batch.latent_mask), ("reward", reward, batch.mask)):
@@ -84,19 +84,19 @@ def test_loss_is_the_likelihood_of_its_own_predictions(memory: Any) -> None:
 
 def test_noise_has_the_spread_that_temperature_says(memory: Any) -> None:
     rows = 4000
-    state = memory.initial(torch.zeros(rows, SIZE), generator=generator())
+    state = memory.initial(torch.zeros(rows, SIZE), noise=generator())
     action = torch.zeros(rows, 2)
     for temperature in (0.25, 1.0):
-        dreamed, _ = memory.imagine(state, action, generator=generator(7), temperature=temperature)
+        dreamed, _ = memory.imagine(state, action, noise=generator(7), temperature=temperature)
         expected = temperature**0.5 * memory.log_std.exp()
         torch.testing.assert_close(dreamed.latent.std(0), expected, rtol=0.05, atol=0.0)
 
 
 def test_same_generator_same_dream(memory: Any) -> None:
-    state = memory.initial(torch.randn(6, SIZE, generator=generator(2)), generator=generator())
+    state = memory.initial(torch.randn(6, SIZE, generator=generator(2)), noise=generator())
     action = torch.zeros(6, 2)
-    first, said = memory.imagine(state, action, generator=generator(3))
-    again, said_again = memory.imagine(state, action, generator=generator(3))
+    first, said = memory.imagine(state, action, noise=generator(3))
+    again, said_again = memory.imagine(state, action, noise=generator(3))
     assert torch.equal(first.latent, again.latent)
     assert torch.equal(said.terminated, said_again.terminated)
 
@@ -114,9 +114,9 @@ def test_neighbours_do_not_matter(memory: Any) -> None:
 
 def test_gradients_reach_the_action_through_state_and_reward(memory: Any) -> None:
     action = torch.zeros(1, 2, requires_grad=True)
-    state = memory.initial(torch.zeros(1, SIZE), generator=generator())
-    state, _ = memory.imagine(state, action, generator=generator())
-    _, said = memory.imagine(state, torch.zeros(1, 2), generator=generator())
+    state = memory.initial(torch.zeros(1, SIZE), noise=generator())
+    state, _ = memory.imagine(state, action, noise=generator())
+    _, said = memory.imagine(state, torch.zeros(1, 2), noise=generator())
     said.reward.sum().backward()
     assert action.grad is not None
     assert bool((action.grad != 0).all())
@@ -134,8 +134,8 @@ def test_saved_and_loaded_it_dreams_the_same(
     model = WorldModel(IdentityVision(SIZE), memory, RealEnvSpec("X-v0"), BOX, starts, max_episode_steps=9)
     model.save(tmp_path)
     loaded: Any = WorldModel.load(tmp_path).memory
-    state = memory.initial(torch.ones(2, SIZE), generator=generator())
-    dreamed, said = memory.imagine(state, torch.ones(2, 2), generator=generator(4))
-    same, said_too = loaded.imagine(state, torch.ones(2, 2), generator=generator(4))
+    state = memory.initial(torch.ones(2, SIZE), noise=generator())
+    dreamed, said = memory.imagine(state, torch.ones(2, 2), noise=generator(4))
+    same, said_too = loaded.imagine(state, torch.ones(2, 2), noise=generator(4))
     assert torch.equal(dreamed.latent, same.latent)
     assert torch.equal(said.reward, said_too.reward)

@@ -70,13 +70,13 @@ def test_features_are_those_of_v_and_m_fed_with_what_was_seen() -> None:
     observed, _ = env.reset(seed=3)
     generator = torch.Generator()
     with torch.no_grad():
-        state = model.memory.initial(torch.from_numpy(seen[None]), generator=generator)
+        state = model.memory.initial(torch.from_numpy(seen[None]), noise=generator)
         for torque in (0.5, -1.0, 2.0):
             np.testing.assert_allclose(observed, model.memory.features(state)[0].numpy(), atol=1e-6)
             action = np.array([torque], np.float32)
             seen, reward, *_ = plain.step(action)
             latent = torch.from_numpy(seen[None])
-            state, prediction = model.memory.observe(state, torch.from_numpy(action[None]), latent, generator=generator)
+            state, prediction = model.memory.observe(state, torch.from_numpy(action[None]), latent, noise=generator)
             observed, ours, _, _, info = env.step(action)
             assert ours == pytest.approx(reward)
             assert info["predicted_reward"] == pytest.approx(float(prediction.reward[0]), abs=1e-6)

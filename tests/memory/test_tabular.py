@@ -37,12 +37,12 @@ def table() -> TabularMemory:
 def test_dreams_follow_the_counts() -> None:
     memory, rows = table(), 4000
     state = TabularState(torch.zeros(rows, dtype=torch.int64))
-    followed, prediction = memory.imagine(state, torch.ones(rows, dtype=torch.int64), generator=seeded())
+    followed, prediction = memory.imagine(state, torch.ones(rows, dtype=torch.int64), noise=seeded())
     shares = followed.place.bincount(minlength=4) / rows
     torch.testing.assert_close(shares, torch.tensor([0.0, 0.75, 0.25, 0.0]), atol=0.03, rtol=0)
     assert set(zip(followed.place.tolist(), prediction.reward.tolist(), strict=True)) == {(1, 2.0), (2, -3.0)}
     assert torch.equal(prediction.terminated, followed.place == 2)
-    followed, prediction = memory.imagine(state, torch.full((rows,), 2), generator=seeded())
+    followed, prediction = memory.imagine(state, torch.full((rows,), 2), noise=seeded())
     assert set(prediction.reward.tolist()) == {2.5}
     assert set(prediction.termination_probability.tolist()) == {0.5}
     assert prediction.terminated.float().mean() == pytest.approx(0.5, abs=0.03)
@@ -51,9 +51,9 @@ def test_dreams_follow_the_counts() -> None:
 def test_temperature_sharpens() -> None:
     memory, rows = table(), 4000
     state, action = TabularState(torch.zeros(rows, dtype=torch.int64)), torch.ones(rows, dtype=torch.int64)
-    cold, _ = memory.imagine(state, action, generator=seeded(), temperature=0.01)
+    cold, _ = memory.imagine(state, action, noise=seeded(), temperature=0.01)
     assert set(cold.place.tolist()) == {1}
-    hot, _ = memory.imagine(state, action, generator=seeded(), temperature=1e6)
+    hot, _ = memory.imagine(state, action, noise=seeded(), temperature=1e6)
     assert (hot.place == 1).float().mean() == pytest.approx(0.5, abs=0.03)
 
 
@@ -61,7 +61,7 @@ def test_what_was_never_tried_stays_where_it_is() -> None:
     memory = table()
     assert memory.tried().tolist() == [[True, True]] + [[False, False]] * 3
     state = TabularState(torch.tensor([3, 1]))
-    followed, prediction = memory.imagine(state, torch.tensor([1, 2]), generator=seeded())
+    followed, prediction = memory.imagine(state, torch.tensor([1, 2]), noise=seeded())
     assert followed.place.tolist() == [3, 1]
     assert prediction.reward.tolist() == [0, 0]
     assert not prediction.terminated.any()
@@ -69,8 +69,8 @@ def test_what_was_never_tried_stays_where_it_is() -> None:
 
 def test_a_real_step_is_predicted_before_it_is_seen() -> None:
     memory = table()
-    state = memory.initial(torch.eye(4)[[0, 0]], generator=seeded())
-    followed, prediction = memory.observe(state, torch.tensor([1, 1]), torch.eye(4)[[2, 1]], generator=seeded())
+    state = memory.initial(torch.eye(4)[[0, 0]], noise=seeded())
+    followed, prediction = memory.observe(state, torch.tensor([1, 1]), torch.eye(4)[[2, 1]], noise=seeded())
     assert followed.place.tolist() == [2, 1]
     assert prediction.reward.tolist() == [-3, 2]
     assert prediction.termination_probability.tolist() == [1, 0]

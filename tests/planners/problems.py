@@ -42,16 +42,16 @@ class CartPoleMemory(MemoryModel[CartState]):
     def state_type(self) -> type[CartState]:
         return CartState
 
-    def initial(self, latent: Tensor, *, generator: torch.Generator | Noise) -> CartState:
+    def initial(self, latent: Tensor, *, noise: torch.Generator | Noise) -> CartState:
         return CartState(latent)
 
     def observe(
-        self, state: CartState, action: Tensor, latent: Tensor, *, generator: torch.Generator | Noise
+        self, state: CartState, action: Tensor, latent: Tensor, *, noise: torch.Generator | Noise
     ) -> tuple[CartState, Prediction]:
-        return CartState(latent), self.imagine(state, action, generator=generator)[1]
+        return CartState(latent), self.imagine(state, action, noise=noise)[1]
 
     def imagine(
-        self, state: CartState, action: Tensor, *, generator: torch.Generator | Noise, temperature: float = 1.0
+        self, state: CartState, action: Tensor, *, noise: torch.Generator | Noise, temperature: float = 1.0
     ) -> tuple[CartState, Prediction]:
         place, speed, angle, turn = state.latent.unbind(1)
         force = 20.0 * action - 10.0
@@ -95,18 +95,18 @@ class BanditMemory(MemoryModel[BanditState]):
     def state_type(self) -> type[BanditState]:
         return BanditState
 
-    def initial(self, latent: Tensor, *, generator: torch.Generator | Noise) -> BanditState:
+    def initial(self, latent: Tensor, *, noise: torch.Generator | Noise) -> BanditState:
         return BanditState(latent)
 
     def observe(
-        self, state: BanditState, action: Tensor, latent: Tensor, *, generator: torch.Generator | Noise
+        self, state: BanditState, action: Tensor, latent: Tensor, *, noise: torch.Generator | Noise
     ) -> tuple[BanditState, Prediction]:
-        return BanditState(latent), self.imagine(state, action, generator=generator)[1]
+        return BanditState(latent), self.imagine(state, action, noise=noise)[1]
 
     def imagine(
-        self, state: BanditState, action: Tensor, *, generator: torch.Generator | Noise, temperature: float = 1.0
+        self, state: BanditState, action: Tensor, *, noise: torch.Generator | Noise, temperature: float = 1.0
     ) -> tuple[BanditState, Prediction]:
-        drawn = as_noise(generator).normal(len(action), 1).squeeze(1)
+        drawn = as_noise(noise).normal(len(action), 1).squeeze(1)
         reward = self.means[action - int(BANDIT.start)] + temperature * drawn
         return BanditState(state.latent + reward.unsqueeze(1)), Prediction(
             reward, torch.zeros_like(reward), torch.zeros_like(reward, dtype=torch.bool)
@@ -148,7 +148,7 @@ def bandit_model() -> WorldModel:
 
 def state_at(model: WorldModel, *places: float) -> Any:
     """The memory state at one-dimensional latents `places`."""
-    return model.memory.initial(torch.tensor(places).unsqueeze(1), generator=torch.Generator())
+    return model.memory.initial(torch.tensor(places).unsqueeze(1), noise=torch.Generator())
 
 
 def best_return(model: WorldModel, state: Any, length: int, **options: Any) -> Tensor:
@@ -157,4 +157,4 @@ def best_return(model: WorldModel, state: Any, length: int, **options: Any) -> T
     assert isinstance(space, gym.spaces.Discrete)
     every = torch.tensor(list(itertools.product(range(int(space.n)), repeat=length))) + int(space.start)
     plans = every.unsqueeze(0).expand(len(state[0]), -1, -1)
-    return imagined_returns(model, state, plans, generator=torch.Generator(), **options).amax(1)
+    return imagined_returns(model, state, plans, noise=torch.Generator(), **options).amax(1)

@@ -17,22 +17,22 @@ def generator(seed: int = 0) -> torch.Generator:
 
 def test_returns_are_discounted_sums_of_the_rewards_of_each_plan() -> None:
     model = fake_world_model(CountingMemory())
-    state = model.start(torch.tensor([0, 1]), generator=generator())
+    state = model.start(torch.tensor([0, 1]), noise=generator())
     # Rewards are the action plus the age: 1 + 1, 2 + 2, 3 + 3 and so on
     plans = torch.tensor([[[1, 2, 3], [4, 4, 4]], [[1, 1, 1], [2, 1, 4]]])
-    returns = imagined_returns(model, state, plans, generator=generator(), discount=0.5)
+    returns = imagined_returns(model, state, plans, noise=generator(), discount=0.5)
     assert returns.dtype == torch.float64
     assert returns.tolist() == [[2 + 2 + 1.5, 5 + 3 + 1.75], [2 + 1.5 + 1, 3 + 1.5 + 1.75]]
 
 
 def test_what_follows_an_end_does_not_count() -> None:
     model = fake_world_model(CountingMemory(lifetime=2))
-    state = model.start(torch.tensor([0]), generator=generator())
+    state = model.start(torch.tensor([0]), noise=generator())
     plans = torch.ones(1, 1, 4, dtype=torch.int64)
-    assert imagined_returns(model, state, plans, generator=generator()).tolist() == [[2 + 3]]
+    assert imagined_returns(model, state, plans, noise=generator()).tolist() == [[2 + 3]]
     half = small_dream(StairsMemory(ends=0.5), CHOICE)
     stay = torch.full((1, 1, 3), int(CHOICE.start) + 1)
-    assert imagined_returns(half, state_at(half, 8.0), stay, generator=generator()).tolist() == [[8 + 4 + 2]]
+    assert imagined_returns(half, state_at(half, 8.0), stay, noise=generator()).tolist() == [[8 + 4 + 2]]
 
 
 def test_the_terminal_value_is_that_of_the_last_features_if_they_are_reached() -> None:
@@ -43,7 +43,7 @@ def test_the_terminal_value_is_that_of_the_last_features_if_they_are_reached() -
             model,
             state_at(model, 1.0),
             plans,
-            generator=generator(),
+            noise=generator(),
             discount=0.5,
             terminal_value=lambda f: 100 * f[:, 0],
         )
@@ -56,9 +56,7 @@ def test_particles_average_the_noise_and_temperature_scales_it() -> None:
     state = state_at(model, *[0.0] * 300)
     spread = {}
     for particles, temperature in ((1, 1.0), (16, 1.0), (16, 0.5)):
-        returns = imagined_returns(
-            model, state, plans, generator=generator(), particles=particles, temperature=temperature
-        )
+        returns = imagined_returns(model, state, plans, noise=generator(), particles=particles, temperature=temperature)
         assert returns.mean() == pytest.approx(0.5, abs=4 * temperature / (300 * particles) ** 0.5)
         spread[particles, temperature] = float(returns.std())
     assert spread[1, 1.0] == pytest.approx(1, rel=0.15)
@@ -70,19 +68,19 @@ def test_common_noise_leaves_the_difference_of_the_actions() -> None:
     model = bandit_model()
     plans = torch.tensor([[[1, 1], [2, 2], [3, 3]]])
     state = state_at(model, 0.0)
-    common = imagined_returns(model, state, plans, generator=generator())[0]
+    common = imagined_returns(model, state, plans, noise=generator())[0]
     assert (common - common[0]).tolist() == pytest.approx([0, 1.0, 0.4], abs=1e-5)
-    own = imagined_returns(model, state, plans, generator=generator(), common_noise=False)[0]
+    own = imagined_returns(model, state, plans, noise=generator(), common_noise=False)[0]
     assert (own - own[0]).tolist() != pytest.approx([0, 1.0, 0.4], abs=0.01)
 
 
 def test_returns_that_are_not_finite_are_refused() -> None:
     model = fake_world_model(CountingMemory(broken_from=3))
-    state = model.start(torch.tensor([0]), generator=generator())
+    state = model.start(torch.tensor([0]), noise=generator())
     for length in (2, 3):
         plans = torch.ones(1, 4, length, dtype=torch.int64)
         if length == 2:
-            imagined_returns(model, state, plans, generator=GeneratorNoise(generator()))
+            imagined_returns(model, state, plans, noise=GeneratorNoise(generator()))
         else:
             with pytest.raises(NonFiniteError, match=r"not finite.*temperature \(1\) or horizon \(3\)"):
-                imagined_returns(model, state, plans, generator=generator())
+                imagined_returns(model, state, plans, noise=generator())

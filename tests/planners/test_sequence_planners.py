@@ -27,7 +27,7 @@ def generator(seed: int = 0) -> torch.Generator:
 
 def worth(model: WorldModel, state: Any, planner: Any, actions: Tensor) -> Tensor:
     """`[B]`, what plans really earn in a dream without chance."""
-    return imagined_returns(model, state, actions.unsqueeze(1), generator=generator(), discount=planner.discount)[:, 0]
+    return imagined_returns(model, state, actions.unsqueeze(1), noise=generator(), discount=planner.discount)[:, 0]
 
 
 @pytest.mark.parametrize(
@@ -43,7 +43,7 @@ def worth(model: WorldModel, state: Any, planner: Any, actions: Tensor) -> Tenso
 def test_box_plans_go_to_the_target_and_stay_there(planner: Any, tolerance: float) -> None:
     model = small_dream(TargetMemory(), MOVE)
     state = state_at(model, *PLACES)
-    plan = planner.plan(model, state, generator=generator())
+    plan = planner.plan(model, state, noise=generator())
     assert plan.action.shape == (5, 1)
     assert plan.actions.shape == (5, planner.horizon, 1)
     assert torch.equal(plan.action, plan.actions[:, 0])
@@ -71,7 +71,7 @@ def test_box_plans_go_to_the_target_and_stay_there(planner: Any, tolerance: floa
 def test_discrete_plans_are_as_good_as_the_best_of_all(planner: Any) -> None:
     model = small_dream(StairsMemory(), CHOICE)
     state = state_at(model, -1.0, 0.0, 2.0)
-    plan = planner.plan(model, state, generator=generator())
+    plan = planner.plan(model, state, noise=generator())
     assert plan.actions.shape == (3, 5)
     assert plan.action.dtype == torch.int64
     best = best_return(model, state, 5, discount=planner.discount)
@@ -84,7 +84,7 @@ def test_discrete_plans_are_as_good_as_the_best_of_all(planner: Any) -> None:
 def test_an_end_that_comes_soon_makes_stairs_not_worth_climbing(scheme: str) -> None:
     for ends, best in ((0.0, CHOICE.start + 2), (0.5, CHOICE.start + 1)):
         model = small_dream(StairsMemory(ends=ends), CHOICE)
-        plan = make_planner(scheme, horizon=5).plan(model, state_at(model, 0.0, 1.0), generator=generator())
+        plan = make_planner(scheme, horizon=5).plan(model, state_at(model, 0.0, 1.0), noise=generator())
         assert (plan.action == best).all()
 
 
@@ -97,7 +97,7 @@ def test_the_terminal_value_decides_where_the_horizon_is_too_near(scheme: str) -
         (lambda features: -features[:, 0] * 10, 0),
     ):
         planner = make_planner(scheme, horizon=2, terminal_value=value)
-        plan = planner.plan(model, state_at(model, 0.0), generator=generator())
+        plan = planner.plan(model, state_at(model, 0.0), noise=generator())
         assert plan.action.tolist() == [CHOICE.start + best]
 
 
@@ -109,13 +109,13 @@ def test_a_row_is_planned_as_if_it_were_alone(scheme: str, space: str) -> None:
     index = torch.tensor([0, 3, 1])
     together = planner.plan(
         model,
-        model.start(index, generator=generator()),
-        generator=RowNoise([generator(seed) for seed in (5, 6, 7)]),
+        model.start(index, noise=generator()),
+        noise=RowNoise([generator(seed) for seed in (5, 6, 7)]),
     )
-    state = model.start(index, generator=generator())
+    state = model.start(index, noise=generator())
     for row in range(3):
         own = type(state)(*(part[row : row + 1] for part in state))
-        alone = planner.plan(model, own, generator=RowNoise([generator(5 + row)]))
+        alone = planner.plan(model, own, noise=RowNoise([generator(5 + row)]))
         for ours, theirs in zip(alone, together, strict=True):
             torch.testing.assert_close(ours[0], theirs[row])
 
@@ -123,9 +123,9 @@ def test_a_row_is_planned_as_if_it_were_alone(scheme: str, space: str) -> None:
 @pytest.mark.parametrize("scheme", ["shooting", "cem", "mppi"])
 def test_the_generator_fixes_the_plan(scheme: str) -> None:
     model = fake_world_model(NoisyMemory(), action_space=MOVE)
-    state = model.start(torch.tensor([0, 1]), generator=generator())
+    state = model.start(torch.tensor([0, 1]), noise=generator())
     first, same, other = (
-        make_planner(scheme, candidates=20).plan(model, state, generator=generator(seed)).actions for seed in (1, 1, 2)
+        make_planner(scheme, candidates=20).plan(model, state, noise=generator(seed)).actions for seed in (1, 1, 2)
     )
     assert torch.equal(first, same)
     assert not torch.equal(first, other)
@@ -149,7 +149,7 @@ def test_a_proposal_moves_ahead_by_the_steps_taken() -> None:
 @pytest.mark.parametrize("planner", [p(horizon=7, action_repeat=3, candidates=16) for p in ALL], ids=lambda p: p.scheme)
 def test_an_entry_holds_its_action(planner: Any) -> None:
     model = small_dream(TargetMemory(), MOVE)
-    plan = planner.plan(model, state_at(model, 0.0), generator=generator())
+    plan = planner.plan(model, state_at(model, 0.0), noise=generator())
     assert plan.proposal.shape == (1, 3, 1)
     assert planner.length == 7
     actions = plan.actions.flatten().tolist()
@@ -172,8 +172,8 @@ def test_a_warm_start_helps(planner: Planner) -> None:
         state, total = state_at(model, *torch.linspace(-1, 1, 48).tolist()), 0.0
         start, draws = None, generator()
         for _ in range(10):
-            plan = planner.plan(model, state, generator=draws, warm=start)
-            state, prediction = model.memory.imagine(state, plan.action, generator=draws)
+            plan = planner.plan(model, state, noise=draws, warm=start)
+            state, prediction = model.memory.imagine(state, plan.action, noise=draws)
             total += float(prediction.reward.mean())
             start = planner.shifted(model, plan.proposal, 1) if warm else None
         return total
@@ -192,7 +192,7 @@ def test_more_budget_does_not_do_worse_on_average(seed: int, scheme: str, box: b
         if scheme == "cem":
             options["elites"] = candidates // 8
         planner = make_planner(scheme, horizon=5, candidates=candidates, **options)
-        plan = planner.plan(model, state, generator=generator(seed))
+        plan = planner.plan(model, state, noise=generator(seed))
         means.append(float(worth(model, state, planner, plan.actions).mean()))
     assert means[0] <= means[1] + 0.05 <= means[2] + 0.1
     assert means[2] > means[0]
@@ -202,9 +202,7 @@ def test_momentum_is_the_share_of_the_former_centre() -> None:
     model = small_dream(TargetMemory(), MOVE)
     warm = torch.full((1, 2, 1), 0.8)
     refitted, slowed = (
-        CEM(horizon=2, iterations=1, momentum=momentum).plan(
-            model, state_at(model, 0.0), generator=generator(), warm=warm
-        )
+        CEM(horizon=2, iterations=1, momentum=momentum).plan(model, state_at(model, 0.0), noise=generator(), warm=warm)
         for momentum in (0.0, 0.25)
     )
     assert (refitted.proposal - warm).abs().max() > 0.1
@@ -215,7 +213,7 @@ def test_nothing_better_than_the_warm_plan_keeps_it() -> None:
     model = small_dream(TargetMemory(), MOVE)
     state = state_at(model, 0.0)
     best = torch.tensor([0.6, 0.0, 0.0]).view(1, 3, 1)  # 0.3 in units of the half range 0.5
-    plan = RandomShooting(horizon=3, candidates=50).plan(model, state, generator=generator(), warm=best)
+    plan = RandomShooting(horizon=3, candidates=50).plan(model, state, noise=generator(), warm=best)
     assert plan.actions.flatten().tolist() == pytest.approx([0.3, 0, 0], abs=1e-6)
     assert float(plan.value) == pytest.approx(0, abs=1e-9)
 
@@ -223,7 +221,7 @@ def test_nothing_better_than_the_warm_plan_keeps_it() -> None:
 @pytest.mark.parametrize("planner", [p(horizon=4, candidates=32) for p in ALL], ids=lambda p: p.scheme)
 def test_candidates_that_are_all_alike_are_no_trouble(planner: Any) -> None:
     model = fake_world_model(NoisyMemory(death=1.0), action_space=MOVE)
-    plan = planner.plan(model, model.start(torch.tensor([0]), generator=generator()), generator=generator())
+    plan = planner.plan(model, model.start(torch.tensor([0]), noise=generator()), noise=generator())
     assert torch.isfinite(plan.actions).all()
     assert torch.isfinite(plan.value).all()
 
@@ -256,4 +254,4 @@ def test_bad_settings(scheme: str, settings: dict[str, Any], message: str) -> No
 def test_a_warm_start_of_another_shape_is_refused() -> None:
     model = small_dream(TargetMemory(), MOVE)
     with pytest.raises(ConfigurationError, match=r"warm start of shape \(1, 3, 1\), expected \(1, 4, 1\)"):
-        CEM(horizon=4).plan(model, state_at(model, 0.0), generator=generator(), warm=torch.zeros(1, 3, 1))
+        CEM(horizon=4).plan(model, state_at(model, 0.0), noise=generator(), warm=torch.zeros(1, 3, 1))

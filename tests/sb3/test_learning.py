@@ -29,10 +29,10 @@ class StridesMemory(TargetMemory):
     """`TargetMemory` in strides: actions go down, stay, or go up."""
 
     def imagine(
-        self, state: PlaceState, action: Tensor, *, generator: Any | Noise, temperature: float = 1.0
+        self, state: PlaceState, action: Tensor, *, noise: Any | Noise, temperature: float = 1.0
     ) -> tuple[PlaceState, Prediction]:
         move = STRIDE * (action.float() - 1).unsqueeze(1)
-        return super().imagine(state, move, generator=generator, temperature=temperature)
+        return super().imagine(state, move, noise=noise, temperature=temperature)
 
 
 class Best:

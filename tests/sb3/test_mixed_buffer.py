@@ -99,9 +99,7 @@ def choose_ones(seen: NDArray[np.float32]) -> tuple[NDArray[Any], NDArray[Any]]:
 
 def test_branches_go_on_until_they_end() -> None:
     memory = CountingMemory(1, lifetime=3)  # ends at an age of 3, each action adds 1
-    starts = memory.initial(torch.tensor([[0.0], [10.0]]), generator=seeded())._replace(
-        age=torch.tensor([[0.0], [1.0]])
-    )
+    starts = memory.initial(torch.tensor([[0.0], [10.0]]), noise=seeded())._replace(age=torch.tensor([[0.0], [1.0]]))
     found = dream_branches(memory, starts, 5, choose_ones, observation="latent", generator=seeded())
     assert found.observations[:, 0].tolist() == [0, 10, 1, 11, 2]
     assert found.next_observations[:, 0].tolist() == [1, 11, 2, 12, 3]

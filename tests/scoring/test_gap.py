@@ -99,10 +99,10 @@ class SpreadMemory(CountingMemory):
     """Dreams spread by a normal step times the temperature."""
 
     def imagine(
-        self, state: FakeState, action: Tensor, *, generator: torch.Generator | Noise, temperature: float = 1.0
+        self, state: FakeState, action: Tensor, *, noise: torch.Generator | Noise, temperature: float = 1.0
     ) -> tuple[FakeState, Prediction]:
-        dreamed, prediction = super().imagine(state, action, generator=generator)
-        noise = as_noise(generator).normal(*state.latent.shape) * temperature
+        dreamed, prediction = super().imagine(state, action, noise=noise)
+        noise = as_noise(noise).normal(*state.latent.shape) * temperature
         return dreamed._replace(latent=dreamed.latent + noise), prediction
 
 

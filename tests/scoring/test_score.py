@@ -50,14 +50,14 @@ def test_returns_are_those_of_the_real_environment_played_by_hand() -> None:
     noise = torch.Generator()
     for seed, expected, length in zip(episode_seeds("evaluation", 7, 3), score.returns, score.lengths, strict=True):
         observation, _ = env.reset(seed=seed)
-        state = model.memory.initial(torch.from_numpy(observation)[None], generator=noise)
+        state = model.memory.initial(torch.from_numpy(observation)[None], noise=noise)
         total, steps, over = 0.0, 0, False
         with torch.no_grad():
             while not over:
                 action, _ = agent.predict(model.memory.features(state)[0].numpy())
                 observation, reward, terminated, truncated, _ = env.step(int(action))
                 latent = torch.from_numpy(observation)[None]
-                state, _ = model.memory.observe(state, torch.from_numpy(action)[None], latent, generator=noise)
+                state, _ = model.memory.observe(state, torch.from_numpy(action)[None], latent, noise=noise)
                 total, steps, over = total + float(reward), steps + 1, terminated or truncated
         assert (total, steps) == (expected, length)
     assert score.seeds == tuple(episode_seeds("evaluation", 7, 3))

@@ -46,10 +46,10 @@ def test_episodes_of_any_length_are_forced_together_as_alone() -> None:
             for row in np.flatnonzero(forced.moments[:, 0] == index):
                 step = forced.moments[row, 1]
                 assert torch.equal(forced.state.latent[row], latents[0, step])
-                state = model.memory.initial(latents[:, 0], generator=torch.Generator())
+                state = model.memory.initial(latents[:, 0], noise=torch.Generator())
                 for now in range(step):
                     state, _ = model.memory.observe(
-                        state, actions[:, now], latents[:, now + 1], generator=torch.Generator()
+                        state, actions[:, now], latents[:, now + 1], noise=torch.Generator()
                     )
                 torch.testing.assert_close(forced.state.hidden[row], state.hidden[0])
     assert sorted(forced.moments[forced.moments[:, 0] == 1, 1].tolist()) == [10, 11, 12, 13]

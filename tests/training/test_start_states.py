@@ -40,10 +40,10 @@ def test_burned_in_states_equal_real_steps_one_by_one() -> None:
         first, step = cache.first[episode], cache.first_step[episode]
         seen = torch.from_numpy(np.asarray(cache.observations[first : first + moment + 1]))
         with torch.no_grad():
-            state = memory.initial(seen[:1], generator=generator)
+            state = memory.initial(seen[:1], noise=generator)
             for t in range(moment):
                 action = torch.from_numpy(cache.actions[step + t : step + t + 1])
-                state, _ = memory.observe(state, action, seen[t + 1 : t + 2], generator=generator)
+                state, _ = memory.observe(state, action, seen[t + 1 : t + 2], noise=generator)
         for name, part in state._asdict().items():
             torch.testing.assert_close(starts.replay[name][row], part[0], msg=f"{name} of {(episode, moment)}")
 

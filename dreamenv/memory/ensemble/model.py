@@ -136,8 +136,8 @@ class ProbabilisticEnsemble(MemoryModel[EnsembleState]):
             "termination_weight": self.termination_head.weight,
         }
 
-    def initial(self, latent: Tensor, *, generator: torch.Generator | Noise) -> EnsembleState:
-        return EnsembleState(latent, self._draw_members(len(latent), as_noise(generator)))
+    def initial(self, latent: Tensor, *, noise: torch.Generator | Noise) -> EnsembleState:
+        return EnsembleState(latent, self._draw_members(len(latent), as_noise(noise)))
 
     def features(self, state: EnsembleState) -> Tensor:
         return state.latent
@@ -146,9 +146,9 @@ class ProbabilisticEnsemble(MemoryModel[EnsembleState]):
         return state.latent
 
     def observe(
-        self, state: EnsembleState, action: Tensor, latent: Tensor, *, generator: torch.Generator | Noise
+        self, state: EnsembleState, action: Tensor, latent: Tensor, *, noise: torch.Generator | Noise
     ) -> tuple[EnsembleState, Prediction]:
-        noise = as_noise(generator)
+        noise = as_noise(noise)
         member = self._members_of_step(state, noise)
         encoded = self.action_encoder(action)
         mean, _ = self._by_member(state.latent, encoded, member)
@@ -160,10 +160,10 @@ class ProbabilisticEnsemble(MemoryModel[EnsembleState]):
         state: EnsembleState,
         action: Tensor,
         *,
-        generator: torch.Generator | Noise,
+        noise: torch.Generator | Noise,
         temperature: float = 1.0,
     ) -> tuple[EnsembleState, Prediction]:
-        noise = as_noise(generator)
+        noise = as_noise(noise)
         member = self._members_of_step(state, noise)
         encoded = self.action_encoder(action)
         mean, log_variance = self._by_member(state.latent, encoded, member)

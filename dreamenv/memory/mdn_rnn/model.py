@@ -133,10 +133,10 @@ class MDNRNN(MemoryModel[MDNRNNState]):
         """Latents in the units in which M works."""
         return (latent - self.latent_mean) / self.latent_std
 
-    def initial(self, latent: Tensor, *, generator: torch.Generator | Noise) -> MDNRNNState:
+    def initial(self, latent: Tensor, *, noise: torch.Generator | Noise) -> MDNRNNState:
         rows = len(latent)
         zeros = torch.zeros(rows, self.hidden_size, device=latent.device)
-        return MDNRNNState(latent, zeros, zeros.clone(), self._draw_dropout(latent, as_noise(generator)))
+        return MDNRNNState(latent, zeros, zeros.clone(), self._draw_dropout(latent, as_noise(noise)))
 
     def state_from_tensors(self, tensors: dict[str, Tensor]) -> MDNRNNState:
         return MDNRNNState(**tensors)
@@ -149,10 +149,10 @@ class MDNRNN(MemoryModel[MDNRNNState]):
         return state.latent
 
     def observe(
-        self, state: MDNRNNState, action: Tensor, latent: Tensor, *, generator: torch.Generator | Noise
+        self, state: MDNRNNState, action: Tensor, latent: Tensor, *, noise: torch.Generator | Noise
     ) -> tuple[MDNRNNState, Prediction]:
         hidden, cell = self._advance(state, action)
-        uniform = as_noise(generator).uniform(len(latent), 1)[:, 0]
+        uniform = as_noise(noise).uniform(len(latent), 1)[:, 0]
         prediction = self._predict(state, hidden, self.normalise(latent), uniform)
         return MDNRNNState(latent, hidden, cell, state.dropout), prediction
 
@@ -161,10 +161,10 @@ class MDNRNN(MemoryModel[MDNRNNState]):
         state: MDNRNNState,
         action: Tensor,
         *,
-        generator: torch.Generator | Noise,
+        noise: torch.Generator | Noise,
         temperature: float = 1.0,
     ) -> tuple[MDNRNNState, Prediction]:
-        noise = as_noise(generator)
+        noise = as_noise(noise)
         hidden, cell = self._advance(state, action)
         rows, size = state.latent.shape
         log_weights, means, log_stds = self.mixture(_hide(hidden, state.dropout))

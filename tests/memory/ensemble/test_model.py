@@ -78,14 +78,14 @@ def test_dreams_spread_as_reality_does_and_end_where_it_ends(fitted: Probabilist
     rows = 4000
     latents, chosen = torch.tensor([[0.5, -0.5]]).expand(rows, 2), torch.tensor([[0.5, 1.0]]).expand(rows, 2)
     with torch.no_grad():
-        state = fitted.initial(latents, generator=seeded())
-        followed, prediction = fitted.imagine(state, chosen, generator=seeded(3))
+        state = fitted.initial(latents, noise=seeded())
+        followed, prediction = fitted.imagine(state, chosen, noise=seeded(3))
     np.testing.assert_allclose(followed.latent.mean(0), [0.45 - 0.1 + 0.25, -0.4 + 1.0], atol=0.1)
     np.testing.assert_allclose(followed.latent.std(0), NOISE, rtol=0.5)
     data = linear_system(2000, 2)
     parts = [torch.from_numpy(part) for part in (data.latents, data.actions, data.next_latents)]
     with torch.no_grad():
-        _, said = fitted.observe(EnsembleState(parts[0], torch.zeros(2000).long()), *parts[1:], generator=seeded())
+        _, said = fitted.observe(EnsembleState(parts[0], torch.zeros(2000).long()), *parts[1:], noise=seeded())
     right = (said.termination_probability > 0.5).numpy() == data.terminated
     assert right.mean() > 0.97
     assert said.termination_probability.mean() == pytest.approx(data.terminated.mean(), abs=0.02)
@@ -97,7 +97,7 @@ def test_the_members_disagree_off_the_data(fitted: ProbabilisticEnsemble) -> Non
     chosen = torch.from_numpy(data.actions)
     figures = []
     for distance in (0.0, 4.0, 8.0):
-        state = fitted.initial(torch.from_numpy(data.latents) + distance, generator=seeded())
+        state = fitted.initial(torch.from_numpy(data.latents) + distance, noise=seeded())
         figures.append(float(fitted.disagreement(state, chosen).mean().detach()))
     assert figures[0] < 0.12
     assert figures[0] * 2 < figures[1] < figures[2]
@@ -124,22 +124,22 @@ def test_a_batch_is_its_rows(space: str, options: dict[str, Any]) -> None:
 @torch.no_grad()
 def test_members_are_elites_drawn_each_step_or_once() -> None:
     memory = small(propagation="step")
-    state = memory.initial(torch.zeros(300, 3), generator=seeded())
+    state = memory.initial(torch.zeros(300, 3), noise=seeded())
     assert set(state.member.tolist()) == {3, 0, 2}
-    followed, _ = memory.imagine(state, actions("box", 300), generator=seeded(1))
+    followed, _ = memory.imagine(state, actions("box", 300), noise=seeded(1))
     assert set(followed.member.tolist()) == {3, 0, 2}
     assert 60 < int((followed.member != state.member).sum()) < 240
     memory.propagation = "episode"
-    followed, _ = memory.imagine(state, actions("box", 300), generator=seeded(1))
+    followed, _ = memory.imagine(state, actions("box", 300), noise=seeded(1))
     assert torch.equal(followed.member, state.member)
 
 
 @torch.no_grad()
 def test_temperature_scales_the_variance() -> None:
     memory = small(propagation="episode")
-    state = memory.initial(torch.zeros(50, 3), generator=seeded())
+    state = memory.initial(torch.zeros(50, 3), noise=seeded())
     cold, plain, hot = (
-        memory.imagine(state, actions("box", 50), generator=seeded(1), temperature=t)[0].latent for t in (1e-12, 1, 4)
+        memory.imagine(state, actions("box", 50), noise=seeded(1), temperature=t)[0].latent for t in (1e-12, 1, 4)
     )
     torch.testing.assert_close(hot - cold, 2 * (plain - cold), rtol=1e-3, atol=1e-4)
     assert (plain - cold).abs().mean() > 0.01
@@ -152,7 +152,7 @@ def test_dreams_carry_gradients_through_state_and_reward() -> None:
         state = EnsembleState(first, torch.tensor([3, 0]).to(first.device))
         generator, rewards = seeded(2), []
         for step in range(3):
-            state, prediction = memory.imagine(state, chosen[:, step], generator=generator)
+            state, prediction = memory.imagine(state, chosen[:, step], noise=generator)
             rewards.append(prediction.reward + prediction.termination_probability)
         return torch.stack(rewards).sum() + state.latent.sum()
 
@@ -202,8 +202,8 @@ def test_variances_lie_between_their_bounds() -> None:
 @torch.no_grad()
 def test_a_known_termination_function_decides_the_dream_alone() -> None:
     memory = small(termination_fn=lambda latent, action, following: following[:, 0] > latent[:, 0])
-    state = memory.initial(torch.zeros(40, 3), generator=seeded())
-    followed, prediction = memory.imagine(state, actions("box", 40), generator=seeded(1))
+    state = memory.initial(torch.zeros(40, 3), noise=seeded())
+    followed, prediction = memory.imagine(state, actions("box", 40), noise=seeded(1))
     assert torch.equal(prediction.terminated, followed.latent[:, 0] > 0)
     assert torch.equal(prediction.termination_probability, prediction.terminated.float())
     assert 0 < prediction.terminated.sum() < 40
@@ -232,7 +232,7 @@ def test_a_bundle_keeps_it(tmp_path: Path) -> None:
     assert loaded.memory.config() == memory.config()
     assert loaded.memory.termination_fn is None
     assert torch.equal(loaded.memory.elite_members, memory.elite_members)
-    replayed = loaded.start(torch.tensor([0, 1]), start="replay", generator=seeded())
+    replayed = loaded.start(torch.tensor([0, 1]), start="replay", noise=seeded())
     assert replayed.member.tolist() == [2, 0]
     latents, chosen = torch.randn(7, 3, generator=seeded(3)), actions("box", 7)
     ours, theirs = memory.gaussian(latents, chosen).mean, loaded.memory.gaussian(latents, chosen).mean

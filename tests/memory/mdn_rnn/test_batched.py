@@ -26,12 +26,12 @@ ROWS = (1, 7, _GROUPED_ROWS + 3)
 def dreamed(
     imagine: Any, memory: MDNRNN, space: str, rows: int, steps: int = 5, temperature: float = 1.0
 ) -> list[tuple[MDNRNNState, Prediction]]:
-    state = memory.initial(torch.randn(rows, memory.latent_size, generator=seeded(2)), generator=seeded())
+    state = memory.initial(torch.randn(rows, memory.latent_size, generator=seeded(2)), noise=seeded())
     found = []
     for step in range(steps):
         action = actions(space, rows)
         with torch.no_grad():
-            state, prediction = imagine(state, action, generator=seeded(step), temperature=temperature)
+            state, prediction = imagine(state, action, noise=seeded(step), temperature=temperature)
         found.append((state, prediction))
     return found
 
@@ -73,7 +73,7 @@ def test_a_row_without_tensors_is_stepped_alike(space: str, cell_features: bool)
     memory = small(space, components="joint", cell_features=cell_features)
     steps, fused = memory.row_steps(), memory.without_gradient()
     assert steps is not None
-    state = memory.initial(torch.randn(1, memory.latent_size, generator=seeded(2)), generator=seeded())
+    state = memory.initial(torch.randn(1, memory.latent_size, generator=seeded(2)), noise=seeded())
     row = steps.row_of(state)
     noises = [EpisodeNoise(1), EpisodeNoise(1)]
     for noise in noises:
@@ -85,7 +85,7 @@ def test_a_row_without_tensors_is_stepped_alike(space: str, cell_features: bool)
         for noise in noises:
             noise.begin_step()
         action = actions(space, 1)
-        state, said = fused(state, action, generator=noises[0], temperature=0.7)
+        state, said = fused(state, action, noise=noises[0], temperature=0.7)
         row, reward, probability, terminated = steps.step_row(row, action.numpy()[0], noise=noises[1], temperature=0.7)
         for noise in noises:
             noise.end_step()
@@ -109,9 +109,9 @@ def test_a_state_may_be_stepped_more_than_once(rows: int) -> None:
     state, _ = dreamed(fused, memory, "box", rows, steps=2)[-1]
     before = [part.clone() for part in state]
     action = actions("box", rows)
-    first, _ = fused(state, action, generator=seeded(9))
-    fused(state, -action, generator=seeded(8))
-    again, _ = fused(state, action, generator=seeded(9))
+    first, _ = fused(state, action, noise=seeded(9))
+    fused(state, -action, noise=seeded(8))
+    again, _ = fused(state, action, noise=seeded(9))
     for part, kept in zip(state, before, strict=True):
         assert torch.equal(part, kept)
     for part, same in zip(first, again, strict=True):
@@ -143,8 +143,8 @@ def test_it_works_within_inference_mode_and_outside_in_turn() -> None:
     outside = dreamed(fused, memory, "box", 7)[-1][0]
     with torch.inference_mode():
         inside = dreamed(fused, memory, "box", 7)[-1][0]
-        fused(outside, actions("box", 7), generator=seeded())
-    fused(inside, actions("box", 7), generator=seeded())
+        fused(outside, actions("box", 7), noise=seeded())
+    fused(inside, actions("box", 7), noise=seeded())
     assert torch.equal(inside.latent, outside.latent)
 
 
@@ -171,7 +171,7 @@ def samples(memory: MDNRNN, precision: str, seed: int, rows: int = 4000) -> tupl
     many = type(state)(*(part.expand(rows, -1).contiguous() for part in state))
     step = memory.imagine if precision == "plain" else memory.without_gradient(precision)
     with torch.no_grad():
-        after, said = step(many, actions("box", 1).expand(rows, -1), generator=seeded(seed))
+        after, said = step(many, actions("box", 1).expand(rows, -1), noise=seeded(seed))
     return after.latent, said
 
 

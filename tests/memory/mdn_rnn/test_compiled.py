@@ -38,7 +38,7 @@ def test_it_is_the_fused_step(space: str, options: dict[str, Any]) -> None:
     memory = small(space, **options)
     compiled, fused = memory.without_gradient(compiled=True), memory.without_gradient()
     assert isinstance(compiled, CompiledStep)
-    state = memory.initial(torch.randn(ROWS, memory.latent_size, generator=seeded(2)), generator=seeded())
+    state = memory.initial(torch.randn(ROWS, memory.latent_size, generator=seeded(2)), noise=seeded())
     for step in range(6):
         if step == 3:  # new weights are taken over
             with torch.no_grad():
@@ -74,12 +74,12 @@ def test_compiled_noise_is_the_noise() -> None:
 def test_in_bfloat16_dreams_follow_the_same_distribution() -> None:
     """Kolmogorov-Smirnov for each latent, moments, and the ends, on other random numbers."""
     memory = small("box", components="joint", hidden_size=32, mixtures=4)
-    start = memory.initial(torch.randn(1, memory.latent_size, generator=seeded(2)), generator=seeded())
+    start = memory.initial(torch.randn(1, memory.latent_size, generator=seeded(2)), noise=seeded())
     state = type(start)(*(part.expand(4000, -1).contiguous() for part in start))
     action = actions("box", 1).expand(4000, -1).contiguous()
     with torch.no_grad():
-        plain, said = memory.imagine(state, action, generator=seeded(1))
-    half, also = memory.without_gradient("bfloat16", compiled=True)(state, action, generator=seeded(2))
+        plain, said = memory.imagine(state, action, noise=seeded(1))
+    half, also = memory.without_gradient("bfloat16", compiled=True)(state, action, noise=seeded(2))
     for dimension in range(memory.latent_size):
         found = stats.ks_2samp(plain.latent[:, dimension].numpy(), half.latent[:, dimension].numpy())
         assert found.pvalue > 1e-3

@@ -18,10 +18,10 @@ def dream_many(memory: MDNRNN, rows: int, temperature: float) -> tuple[Tensor, T
     """Normalised next latents `[rows, Z]` of one moment, and its log weights, means and log stds `[K, Z]`."""
     latents = torch.tensor([[[0.3, -0.5, 1.0], [0.0, 0.0, 0.0]]])
     heads = memory.teacher_force(latents, torch.tensor([[[0.5, 1.5]]]))
-    state = memory.initial(latents[:, 0], generator=seeded())
+    state = memory.initial(latents[:, 0], noise=seeded())
     many = repeat(state, rows)
     found, _ = memory.imagine(
-        many, torch.tensor([[0.5, 1.5]]).expand(rows, -1), generator=seeded(9), temperature=temperature
+        many, torch.tensor([[0.5, 1.5]]).expand(rows, -1), noise=seeded(9), temperature=temperature
     )
     return memory.normalise(found.latent), heads.log_mixture[0, 0], heads.mean[0, 0], heads.log_std[0, 0]
 
@@ -97,10 +97,10 @@ def test_gradients_flow_through_the_dream(options: dict[str, Any]) -> None:
     latent = torch.randn(4, 3, generator=seeded(), requires_grad=True)
     action = torch.full((4, 2), 0.5, requires_grad=True)
     torch.nn.init.normal_(memory.reward_head.network[2].weight, generator=seeded())
-    state = memory.initial(latent, generator=seeded())
+    state = memory.initial(latent, noise=seeded())
     total = torch.zeros(4)
     for step in range(3):
-        state, prediction = memory.imagine(state, action, generator=seeded(step))
+        state, prediction = memory.imagine(state, action, noise=seeded(step))
         total = total + prediction.reward - prediction.termination_probability
     reward, again = (
         torch.autograd.grad(out.sum(), (latent, action), retain_graph=True) for out in (total, memory.features(state))
@@ -119,7 +119,7 @@ def test_a_gradient_through_the_dream_is_the_slope() -> None:
         hidden = torch.zeros(1, 8, dtype=torch.float64)
         state = MDNRNNState(latent, hidden, hidden, torch.ones(1, 0))
         for step in range(2):
-            state, _ = memory.imagine(state, torch.ones(1, 2).double(), generator=seeded(5 + step))
+            state, _ = memory.imagine(state, torch.ones(1, 2).double(), noise=seeded(5 + step))
         return torch.cat([state.latent, state.hidden], 1)
 
     latent = torch.tensor([[0.2, -0.3, 0.8]], dtype=torch.float64, requires_grad=True)
@@ -141,8 +141,8 @@ def test_ends_are_sampled_or_cut() -> None:
             head = memory.termination_head.network[2]
             head.weight.zero_()
             head.bias.fill_(math.log(probability / (1 - probability)) + math.log(4.0))
-            state = memory.initial(torch.zeros(10_000, 3), generator=seeded())
-            _, prediction = memory.imagine(state, torch.zeros(10_000, 2), generator=seeded(3))
+            state = memory.initial(torch.zeros(10_000, 3), noise=seeded())
+            _, prediction = memory.imagine(state, torch.zeros(10_000, 2), noise=seeded(3))
             torch.testing.assert_close(prediction.termination_probability, torch.full((10_000,), probability))
             assert prediction.terminated.dtype == torch.bool
             ends[memory.termination] = prediction.terminated.float().mean().item()
@@ -153,22 +153,22 @@ def test_ends_are_sampled_or_cut() -> None:
 @torch.no_grad()
 def test_the_dropout_of_a_dream_is_drawn_once_an_episode() -> None:
     memory = small(dropout=0.4, dropout_in_dream=True, hidden_size=50)
-    state = memory.initial(torch.zeros(200, 3), generator=seeded())
+    state = memory.initial(torch.zeros(200, 3), noise=seeded())
     drawn = state.dropout
     values = drawn.unique()
     torch.testing.assert_close(values, torch.tensor([0.0, 1 / 0.6]))
     assert (drawn == 0).float().mean().item() == pytest.approx(0.4, abs=0.02)
     assert not torch.equal(drawn[0], drawn[1])
-    other = memory.initial(torch.zeros(200, 3), generator=seeded(1))
+    other = memory.initial(torch.zeros(200, 3), noise=seeded(1))
     assert not torch.equal(other.dropout, drawn)
     for step in range(3):
-        state, _ = memory.imagine(state, actions("box", 200), generator=seeded(step))
+        state, _ = memory.imagine(state, actions("box", 200), noise=seeded(step))
         assert torch.equal(state.dropout, drawn)
-        state, _ = memory.observe(state, actions("box", 200), torch.zeros(200, 3), generator=seeded(step))
+        state, _ = memory.observe(state, actions("box", 200), torch.zeros(200, 3), noise=seeded(step))
         assert torch.equal(state.dropout, drawn)
     # it hides units from the heads: rows that differ in nothing else are told different things
     same = state._replace(hidden=state.hidden[:1].expand(200, -1), cell=state.cell[:1].expand(200, -1))
-    _, prediction = memory.observe(same, actions("box", 1).expand(200, -1), torch.zeros(200, 3), generator=seeded())
+    _, prediction = memory.observe(same, actions("box", 1).expand(200, -1), torch.zeros(200, 3), noise=seeded())
     assert prediction.termination_probability.unique().numel() > 100
 
 
@@ -176,7 +176,7 @@ def test_the_dropout_of_a_dream_is_drawn_once_an_episode() -> None:
 def test_without_it_dreams_see_every_unit() -> None:
     for options in ({}, {"dropout": 0.4}, {"dropout_in_dream": True}):
         memory = small(**options)  # type: ignore[arg-type]
-        assert memory.initial(torch.zeros(4, 3), generator=seeded()).dropout.shape == (4, 0)
+        assert memory.initial(torch.zeros(4, 3), noise=seeded()).dropout.shape == (4, 0)
 
 
 @torch.no_grad()
@@ -203,11 +203,11 @@ def test_actions_that_change_which_component_comes_have_a_gradient(components: s
     rows = 40_000
     latent = torch.randn(1, memory.latent_size, generator=seeded()).expand(rows, -1)
     action = actions("box", 1).requires_grad_()
-    state = memory.initial(latent, generator=seeded())
-    after, _ = memory.imagine(state, action.expand(rows, -1), generator=seeded(3))
+    state = memory.initial(latent, noise=seeded())
+    after, _ = memory.imagine(state, action.expand(rows, -1), noise=seeded(3))
     (found,) = torch.autograd.grad(after.latent.mean(0).sum(), action)
 
-    hidden, _ = memory._advance(memory.initial(latent[:1], generator=seeded()), action)
+    hidden, _ = memory._advance(memory.initial(latent[:1], noise=seeded()), action)
     log_weights, means, _ = memory.mixture(hidden)
     weights = log_weights.softmax(1)
 

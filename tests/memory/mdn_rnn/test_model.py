@@ -94,16 +94,16 @@ def test_single_steps_say_what_teacher_forcing_says(space: str, options: dict[st
     memory, data = small(space, **options), batch(space, steps=9)
     heads = memory.teacher_force(data.latents, data.actions)
     hidden = memory._force(data.latents, data.actions, None)[0]
-    state = memory.initial(data.latents[:, 0], generator=seeded())
+    state = memory.initial(data.latents[:, 0], noise=seeded())
     assert not state.hidden.any()
     for step in range(9):
         before = state
-        state, prediction = memory.observe(state, data.actions[:, step], data.latents[:, step + 1], generator=seeded())
+        state, prediction = memory.observe(state, data.actions[:, step], data.latents[:, step + 1], noise=seeded())
         torch.testing.assert_close(state.hidden, hidden[:, step])
         assert torch.equal(state.latent, data.latents[:, step + 1])
         torch.testing.assert_close(prediction.reward, heads.reward[:, step])
         torch.testing.assert_close(prediction.termination_probability, heads.termination_probability[:, step])
-        imagined, dreamed = memory.imagine(before, data.actions[:, step], generator=seeded())
+        imagined, dreamed = memory.imagine(before, data.actions[:, step], noise=seeded())
         torch.testing.assert_close(imagined.hidden, state.hidden)
         torch.testing.assert_close(dreamed.termination_probability, prediction.termination_probability)
         if not memory.reward_sees_next:
@@ -116,9 +116,9 @@ def test_rows_do_not_see_each_other(rows: int) -> None:
     """A batch is so many dreams: what row i becomes does not depend on what lies beside it."""
     memory = small()
     state = MDNRNNState(*(torch.randn(5, size, generator=seeded(size)) for size in (3, 8, 8)), torch.ones(5, 0))
-    whole = memory.observe(state, actions("box", 5), torch.ones(5, 3), generator=seeded())
+    whole = memory.observe(state, actions("box", 5), torch.ones(5, 3), noise=seeded())
     index = torch.arange(rows)
-    part = memory.observe(select(state, index), actions("box", 5)[:rows], torch.ones(rows, 3), generator=seeded())
+    part = memory.observe(select(state, index), actions("box", 5)[:rows], torch.ones(rows, 3), noise=seeded())
     torch.testing.assert_close(part[0].hidden, whole[0].hidden[:rows])
     torch.testing.assert_close(part[1].reward, whole[1].reward[:rows])
 

@@ -193,11 +193,11 @@ def test_a_known_process_is_learned(tmp_path: Path, latents_as: str) -> None:
         first, step, length = cache.first[episode], cache.first_step[episode], cache.lengths[episode]
         real = torch.from_numpy(np.asarray(cache.observations[first : first + length + 1]))
         moves = torch.from_numpy(cache.actions[step : step + length])
-        state = memory.initial(real[:1], generator=seeded())
+        state = memory.initial(real[:1], noise=seeded())
         with torch.no_grad():
             for t in range(length):
-                dreamed, prediction = memory.imagine(state, moves[t : t + 1], generator=seeded(t))
-                state, _ = memory.observe(state, moves[t : t + 1], real[t + 1 : t + 2], generator=seeded())
+                dreamed, prediction = memory.imagine(state, moves[t : t + 1], noise=seeded(t))
+                state, _ = memory.observe(state, moves[t : t + 1], real[t + 1 : t + 2], noise=seeded())
                 errors.append((dreamed.latent[0] - real[t + 1]).square().mean())
                 no_change.append((real[t] - real[t + 1]).square().mean())
                 chances.append(prediction.termination_probability[0])

@@ -68,14 +68,14 @@ class FusedStep:
         self._prepare()
 
     def __call__(
-        self, state: MDNRNNState, action: Tensor, *, generator: torch.Generator | Noise, temperature: float = 1.0
+        self, state: MDNRNNState, action: Tensor, *, noise: torch.Generator | Noise, temperature: float = 1.0
     ) -> tuple[MDNRNNState, Prediction]:
         if self._watch.changed:
             self._prepare()
         if self.steps_rows and state.latent.shape[0] == 1:
-            return self._step_one(state, action, as_noise(generator), temperature)
+            return self._step_one(state, action, as_noise(noise), temperature)
         with torch.no_grad():
-            return self._step(state, action, as_noise(generator), temperature)
+            return self._step(state, action, as_noise(noise), temperature)
 
     def _prepare(self) -> None:
         memory = self._memory

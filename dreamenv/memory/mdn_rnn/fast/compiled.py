@@ -72,11 +72,11 @@ class CompiledStep:
         self._prepare()
 
     def __call__(
-        self, state: MDNRNNState, action: Tensor, *, generator: torch.Generator | Noise, temperature: float = 1.0
+        self, state: MDNRNNState, action: Tensor, *, noise: torch.Generator | Noise, temperature: float = 1.0
     ) -> tuple[MDNRNNState, Prediction]:
         if self._watch.changed:
             self._prepare()
-        noise, rows, size = as_noise(generator), len(state.latent), self._sizes.latents
+        noise, rows, size = as_noise(noise), len(state.latent), self._sizes.latents
         uniform: Draw
         normal: Draw
         if isinstance(noise, HashedNoise):
