@@ -43,9 +43,9 @@ def test_it_is_the_fused_step(space: str, options: dict[str, Any]) -> None:
         if step == 3:  # new weights are taken over
             with torch.no_grad():
                 memory.mixture_head.weight.mul_(0.5)
-        draws = {"generator": seeded(step), "temperature": 1.0}
+        draws = {"noise": seeded(step), "temperature": 1.0}
         expected, said = fused(state, actions(space, ROWS), **draws)
-        state, also = compiled(state, actions(space, ROWS), **draws | {"generator": seeded(step)})
+        state, also = compiled(state, actions(space, ROWS), **draws | {"noise": seeded(step)})
         for part, its in zip(expected, state, strict=True):
             torch.testing.assert_close(its, part, rtol=1e-4, atol=1e-4)
         torch.testing.assert_close(also.reward, said.reward, rtol=1e-3, atol=1e-3)
