@@ -9,12 +9,13 @@ import gymnasium as gym
 import numpy as np
 import torch
 from gymnasium import spaces
+from numpy.typing import NDArray
 from torch import Tensor
 
 from dreamenv.bundle import Bundle, StartStates, read_bundle, start_tensors, write_bundle
-from dreamenv.errors import ConfigurationError, did_you_mean
+from dreamenv.errors import ConfigurationError, SpaceMismatchError, did_you_mean
 from dreamenv.files import fingerprint
-from dreamenv.memory.base import MemoryModel
+from dreamenv.memory.base import MemoryModel, Prediction
 from dreamenv.memory.states import flatten_state, unflatten_state
 from dreamenv.noise.base import Noise, as_noise
 from dreamenv.types import RealEnvSpec
@@ -23,6 +24,8 @@ from dreamenv.vision.base import Vision
 OBSERVATION_KINDS = ("features", "latent", "pixels", "state")
 # Latents are unbounded; Gymnasium's checker warns of infinite bounds, and JSON has no infinity.
 _LARGEST = float(np.finfo(np.float32).max)
+# Pictures encoded at once; the encoder's activations are about 100 kB a picture.
+_ENCODE_ROWS = 256
 
 
 class WorldModel:
@@ -114,6 +117,44 @@ class WorldModel:
             return flatten_state(state)
         latent = self.memory.latent(state)
         return latent if kind == "latent" else self.vision.decode_uint8(latent)
+
+    @torch.no_grad()
+    def encode(self, observations: NDArray[Any] | Tensor) -> Tensor:
+        """What V makes of real observations `[B, *observation_shape]`: embeddings `[B, E]`, on the model's device.
+
+        Raises:
+            SpaceMismatchError: Observations of another shape.
+        """
+        if tuple(observations.shape[1:]) != self.vision.observation_shape:
+            raise SpaceMismatchError(
+                f"got observations of shape {tuple(observations.shape)}, expected (B, "
+                f"{', '.join(map(str, self.vision.observation_shape))}) of the model of {self.real.id}"
+            )
+        begins = range(0, max(len(observations), 1), _ENCODE_ROWS)
+        parts = [observations[begin : begin + _ENCODE_ROWS] for begin in begins]
+        # A copy, since V may return what it is given, and an array may be written to or be read-only
+        tensors = (part if isinstance(part, Tensor) else torch.from_numpy(np.array(part)) for part in parts)
+        return torch.cat([self.vision.encode(part.to(self.device)) for part in tensors])
+
+    @torch.no_grad()
+    def begin(self, observations: NDArray[Any] | Tensor, *, noise: torch.Generator | Noise) -> Any:
+        """Memory states `[B]` of real episodes that begin with `observations` `[B, *observation_shape]`."""
+        return self.memory.initial(self.encode(observations), noise=noise)
+
+    @torch.no_grad()
+    def observe(
+        self,
+        state: Any,
+        action: Tensor,
+        observations: NDArray[Any] | Tensor,
+        *,
+        noise: torch.Generator | Noise,
+    ) -> tuple[Any, Prediction]:
+        """A real step: `action` `[B, A]` or `[B]` was taken in `state`, and `observations` were seen next.
+
+        The prediction is what M said of the step before it saw them.
+        """
+        return self.memory.observe(state, action.to(self.device), self.encode(observations), noise=noise)
 
     def memory_state(self, observation: Tensor) -> Any:
         """The memory states behind observations `[B, S]` of kind "state".
