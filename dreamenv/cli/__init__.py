@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import pkgutil
 import sys
 
 import typer
@@ -19,24 +21,16 @@ app = typer.Typer(
 )
 
 
+def load_verbs() -> typer.Typer:
+    """The app with all its verbs: importing a file of this folder registers the file's verb."""
+    for module in pkgutil.iter_modules(__path__):
+        importlib.import_module(f"{__name__}.{module.name}")
+    return app
+
+
 def main() -> None:
     """Entry point of `dreamenv`: errors of this package are shown as one line, Ctrl-C leaves a resumable run."""
-    from dreamenv.cli import (  # noqa: F401  (importing registers the verbs)
-        bench,
-        collect,
-        data,
-        demo,
-        evolve,
-        gap,
-        learn,
-        play,
-        publish,
-        score,
-        serve,
-        show,
-        train,
-    )
-
+    load_verbs()
     try:
         # Without standalone mode typer returns the status of an exit; newer versions turn Ctrl-C into status 130
         status = app(sys.argv[1:] or ["--help"], standalone_mode=False) or 0

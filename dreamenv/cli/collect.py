@@ -32,8 +32,8 @@ def collect(
     Example: dreamenv collect DreamDoom-v0 --frames 1000000 --out runs/doom
     """
     from dreamenv.agents.exploration import FACTORIES
+    from dreamenv.cli.options import explorations, preset, write_config
     from dreamenv.cli.progress import Progress, write_json
-    from dreamenv.cli.run import explorations, preset, write_config
     from dreamenv.data.collect import collect as collect_episodes
     from dreamenv.data.explore import Exploration
     from dreamenv.errors import ConfigurationError

@@ -36,8 +36,8 @@ def train(
 
     Example: dreamenv train --real Pendulum-v1 --out runs/pendulum
     """
+    from dreamenv.cli.options import explorations, preset, training_preset, write_config, write_registry
     from dreamenv.cli.progress import Progress, show_scalars, write_json
-    from dreamenv.cli.run import explorations, preset, training_preset, write_config, write_registry
     from dreamenv.data.collect import collect as collect_episodes
     from dreamenv.data.collect import is_unfinished
     from dreamenv.data.episodes import EpisodeStore

@@ -7,17 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from typer.testing import CliRunner, Result
 
-from dreamenv.cli import app, data  # noqa: F401  (importing registers the verb)
 from dreamenv.data.collect import collect
 from dreamenv.data.episodes import EpisodeStore
 from dreamenv.errors import EpisodeFileError
 from dreamenv.types import Episode, RealEnvSpec
-
-
-def call(*arguments: str | Path) -> Result:
-    return CliRunner().invoke(app, [*map(str, arguments)], catch_exceptions=False)
+from tests.command_line import call
 
 
 @pytest.fixture(scope="module")
@@ -66,8 +61,3 @@ def test_show_names_what_is_not_there(tmp_path: Path) -> None:
         call("data", "show", tmp_path / "nowhere")
     with pytest.raises(EpisodeFileError, match="no episodes; run `dreamenv collect` first"):
         call("data", "show", tmp_path)
-
-
-def test_help_shows_an_example() -> None:
-    assert "Example: dreamenv data show" in call("data", "show", "--help").stdout
-    assert "Example: dreamenv data show" in call("data", "--help").stdout

@@ -13,12 +13,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from typer.testing import CliRunner
 
 import dreamenv
-from dreamenv.cli import app, play, serve  # noqa: F401  (importing registers the verbs)
 from dreamenv.errors import ConfigurationError
 from tests.cli import screen
+from tests.command_line import call
 from tests.fakes import trained_like_world_model, write_registry
 from tests.play.openings import CHOICE, small_opening
 
@@ -26,7 +25,7 @@ _PATIENCE = 180.0
 
 
 def test_help_names_the_keys() -> None:
-    shown = CliRunner().invoke(app, ["play", "--help"]).stdout
+    shown = call("play", "--help").stdout
     assert "Example: dreamenv play" in shown
     assert "H hands over" in " ".join(shown.split())
 
@@ -36,8 +35,7 @@ def test_a_dream_is_played(player: list[str], tmp_path: Path, monkeypatch: pytes
     pytest.importorskip("pygame")
     monkeypatch.setenv("SDL_VIDEODRIVER", "dummy")
     dreamenv.register(write_registry(tmp_path, "DreamPlayed-v0", trained_like_world_model()))
-    arguments = ["play", "DreamPlayed-v0", "--episodes", "2", "--steps", "2", *player]
-    result = CliRunner().invoke(app, arguments, catch_exceptions=False)
+    result = call("play", "DreamPlayed-v0", "--episodes", "2", "--steps", "2", *player)
     assert result.exit_code == 0
     assert re.match(r"episode 2: [12] actions?, return ", result.stdout.splitlines()[1])  # a dream may end by itself
 
@@ -45,7 +43,7 @@ def test_a_dream_is_played(player: list[str], tmp_path: Path, monkeypatch: pytes
 def test_a_recording_is_a_video(tmp_path: Path) -> None:
     dreamenv.register(write_registry(tmp_path, "DreamPlayed-v0", trained_like_world_model()))
     with pytest.raises(ConfigurationError, match=r"name it \.mp4 or \.gif"):
-        CliRunner().invoke(app, ["play", "DreamPlayed-v0", "--record", "clip.avi"], catch_exceptions=False)
+        call("play", "DreamPlayed-v0", "--record", "clip.avi")
 
 
 class Game:

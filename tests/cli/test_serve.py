@@ -12,14 +12,9 @@ import urllib.request
 from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner
 
-from dreamenv.cli import app, play, serve  # noqa: F401  (importing registers the verbs)
+from tests.command_line import call
 from tests.fakes import trained_like_world_model, write_registry
-
-
-def test_help_shows_an_example() -> None:
-    assert "Example: dreamenv serve" in CliRunner().invoke(app, ["serve", "--help"]).stdout
 
 
 @pytest.mark.integration
@@ -52,4 +47,4 @@ def test_a_vector_dream_is_refused(tmp_path: Path) -> None:
 
     dreamenv.register(write_registry(tmp_path, "DreamServed-v0", trained_like_world_model(image=False)))
     with pytest.raises(ConfigurationError, match="vector observations"):
-        CliRunner().invoke(app, ["serve", "DreamServed-v0", "--port", "0"], catch_exceptions=False)
+        call("serve", "DreamServed-v0", "--port", "0")

@@ -13,10 +13,8 @@ from gymnasium import spaces
 from torch import Tensor
 from typer.testing import CliRunner
 
-import dreamenv.cli.gap
-import dreamenv.cli.score  # noqa: F401  (importing registers verbs; a lone one would take no name)
 from dreamenv.agents import LinearController, RandomAgent, save_agent, weight_shape
-from dreamenv.cli import app
+from dreamenv.cli import load_verbs
 from dreamenv.errors import BundleError, ConfigurationError, SpaceMismatchError, UnknownDreamError
 from dreamenv.figures.gap import write_gap_report
 from dreamenv.memory.base import Prediction
@@ -172,7 +170,7 @@ def test_precision_and_recall_of_ends() -> None:
 
 
 def invoke(*arguments: str) -> Any:
-    return CliRunner().invoke(app, arguments)
+    return CliRunner().invoke(load_verbs(), arguments)
 
 
 def saved_pendulum(folder: Path) -> Path:

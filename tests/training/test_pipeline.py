@@ -15,7 +15,7 @@ import torch
 
 import dreamenv
 from dreamenv import registry
-from dreamenv.cli.run import write_registry
+from dreamenv.cli.options import write_registry
 from dreamenv.data.collect import collect
 from dreamenv.data.episodes import EpisodeStore
 from dreamenv.errors import ConfigurationError, EpisodeFileError

@@ -6,10 +6,9 @@ import json
 from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner
 
-from dreamenv.cli import app, score, show  # noqa: F401  (importing registers the verbs)
 from dreamenv.errors import ConfigurationError, UnknownDreamError
+from tests.command_line import call
 from tests.scoring.test_score import pendulum_model
 
 PLANNER = "planner:cem,horizon=3,candidates=8,elites=2,iterations=1"
@@ -20,7 +19,7 @@ def test_a_planner_is_scored_by_its_name(tmp_path: Path) -> None:
     world.provenance["real_frames"] = 1000
     world.save(tmp_path)
     arguments = ["eval", str(tmp_path), "--agent", PLANNER, "--episodes", "2", "--workers", "1"]
-    shown = CliRunner().invoke(app, [*arguments, "--json", str(tmp_path / "score.json")], catch_exceptions=False).stdout
+    shown = call(*arguments, "--json", tmp_path / "score.json").stdout
     figures = json.loads((tmp_path / "score.json").read_text())
     assert figures["agent"] == PLANNER
     assert figures["lengths"] == [6, 6]
@@ -34,4 +33,4 @@ def test_a_planner_is_scored_by_its_name(tmp_path: Path) -> None:
         ("plnner:cem", UnknownDreamError, "no agents of scheme 'plnner'"),
     ):
         with pytest.raises(error, match=message):
-            CliRunner().invoke(app, ["eval", str(tmp_path), "--agent", name], catch_exceptions=False)
+            call("eval", tmp_path, "--agent", name)

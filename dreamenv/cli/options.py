@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ import yaml
 
 from dreamenv import registry
 from dreamenv.data.explore import Exploration
-from dreamenv.errors import ConfigurationError, UnknownDreamError, did_you_mean
+from dreamenv.errors import ConfigurationError, RegistryError, UnknownDreamError, did_you_mean
 from dreamenv.files import write_text
 from dreamenv.registry import EnvironmentSection, TrainSection
 from dreamenv.types import RealEnvSpec
@@ -55,6 +55,15 @@ def explorations(section: EnvironmentSection | None) -> list[Exploration]:
 def training_preset(section: EnvironmentSection | None) -> TrainSection:
     """The preset's hyperparameters; the defaults for an environment without a preset."""
     return section.train if section else TrainSection()
+
+
+def known_options(kind: type, found: dict[str, Any], where: str) -> dict[str, Any]:
+    """Keyword arguments of the dataclass `kind` from registry.yaml, lists as tuples."""
+    names = {field.name for field in fields(kind)} - {"train", "first_frames"}
+    for key in found:
+        if key not in names:
+            raise RegistryError(f"{where}: unknown option {key!r}. {did_you_mean(key, names)}")
+    return {key: tuple(value) if isinstance(value, list) else value for key, value in found.items()}
 
 
 def dream_id(real: RealEnvSpec) -> str:

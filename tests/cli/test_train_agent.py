@@ -6,22 +6,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from typer.testing import CliRunner
 
 from dreamenv import registry
 from dreamenv.agents import load_agent
 from dreamenv.agents.actor_critic import ActorCriticAgent
 from dreamenv.agents.imagination_options import ImaginationOptions
-from dreamenv.cli import app, learn, show  # noqa: F401  (importing registers the verbs)
 from dreamenv.errors import ConfigurationError, RegistryError
 from dreamenv.registry import read_registry
+from tests.command_line import call
 from tests.fakes import trained_like_world_model, write_registry
 
 
 def trained(model: Path | str, out: Path, *arguments: str) -> dict[str, Any]:
     """The settings that the command's agent was trained with."""
-    command = ["train-agent", str(model), "--out", str(out), *arguments]
-    result = CliRunner().invoke(app, command, catch_exceptions=False)
+    result = call("train-agent", model, "--out", out, *arguments)
     assert result.exit_code == 0, result.output
     agent = load_agent(out)
     assert isinstance(agent, ActorCriticAgent)

@@ -7,19 +7,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from typer.testing import CliRunner, Result
+from typer.testing import Result
 
 pytest.importorskip("stable_baselines3")
 
-from dreamenv.cli import app, score, show  # noqa: F401  (importing registers the verbs)
 from dreamenv.errors import BundleError, ConfigurationError, SpaceMismatchError
 from dreamenv.sb3 import DreamVecEnv, algorithm
 from dreamenv.scoring import evaluate
+from tests.command_line import call
 from tests.scoring.test_score import cartpole_model, pendulum_model
 
 
-def call(*arguments: str) -> Result:
-    return CliRunner().invoke(app, ["eval", *arguments, "--episodes", "2", "--workers", "1"], catch_exceptions=False)
+def score(*arguments: str) -> Result:
+    return call("eval", *arguments, "--episodes", "2", "--workers", "1")
 
 
 @pytest.fixture
@@ -35,7 +35,7 @@ def bundle(tmp_path: Path) -> Path:
 
 def test_a_model_is_scored_by_its_file(bundle: Path, tmp_path: Path) -> None:
     file = str(tmp_path / "ppo.zip")
-    result = call(str(bundle), "--agent", file, "--algo", "ppo", "--json", str(tmp_path / "score.json"))
+    result = score(str(bundle), "--agent", file, "--algo", "ppo", "--json", str(tmp_path / "score.json"))
     assert result.exit_code == 0
     figures = json.loads((tmp_path / "score.json").read_text())
     assert figures["returns"] == list(evaluate(bundle, file, algo="ppo", episodes=2, workers=1).returns)
@@ -66,10 +66,10 @@ def test_bad_input(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(error, match=message):
-        call(str(bundle), *arguments)
+        score(str(bundle), *arguments)
 
 
 def test_spaces_that_differ_are_shown_side_by_side(bundle: Path, tmp_path: Path) -> None:
     cartpole_model().save(tmp_path / "other")
     with pytest.raises(SpaceMismatchError, match=r"the agent has Box.*shape=\(11,\).*features Box.*shape=\(12,\)"):
-        call(str(tmp_path / "other"), "--agent", str(tmp_path / "ppo.zip"), "--algo", "ppo")
+        score(str(tmp_path / "other"), "--agent", str(tmp_path / "ppo.zip"), "--algo", "ppo")

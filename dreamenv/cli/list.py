@@ -1,0 +1,97 @@
+"""`dreamenv list`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from dreamenv.cli import app
+from dreamenv.registry import DreamEntry
+
+
+@app.command("list")
+def list_dreams(
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+) -> None:
+    """The registered dreams, and what each bundle holds.
+
+    Example: dreamenv list --json
+    """
+    from dreamenv.registry import entries
+
+    dreams = [_describe(entry) for entry in entries().values()]
+    if as_json:
+        print(json.dumps(dreams, indent=2))
+        return
+    rows = [("id", "latent twin", "real environment", "bundle", "real frames", "shipped agent's score")]
+    for dream in dreams:
+        size = f"{dream['bundle_bytes'] / 1e6:.1f} MB" if dream["bundle_present"] else "not there"
+        frames = "-" if dream["real_frames"] is None else f"{dream['real_frames']:,}"
+        rows.append((dream["id"], dream["latent_id"], dream["real_id"], size, frames, _show_score(dream["score"])))
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    for row in rows:
+        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
+def _describe(entry: DreamEntry) -> dict[str, Any]:
+    """A dream's entry and what its bundle says of itself; the model is not loaded."""
+    config = entry.checkpoint / "config.json"
+    agent = _agent_provenance(entry.checkpoint / "agent.safetensors")
+    provenance = json.loads(config.read_text(encoding="utf-8")).get("provenance", {}) if config.exists() else {}
+    present = config.exists() and (entry.checkpoint / "model.safetensors").exists()
+    files = [file for file in entry.checkpoint.iterdir() if file.is_file()] if present else []
+    return {
+        "id": entry.id,
+        "latent_id": entry.section.latent_id,
+        "real_id": entry.section.real.id,
+        "bundle": str(entry.checkpoint),
+        "bundle_present": present,
+        "bundle_bytes": sum(file.stat().st_size for file in files),
+        "real_frames": _real_frames(provenance, agent),
+        "score": _score(provenance, agent),
+    }
+
+
+def _agent_provenance(file: Path) -> dict[str, Any] | None:
+    if not file.exists():
+        return None
+    from safetensors import SafetensorError, safe_open
+
+    from dreamenv.errors import BundleError
+
+    try:
+        with safe_open(file, framework="np") as opened:
+            return dict(json.loads((opened.metadata() or {}).get("provenance", "{}")))
+    except (SafetensorError, ValueError) as error:
+        raise BundleError(f"{file}: not a whole safetensors file (cut short?): {error}") from error
+
+
+def _real_frames(provenance: dict[str, Any], agent: dict[str, Any] | None) -> int | None:
+    """Real frames that model and agent consumed together; None when one of them does not say."""
+    total = 0
+    for part in (provenance, {"real_frames": 0} if agent is None else agent):
+        frames = part.get("real_frames")
+        if frames is None:
+            return None
+        total += sum(frames.values()) if isinstance(frames, dict) else int(frames)
+    return total
+
+
+def _score(provenance: dict[str, Any], agent: dict[str, Any] | None) -> dict[str, Any] | None:
+    """Mean, and where they are known std and episodes, of the real score that the bundle records."""
+    for key, role in (("score", "evaluation"), ("validation", "validation")):
+        for part in (provenance, agent or {}):
+            if isinstance(part.get(key), dict) and "mean" in part[key]:
+                return {name: part[key].get(name) for name in ("mean", "std", "episodes")} | {"of": role}
+    return None
+
+
+def _show_score(score: dict[str, Any] | None) -> str:
+    if score is None:
+        return "-"
+    spread = f" ± {score['std']:.0f}" if score["std"] is not None else ""
+    episodes = f", {score['episodes']} episodes" if score["episodes"] is not None else ""
+    return f"{score['mean']:.0f}{spread} ({score['of']}{episodes})"

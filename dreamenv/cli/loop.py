@@ -1,0 +1,99 @@
+"""`dreamenv loop`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from dreamenv.cli import app
+
+
+@app.command()
+def loop(
+    name: Annotated[str | None, typer.Argument(metavar="[ID]", help="A dream's id; its preset is used.")] = None,
+    real: Annotated[str | None, typer.Option(help="Any Gymnasium id, instead of a dream's.")] = None,
+    out: Annotated[Path, typer.Option(help="Run directory.")] = Path("runs/loop"),
+    rounds: Annotated[int | None, typer.Option(min=1, help="Rounds; the preset's by default.")] = None,
+    workers: Annotated[int, typer.Option(min=1)] = 2,
+    seed: Annotated[int, typer.Option(min=0, max=49)] = 0,
+    json_file: Annotated[Path | None, typer.Option("--json", help="Write the table of rounds to this file.")] = None,
+) -> None:
+    """Collect, fit V and M, learn in the dream, collect with what was learned, and again. Continues when interrupted.
+
+    Example: dreamenv loop DreamCarRacing-v0 --out runs/car --rounds 6
+    """
+    from dataclasses import asdict
+
+    from dreamenv.agents.imagination_options import ImaginationOptions
+    from dreamenv.cli.options import explorations, known_options, preset, training_preset, write_config, write_registry
+    from dreamenv.cli.progress import Progress, show_scalars, write_json
+    from dreamenv.training.pipeline import TrainOptions
+    from dreamenv.workflows.loop import LoopOptions, Round, run_loop
+
+    section, spec = preset(name, real)
+    chosen = training_preset(section)
+    knobs = known_options(LoopOptions, chosen.loop, "train.loop") | ({"rounds": rounds} if rounds else {})
+    of_agent = known_options(ImaginationOptions, knobs.pop("agent", {}), "train.loop.agent")
+    options = LoopOptions(
+        first_frames=chosen.frames,
+        train=TrainOptions(
+            vision=chosen.vision,
+            memory=chosen.memory,
+            fit_vision=chosen.fit_vision,
+            fit_memory=chosen.fit_memory,
+            temperature=section.dream.temperature if section else 1.0,
+            replay_starts=8192,
+        ),
+        agent=ImaginationOptions(**of_agent),
+        **knobs,
+    )
+    write_config(out, "loop", {"real": spec.id, "seed": seed, "options": _plain(asdict(options))})
+    bars: dict[str, Progress] = {}
+
+    def on_progress(stage: str, step: int, steps: int, scalars: dict[str, float]) -> None:
+        if steps and stage not in bars:
+            for bar in bars.values():
+                bar.close()
+            bars[stage] = Progress(stage, steps, "row" if "encode" in stage else "step")
+        if steps:
+            bars[stage].update(step, show_scalars(scalars))
+
+    def on_round(row: Round) -> None:
+        print(
+            f"round {row.number}: {row.real_frames:,} real frames, collected {row.collected_return:.1f}, "
+            f"dream {row.dream_mean:.1f}, real validation {row.real_mean:.1f} ± {row.real_std:.1f}",
+            flush=True,
+        )
+
+    table = run_loop(
+        spec,
+        out,
+        options,
+        explore=explorations(section),
+        max_episode_steps=section.dream.max_episode_steps if section else None,
+        workers=workers,
+        seed=seed,
+        provenance={"command": f"dreamenv loop {name or '--real ' + spec.id} --rounds {options.rounds} --seed {seed}"},
+        progress=on_progress,
+        on_round=on_round,
+    )
+    for bar in bars.values():
+        bar.close()
+    limit = section.dream.max_episode_steps if section else _time_limit(out)
+    write_registry(out, spec, limit, options.train.temperature)
+    write_json(json_file, [asdict(row) for row in table])
+
+
+def _time_limit(run_dir: Path) -> int:
+    from dreamenv.bundle import read_config
+
+    return int(read_config(run_dir / "bundle")["max_episode_steps"])
+
+
+def _plain(value: object) -> object:
+    """Tuples as lists, so that YAML is readable by any safe loader."""
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    return [_plain(item) for item in value] if isinstance(value, (list, tuple)) else value

@@ -1,0 +1,72 @@
+"""`dreamenv train-agent`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from dreamenv.cli import app
+
+
+@app.command("train-agent")
+def train_agent(
+    model: Annotated[str, typer.Argument(metavar="ID|BUNDLE", help="The dream to learn in.")],
+    out: Annotated[Path, typer.Option(help="Folder of checkpoint and agent.")] = Path("runs/run/agent"),
+    steps: Annotated[int | None, typer.Option(min=1, help="Optimiser steps.")] = None,
+    horizon: Annotated[int | None, typer.Option(min=1, help="Length of a dream in actions.")] = None,
+    discount: Annotated[float | None, typer.Option(help="Of rewards, an action.")] = None,
+    entropy: Annotated[float | None, typer.Option(help="Weight of the policy's entropy in nats.")] = None,
+    temperature: Annotated[float | None, typer.Option(help="Of the dream; the model's own by default.")] = None,
+    action_map: Annotated[str | None, typer.Option(help="squash, throttle or argmax; fit to the space.")] = None,
+    gradient: Annotated[str | None, typer.Option(help="dynamics (through the dream) or reinforce (by score).")] = None,
+    validate_every: Annotated[int, typer.Option(min=0, help="Steps between real validations; 0: none.")] = 0,
+    validation_episodes: Annotated[int, typer.Option(min=1)] = 10,
+    workers: Annotated[int, typer.Option(min=1, help="Processes for validation.")] = 2,
+    seed: Annotated[int, typer.Option(min=0, max=4999)] = 0,
+    json_file: Annotated[Path | None, typer.Option("--json", help="Write the figures to this file.")] = None,
+) -> None:
+    """Train an actor-critic by gradients through a dream. The same command continues an interrupted run.
+
+    What is not given comes from the preset of the model's real environment, and where there is none from the defaults
+    of `ImaginationOptions`.
+
+    Example: dreamenv train-agent DreamCarRacing-v0 --steps 3000 --out runs/car/agent
+    """
+    from dreamenv.agents.imagination import train_actor_critic
+    from dreamenv.agents.imagination_options import ImaginationOptions
+    from dreamenv.cli.options import known_options, section_of, training_preset
+    from dreamenv.cli.progress import Progress, show_scalars, write_json
+    from dreamenv.scoring.score import Validator
+    from dreamenv.world_model import WorldModel
+
+    world_model = WorldModel.load(model)
+    preset = training_preset(section_of(world_model.real.id)).loop.get("agent", {})
+    knobs = known_options(ImaginationOptions, preset, "train.loop.agent")
+    given: dict[str, Any] = {
+        "steps": steps,
+        "horizon": horizon,
+        "discount": discount,
+        "entropy": entropy,
+        "temperature": temperature,
+    }
+    given |= {"action_map": action_map, "gradient": gradient}
+    options = ImaginationOptions(**knobs | {key: value for key, value in given.items() if value is not None})
+    bar = Progress("train-agent", options.steps, "step", every=5.0)
+    validator = Validator(model, episodes=validation_episodes, seed=seed, workers=workers) if validate_every else None
+    learned = train_actor_critic(
+        world_model,
+        out_dir=out,
+        options=options,
+        seed=seed,
+        validate=validator,
+        validate_every=validate_every or 250,
+        progress=lambda step, total, scalars: bar.update(step, show_scalars(scalars)),
+    )
+    bar.close()
+    print(f"agent: {learned.file}   real frames of validation: {learned.real_frames:,}")
+    write_json(
+        json_file,
+        {"agent": str(learned.file), "validation_mean": learned.validation, "real_frames": learned.real_frames},
+    )

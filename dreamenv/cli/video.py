@@ -1,0 +1,84 @@
+"""`dreamenv video`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from dreamenv.cli import app
+
+
+@app.command()
+def video(
+    model: Annotated[str, typer.Argument(metavar="ID|BUNDLE", help="The dream, and the model the agent sees through.")],
+    out: Annotated[Path, typer.Option(help="A .mp4 or .gif file.")],
+    what: Annotated[str, typer.Option(help="dream, real or both (side by side).")] = "both",
+    agent: Annotated[str | None, typer.Option(help="Its path or id, planner:cem, random; the shipped one.")] = None,
+    algo: Annotated[str | None, typer.Option(help="Algorithm of stable-baselines3 that saved --agent.")] = None,
+    steps: Annotated[int | None, typer.Option(min=1, help="Most actions to show.")] = None,
+    skip: Annotated[int, typer.Option(min=0, help="Actions to leave out at the beginning.")] = 0,
+    view: Annotated[str, typer.Option(help="Reality as seen (by V) or rendered (its own picture).")] = "seen",
+    size: Annotated[int, typer.Option(min=64, max=1024, help="Side of a picture in pixels.")] = 256,
+    temperature: Annotated[float | None, typer.Option(help="Of the dream; the model's own by default.")] = None,
+    dreams: Annotated[int, typer.Option(min=1, max=100, help="A grid of so many dreams instead.")] = 1,
+    temperatures: Annotated[str | None, typer.Option(help="A dream at each, such as 0.1,0.5,1,1.3.")] = None,
+    seed: Annotated[int, typer.Option(min=0, max=4999)] = 0,
+) -> None:
+    """Film an agent in the dream, in the real environment, or in both from the same first frame.
+
+    With --dreams a grid of dreams that begin at different moments; with --temperatures dreams of one moment.
+
+    Example: dreamenv video DreamDoom-v0 --out doom.gif --steps 150
+    """
+    from dreamenv.agents.resolve import load_agent
+    from dreamenv.envs.render import frames_per_second
+    from dreamenv.errors import ConfigurationError, did_you_mean
+    from dreamenv.figures.clips import RANDOM, record_dream, record_real
+    from dreamenv.figures.video import grid, write_video
+    from dreamenv.types import episode_seeds
+    from dreamenv.world_model import WorldModel
+
+    kinds = ("dream", "real", "both")
+    if what not in kinds:
+        raise ConfigurationError(f"--what {what}: not known. {did_you_mean(what, kinds)}")
+    world_model = WorldModel.load(model)
+    name = model if agent is None else agent
+    player = RANDOM if name == RANDOM else load_agent(name, algo=algo, world_model=world_model)
+    episode = episode_seeds("validation", seed, 1)[0]
+    length = None if steps is None else skip + steps
+    clips = {}
+    if dreams > 1 or temperatures is not None:
+        what = "grid"
+        taus = [temperature] if temperatures is None else _numbers("--temperatures", temperatures)
+        for tau in taus:
+            for place, own in enumerate(episode_seeds("validation", seed, dreams)):
+                label = f"dream {place}" if temperatures is None else f"τ {tau:g}"
+                clips[(tau or 0.0, place, label)] = record_dream(
+                    world_model, player, seed=own, steps=length, temperature=tau, size=size
+                )
+    if what in ("real", "both"):
+        clips[(0.0, 1, "reality")] = record_real(world_model, player, seed=episode, steps=length, view=view, size=size)
+    if what in ("dream", "both"):
+        first = next((clip.first_observation for clip in clips.values()), None)
+        clips[(0.0, 0, "dream")] = record_dream(
+            world_model, player, seed=episode, steps=length, first_observation=first, temperature=temperature, size=size
+        )
+    sides = []
+    for (_, _, label), clip in sorted(clips.items()):
+        begin = min(skip, len(clip.frames) - 1)
+        sides.append((clip.frames[begin:], label, clip.captions()[begin:]))
+        print(f"{label}: {len(clip.rewards)} actions, return {clip.undiscounted_return:.1f}")
+    frames = grid(sides, columns=2 if what == "both" else None)
+    file = write_video(out, frames, frames_per_second(world_model.real))
+    print(f"{file}: {len(frames)} frames, {file.stat().st_size / 1e6:.2f} MB")
+
+
+def _numbers(option: str, text: str) -> list[float]:
+    from dreamenv.errors import ConfigurationError
+
+    try:
+        return [float(part) for part in text.split(",")]
+    except ValueError as error:
+        raise ConfigurationError(f"{option} {text}: expected numbers with commas between them") from error

@@ -1,0 +1,36 @@
+"""`dreamenv list`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from dreamenv import registry
+from dreamenv.errors import BundleError
+from dreamenv.registry import DreamEntry
+from tests.command_line import call
+
+
+def test_list_tells_what_the_bundles_hold(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    known = next(iter(registry.entries().values()))
+    here = DreamEntry("DreamHere-v0", known.section, bundle)
+    away = DreamEntry("DreamAway-v0", known.section, bundle / "nowhere")
+    monkeypatch.setattr(registry, "_entries", {entry.id: entry for entry in (here, away)})
+    first, second = json.loads(call("list", "--json").stdout)
+    assert (first["id"], first["bundle_present"], first["real_frames"]) == ("DreamHere-v0", True, 1300)
+    assert first["bundle_bytes"] == sum(file.stat().st_size for file in bundle.iterdir())
+    assert first["score"] == {"mean": 750.4, "std": 12.0, "episodes": 100, "of": "evaluation"}
+    assert (second["bundle_present"], second["score"], second["real_frames"]) == (False, None, None)
+    table = call("list").stdout.splitlines()
+    assert "750 ± 12 (evaluation, 100 episodes)" in table[1]
+    assert "not there" in table[2]
+
+
+def test_list_names_a_broken_agent(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    known = next(iter(registry.entries().values()))
+    monkeypatch.setattr(registry, "_entries", {"DreamHere-v0": DreamEntry("DreamHere-v0", known.section, bundle)})
+    (bundle / "agent.safetensors").write_bytes(b"cut")
+    with pytest.raises(BundleError, match=r"agent\.safetensors"):
+        call("list")
