@@ -6,6 +6,7 @@ Letters in shapes: B batch, T time (actions), Z latent, H hidden, F features, A 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -35,6 +36,17 @@ def episode_seeds(role: str, seed: int, count: int) -> list[int]:
         raise ConfigurationError(f"count must be in [0, 100000], got {count}")
     first = SEED_ROLES[role] + seed * 100_000
     return list(range(first, first + count))
+
+
+def consumed_frames(*provenances: Mapping[str, Any]) -> int | None:
+    """Real frames that world models and agents of these provenances consumed together; None if one does not say."""
+    total = 0
+    for provenance in provenances:
+        frames = provenance.get("real_frames")
+        if frames is None:
+            return None
+        total += sum(frames.values()) if isinstance(frames, Mapping) else int(frames)
+    return total
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dreamenv.errors import ConfigurationError
-from dreamenv.types import SEED_ROLES, Episode, RealEnvSpec, episode_seeds
+from dreamenv.types import SEED_ROLES, Episode, RealEnvSpec, consumed_frames, episode_seeds
 
 
 def test_seeds_of_different_roles_and_runs_never_meet() -> None:
@@ -74,6 +74,14 @@ def test_the_return_is_summed_in_double_precision() -> None:
         episode(), rewards=rewards, actions=np.zeros(len(rewards)), observations=np.zeros(len(rewards) + 1)
     )
     assert long.undiscounted_return == pytest.approx(len(rewards) * float(np.float32(0.1)), rel=1e-12)
+
+
+def test_frames_of_a_model_and_its_agent_are_added_up_where_both_are_known() -> None:
+    model = {"real_frames": {"collect": 7, "loop": 8}}
+    assert consumed_frames(model, {"real_frames": 1}) == 16
+    assert consumed_frames(model) == 15
+    assert consumed_frames(model, {"note": "no frames"}) is None
+    assert consumed_frames() == 0
 
 
 def test_types_cannot_be_changed() -> None:

@@ -15,7 +15,7 @@ from dreamenv.agents.evolution_state import ValidationScore
 from dreamenv.agents.resolve import load_agent
 from dreamenv.errors import ConfigurationError
 from dreamenv.scoring.play import RANDOM, EpisodeResult, can_be_handed_over, play_episodes
-from dreamenv.types import episode_seeds
+from dreamenv.types import consumed_frames, episode_seeds
 from dreamenv.world_model import WorldModel
 
 __all__ = ["EpisodeResult", "Score", "Validator", "bootstrap_interval", "evaluate"]
@@ -222,12 +222,4 @@ def _resolve(
 
 def _training_frames(model: WorldModel, agent: Agent | str) -> int | None:
     """Real frames of model and agent together; a baseline that learned nothing has consumed none."""
-    if isinstance(agent, str):
-        return 0
-    total = 0
-    for provenance in (model.provenance, getattr(agent, "provenance", {})):
-        frames = provenance.get("real_frames")
-        if frames is None:
-            return None
-        total += sum(frames.values()) if isinstance(frames, dict) else int(frames)
-    return total
+    return 0 if isinstance(agent, str) else consumed_frames(model.provenance, getattr(agent, "provenance", {}))

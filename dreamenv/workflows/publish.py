@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +12,11 @@ from torch import Tensor
 
 from dreamenv import registry
 from dreamenv.agents.base import SavableAgent
-from dreamenv.agents.resolve import load_agent
+from dreamenv.agents.resolve import AGENT_FILE, load_agent
 from dreamenv.bundle import StartStates
 from dreamenv.errors import ConfigurationError, RegistryError
-from dreamenv.files import sha256_of
+from dreamenv.files import sha256_of, write_bytes, write_text
+from dreamenv.types import consumed_frames
 from dreamenv.world_model import WorldModel
 
 # A bundle is to stay under 16 MB.
@@ -47,13 +48,19 @@ def publish_bundle(
 
     Raises:
         UnknownDreamError: `registry_file` has no such dream.
-        ConfigurationError: The scores are of another real environment.
+        ConfigurationError: The scores are of another real environment, or are not what `dreamenv eval` writes.
+        BundleError: The run's bundle or agent is missing or not whole.
     """
     entry = registry.find_in(registry.read_registry(registry_file), name)
     model = WorldModel.load(run_dir / "bundle")
-    for found in (score, baseline):
+    agent_file = run_dir / "agent" / AGENT_FILE
+    agent = load_agent(agent_file)
+    for what, found in (("score", score), ("baseline", baseline)):
+        missing = sorted(set(_SCORE_KEYS) - found.keys())
+        if missing:
+            raise ConfigurationError(f"the {what} lacks {', '.join(missing)}; give what `dreamenv eval --json` wrote")
         if found["real_id"] != model.real.id:
-            raise ConfigurationError(f"the score is of {found['real_id']}, the bundle of {model.real.id}")
+            raise ConfigurationError(f"the {what} is of {found['real_id']}, the bundle of {model.real.id}")
     model.provenance["score"] = {key: score[key] for key in _SCORE_KEYS}
     model.provenance["baseline"] = {key: baseline[key] for key in _SCORE_KEYS}
     model.temperature = entry.section.dream.temperature
@@ -66,15 +73,11 @@ def publish_bundle(
     )
     target = entry.checkpoint
     hashes = model.save(target)
-    shutil.copyfile(run_dir / "agent" / "agent.safetensors", target / "agent.safetensors")
-    hashes["agent.safetensors"] = sha256_of(target / "agent.safetensors")
-    (target / "README.md").write_text(_card(name, model, load_agent(target), commands), encoding="utf-8")
+    write_bytes(target / AGENT_FILE, agent_file.read_bytes())
+    hashes[AGENT_FILE] = sha256_of(target / AGENT_FILE)
+    write_text(target / "README.md", _card(name, model, agent, commands))
     _record_hashes(registry_file, name, hashes)
     return target
-
-
-def _components(memory: dict[str, Any]) -> str:
-    return "joint mixture components" if memory.get("components") == "joint" else "mixtures a latent dimension"
 
 
 def _spread(rows: Tensor) -> Tensor:
@@ -92,56 +95,68 @@ def _record_hashes(file: Path, name: str, hashes: dict[str, str]) -> None:
         raise RegistryError(f"{file}: the entry {name} is not written as an indented block")
     body = re.sub(r"(?m)^    sha256:.*\n(?:      .*\n)*", "", section.group(0))
     body = re.sub(r"(?m)^(    checkpoint:.*\n)", lambda match: match.group(1) + block, body, count=1)
-    file.write_text(text[: section.start()] + body + text[section.end() :], encoding="utf-8")
+    write_text(file, text[: section.start()] + body + text[section.end() :])
 
 
 def _card(name: str, model: WorldModel, agent: SavableAgent, commands: str) -> str:
     provenance = model.provenance
     score, baseline = provenance["score"], provenance["baseline"]
-    ledger = "\n".join(f"| {stage} | {frames:,} |" for stage, frames in provenance["ledger"].items())
-    held_out = "\n".join(f"| {key} | {value:.4g} |" for key, value in provenance["held_out"].items())
-    vision, memory = model.vision.config(), model.memory.config()
-    return f"""# {name}
+    parts = [("vision", model.vision.config()), ("memory", model.memory.config())]
+    stages = dict(provenance.get("ledger", {}))
+    stages["choosing the agent on validation seeds"] = consumed_frames(agent.provenance)
+    stages["in all"] = score["real_frames"]
+    held_out = {key: f"{value:.4g}" for key, value in provenance.get("held_out", {}).items()}
+    card = f"""# {name}
 
-A world model of `{model.real.id}`: a {vision["kind"]} with {model.vision.latent_size} latents for vision, an
-{memory["kind"]} with {memory["hidden_size"]} hidden units and {memory["mixtures"]} {_components(memory)} for
-memory, an agent of kind {agent.kind}. Weights are fp16 safetensors; the license is that of dreamenv (MIT).
+A world model of `{model.real.id}`. Weights are fp16 safetensors; the license is that of dreamenv (MIT).
+
+{_table(("part", "kind", "settings"), [_part(*part) for part in (*parts, ("agent", _of_agent(agent)))])}
 
 ## Score
 
 On the real `{model.real.id}`, {score["episodes"]} whole episodes on evaluation seeds, which chose nothing:
 
-| agent | mean | standard deviation | 95% interval of the mean |
-|---|---|---|---|
-| shipped, trained only in the dream | {score["mean"]:.1f} | {score["std"]:.1f} | {_interval(score)} |
-| uniform random | {baseline["mean"]:.1f} | {baseline["std"]:.1f} | {_interval(baseline)} |
+{
+        _table(
+            ("agent", "mean", "standard deviation", "95% interval of the mean"),
+            [_scored("shipped, trained only in the dream", score), _scored("uniform random", baseline)],
+        )
+    }
 
 ## Real frames
 
 One frame of the real environment, action repeat counted.
 
-| stage | real frames |
-|---|---|
-{ledger}
-| choosing the agent on validation seeds | {agent.provenance.get("real_frames", 0):,} |
-| in all | {score["real_frames"]:,} |
-
-## Held-out episodes
-
-| figure | value |
-|---|---|
-{held_out}
-
-## How it was made
-
-```bash
-{commands.strip()}
-```
-
+{_table(("stage", "real frames"), [(stage, _count(frames)) for stage, frames in stages.items()])}
+"""
+    if held_out:
+        card += f"\n## Held-out episodes\n\n{_table(('figure', 'value'), list(held_out.items()))}\n"
+    if commands.strip():
+        card += f"\n## How it was made\n\n```bash\n{commands.strip()}\n```\n"
+    return f"""{card}
 Intended for learning inside the dream and for research on model exploitation. The dream is wrong wherever its data was
 thin; score every agent on the real environment.
 """
 
 
-def _interval(score: dict[str, Any]) -> str:
-    return f"{score['ci95'][0]:.1f} to {score['ci95'][1]:.1f}"
+def _table(columns: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
+    lines = (columns, ("---",) * len(columns), *rows)
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _of_agent(agent: SavableAgent) -> dict[str, Any]:
+    return {"kind": agent.kind, "observation": agent.observation, **agent.config()}
+
+
+def _part(name: str, config: dict[str, Any]) -> tuple[str, str, str]:
+    settings = (f"{key}: {value}" for key, value in config.items() if key != "kind")
+    return name, str(config["kind"]), ", ".join(settings)
+
+
+def _scored(agent: str, score: dict[str, Any]) -> tuple[str, str, str, str]:
+    low, high = score["ci95"]
+    return agent, f"{score['mean']:.1f}", f"{score['std']:.1f}", f"{low:.1f} to {high:.1f}"
+
+
+def _count(frames: int | None) -> str:
+    return "not recorded" if frames is None else f"{frames:,}"

@@ -1,0 +1,144 @@
+"""Publishing a run: bundle, agent and card in the checkpoint's folder, hashes in the registry."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from gymnasium import spaces
+
+from dreamenv import registry
+from dreamenv.agents import LinearController, load_agent, save_agent, weight_shape
+from dreamenv.bundle import StartStates
+from dreamenv.errors import BundleError, ConfigurationError, UnknownDreamError
+from dreamenv.memory.base import MemoryModel
+from dreamenv.memory.ensemble.model import ProbabilisticEnsemble
+from dreamenv.memory.mdn_rnn.model import MDNRNN
+from dreamenv.memory.tabular import TabularMemory
+from dreamenv.types import RealEnvSpec
+from dreamenv.vision.identity import IdentityVision
+from dreamenv.workflows.publish import MOST_STARTS, publish_bundle
+from dreamenv.world_model import WorldModel
+
+ACTIONS = spaces.Discrete(2)
+MEMORIES: dict[str, tuple[MemoryModel[Any], list[str]]] = {
+    "mdn_rnn": (MDNRNN(4, ACTIONS, hidden_size=6, mixtures=2), ["hidden_size: 6", "mixtures: 2"]),
+    "probabilistic_ensemble": (ProbabilisticEnsemble(4, ACTIONS, members=3, elites=2), ["members: 3", "elites: 2"]),
+    "tabular": (TabularMemory(4, ACTIONS), ["latent_size: 4"]),
+}
+SCORE: dict[str, Any] = {
+    "real_id": "CartPole-v1",
+    "agent": "shipped",
+    "episodes": 3,
+    "mean": 21.5,
+    "std": 2.25,
+    "ci95": [19.0, 24.0],
+    "real_frames": 1234,
+    "returns": [19.0, 21.5, 24.0],
+}
+
+
+def write_run(folder: Path, memory: MemoryModel[Any], *, starts: int = 3, **provenance: Any) -> Path:
+    model = WorldModel(
+        IdentityVision(4),
+        memory,
+        RealEnvSpec("CartPole-v1"),
+        ACTIONS,
+        StartStates(torch.eye(4)[torch.arange(starts) % 4]),
+        max_episode_steps=20,
+        provenance=provenance,
+    )
+    model.save(folder / "bundle")
+    controller = LinearController(
+        np.zeros(weight_shape(model)), model.observation_space(), ACTIONS, provenance={"real_frames": 34}
+    )
+    save_agent(controller, folder / "agent")
+    return folder
+
+
+def write_registry(folder: Path) -> Path:
+    file = folder / "registry.yaml"
+    file.write_text(
+        "# The first line is a remark.\nformat: 1\nenvironments:\n  DreamPole-v0:\n    latent_id: LatentPole-v0\n"
+        "    checkpoint: published  # where it lies\n    real:\n      id: CartPole-v1\n"
+        "    dream:\n      max_episode_steps: 30\n      temperature: 1.25\n",
+        encoding="utf-8",
+    )
+    return file
+
+
+@pytest.mark.parametrize("kind", MEMORIES)
+def test_a_run_with_any_kind_of_memory_is_published(tmp_path: Path, kind: str) -> None:
+    memory, settings = MEMORIES[kind]
+    run = write_run(
+        tmp_path / "run", memory, ledger={"collect": 1000, "validation": 200}, held_out={"reward_r2": 0.87654}
+    )
+    file = write_registry(tmp_path)
+    baseline = SCORE | {"mean": 9.0, "agent": "random", "real_frames": 0}
+    target = publish_bundle("DreamPole-v0", run, file, score=SCORE, baseline=baseline, commands="dreamenv train\n")
+    assert target == (tmp_path / "published").resolve()
+    published = WorldModel.load(target)
+    assert (published.temperature, published.max_episode_steps) == (1.25, 30)
+    assert published.provenance["score"]["mean"] == 21.5
+    assert "returns" not in published.provenance["score"]
+    card = (target / "README.md").read_text(encoding="utf-8")
+    for told in (f"| memory | {kind} |", *settings, "| vision | identity |", "| agent | linear |", "1,000", "0.8765"):
+        assert told in card, told
+    assert "| shipped, trained only in the dream | 21.5 | 2.2 | 19.0 to 24.0 |" in card
+    assert "| in all | 1,234 |" in card
+    assert "dreamenv train" in card
+    assert (target / "README.md").read_text(encoding="utf-8").startswith("# DreamPole-v0\n")
+    text = file.read_text(encoding="utf-8")
+    assert text.startswith("# The first line is a remark.")
+    assert "# where it lies" in text
+    # The hashes are those of the files: a file that has changed is refused
+    recorded = registry.read_registry(file)["DreamPole-v0"].section.sha256
+    assert sorted(recorded) == ["agent.safetensors", "config.json", "model.safetensors", "starts.safetensors"]
+    again = publish_bundle("DreamPole-v0", run, file, score=SCORE, baseline=baseline, commands="dreamenv train\n")
+    assert again == target
+    assert registry.read_registry(file)["DreamPole-v0"].section.sha256 == recorded
+    assert file.read_text(encoding="utf-8") == text
+
+
+def test_what_the_run_does_not_know_is_not_in_the_card(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", TabularMemory(4, ACTIONS))
+    unknown = SCORE | {"real_frames": None}
+    target = publish_bundle("DreamPole-v0", run, write_registry(tmp_path), score=unknown, baseline=SCORE)
+    card = (target / "README.md").read_text(encoding="utf-8")
+    assert "| in all | not recorded |" in card
+    assert "Held-out" not in card
+    assert "How it was made" not in card
+    assert "None" not in card
+
+
+def test_start_states_are_thinned_out_evenly(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", TabularMemory(4, ACTIONS), starts=2 * MOST_STARTS + 1)
+    target = publish_bundle("DreamPole-v0", run, write_registry(tmp_path), score=SCORE, baseline=SCORE)
+    first = WorldModel.load(target).starts.first
+    assert len(first) == MOST_STARTS
+    before = WorldModel.load(run / "bundle").starts.first
+    assert torch.equal(first[[0, -1]], before[[0, -1]])
+
+
+def test_bad_input(tmp_path: Path) -> None:
+    run, file = write_run(tmp_path / "run", TabularMemory(4, ACTIONS)), write_registry(tmp_path)
+    with pytest.raises(ConfigurationError, match="the score is of Pendulum-v1, the bundle of CartPole-v1"):
+        publish_bundle("DreamPole-v0", run, file, score=SCORE | {"real_id": "Pendulum-v1"}, baseline=SCORE)
+    with pytest.raises(UnknownDreamError, match="Did you mean DreamPole-v0"):
+        publish_bundle("DreamPoles-v0", run, file, score=SCORE, baseline=SCORE)
+    with pytest.raises(ConfigurationError, match="the baseline lacks ci95, std"):
+        publish_bundle(
+            "DreamPole-v0",
+            run,
+            file,
+            score=SCORE,
+            baseline={k: v for k, v in SCORE.items() if k not in ("std", "ci95")},
+        )
+    (run / "agent" / "agent.safetensors").unlink()
+    with pytest.raises(BundleError, match=r"agent\.safetensors: cannot be read"):
+        publish_bundle("DreamPole-v0", run, file, score=SCORE, baseline=SCORE)
+    assert not (tmp_path / "published").exists()
+    assert load_agent(save_agent(load_agent(write_run(tmp_path / "other", TabularMemory(4, ACTIONS)) / "agent"), run))
