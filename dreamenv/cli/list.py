@@ -10,6 +10,7 @@ import typer
 
 from dreamenv.cli import app
 from dreamenv.registry import DreamEntry
+from dreamenv.types import consumed_frames
 
 
 @app.command("list")
@@ -50,7 +51,7 @@ def _describe(entry: DreamEntry) -> dict[str, Any]:
         "bundle": str(entry.checkpoint),
         "bundle_present": present,
         "bundle_bytes": sum(file.stat().st_size for file in files),
-        "real_frames": _real_frames(provenance, agent),
+        "real_frames": consumed_frames(provenance, *([] if agent is None else [agent])),
         "score": _score(provenance, agent),
     }
 
@@ -67,17 +68,6 @@ def _agent_provenance(file: Path) -> dict[str, Any] | None:
             return dict(json.loads((opened.metadata() or {}).get("provenance", "{}")))
     except (SafetensorError, ValueError) as error:
         raise BundleError(f"{file}: not a whole safetensors file (cut short?): {error}") from error
-
-
-def _real_frames(provenance: dict[str, Any], agent: dict[str, Any] | None) -> int | None:
-    """Real frames that model and agent consumed together; None when one of them does not say."""
-    total = 0
-    for part in (provenance, {"real_frames": 0} if agent is None else agent):
-        frames = part.get("real_frames")
-        if frames is None:
-            return None
-        total += sum(frames.values()) if isinstance(frames, dict) else int(frames)
-    return total
 
 
 def _score(provenance: dict[str, Any], agent: dict[str, Any] | None) -> dict[str, Any] | None:
