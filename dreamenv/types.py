@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,13 @@ from dreamenv.errors import ConfigurationError
 # Seeds of real episodes are drawn from three ranges that never meet, so that no episode which trained a model or
 # chose an agent is ever used to score it.
 SEED_ROLES = {"collect": 0, "validation": 2**29, "evaluation": 2**30}
+
+
+# Where dreams begin. "first": the first observation of a real episode. "initial": the first moment behind the start
+# margin (`RealEnvSpec.start_margin`; without one, the same as "first"), where dreams begin by default. "replay": any
+# moment of a real episode, with what M remembered there.
+Start = Literal["first", "initial", "replay"]
+STARTS: tuple[Start, ...] = get_args(Start)
 
 
 def episode_seeds(role: str, seed: int, count: int) -> list[int]:

@@ -7,7 +7,7 @@ import argparse
 from pathlib import Path
 
 from dreamenv import WorldModel
-from dreamenv.agents import Generation, evolve
+from dreamenv.agents import EvolutionOptions, Generation, evolve
 
 
 def show(generation: Generation) -> None:
@@ -28,10 +28,7 @@ def main() -> None:
     found = evolve(
         model,
         out_dir=arguments.out / "agent",
-        generations=arguments.generations,
-        population=32,
-        rollouts=8,
-        temperature=1.1,
+        options=EvolutionOptions(generations=arguments.generations, population=32, rollouts=8, temperature=1.1),
         progress=show,
     )
     print(f"agent: {found.file}")

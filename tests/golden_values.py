@@ -20,6 +20,7 @@ import torch
 
 import dreamenv
 from dreamenv.agents.evolution import evolve
+from dreamenv.agents.options import EvolutionOptions
 from dreamenv.agents.population import score_population, weight_shape
 from dreamenv.data.collect import collect
 from dreamenv.training.pipeline import TrainOptions, train
@@ -102,9 +103,8 @@ def population(dream: str) -> str:
 
 def evolution(dream: str) -> str:
     with tempfile.TemporaryDirectory() as folder:
-        found = evolve(
-            WorldModel.load(dream), out_dir=folder, generations=2, population=6, rollouts=4, horizon=30, seed=9
-        )
+        options = EvolutionOptions(generations=2, population=6, rollouts=4, horizon=30)
+        found = evolve(WorldModel.load(dream), out_dir=folder, options=options, seed=9)
         return _digest(found.agent.weights)
 
 

@@ -7,6 +7,7 @@ from dreamenv.agents.evolution import Evolution, evolve
 from dreamenv.agents.evolution_state import Generation, ValidationScore
 from dreamenv.agents.mpc import MPCAgent, mpc_agent
 from dreamenv.agents.optimisers import CMAES, OpenAIES, Optimiser, make_optimiser
+from dreamenv.agents.options import EvolutionOptions, ImaginationOptions
 from dreamenv.agents.population import initial_weights, score_population, weight_shape
 from dreamenv.agents.random_agent import RandomAgent
 from dreamenv.agents.resolve import AGENT_KINDS, load_agent, save_agent
@@ -19,7 +20,9 @@ __all__ = [
     "ActionMap",
     "Agent",
     "Evolution",
+    "EvolutionOptions",
     "Generation",
+    "ImaginationOptions",
     "LinearController",
     "MPCAgent",
     "OpenAIES",

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,8 @@ from dreamenv.agents.base import Agent
 from dreamenv.agents.controller import LinearController
 from dreamenv.agents.evolution_state import CHECKPOINT_FILE, EvolutionState, Generation, ValidationScore
 from dreamenv.agents.optimisers import Optimiser, make_optimiser
-from dreamenv.agents.population import initial_weights, score_population, weight_shape
+from dreamenv.agents.options import EvolutionOptions
+from dreamenv.agents.population import initial_weights, score_population
 from dreamenv.agents.resolve import save_agent
 from dreamenv.errors import ConfigurationError, NonFiniteError, missing_extra
 from dreamenv.noise.base import step_generator
@@ -51,24 +52,12 @@ def evolve(
     world_model: WorldModel,
     *,
     out_dir: str | Path,
-    generations: int,
-    optimiser: str = "cma",
-    population: int = 64,
-    rollouts: int = 16,
-    horizon: int | None = None,
-    temperature: float | None = None,
-    start: str = "initial",
-    expected: bool = False,
-    sigma: float = 0.1,
+    options: EvolutionOptions | None = None,
     seed: int = 0,
-    observation: str = "features",
-    action_map: str | None = None,
-    start_weights: NDArray[np.floating] | None = None,
-    optimiser_options: Mapping[str, Any] | None = None,
+    begin: NDArray[np.floating] | None = None,
     validate: Callable[[Agent], ValidationScore] | None = None,
     validate_every: int = 0,
     time_limit: float | None = None,
-    max_batch: int = 16384,
     tensorboard: bool = False,
     progress: Callable[[Generation], None] | None = None,
 ) -> Evolution:
@@ -80,24 +69,15 @@ def evolve(
     checkpoint), evolution.json (the history to read) and ledger.json (real frames consumed).
 
     Args:
-        generations: In all, those of interrupted calls included; a finished run goes on when it is raised.
-        optimiser: "cma" or "openai"; `optimiser_options` go to its constructor.
-        population: Candidates a generation.
-        rollouts: Dreams a candidate.
-        horizon: Longest dream in actions; None takes the model's limit.
-        temperature: None takes the model's own.
-        start: Start states, "initial" or "replay".
-        expected: Score by expected returns, see `score_population`.
-        sigma: Initial step size of the weights.
+        world_model: The dream.
+        out_dir: Folder.
+        options: Hyperparameters; None takes their defaults.
         seed: Of candidates and dreams.
-        observation: What the controller reads, "features" or "latent".
-        action_map: See `ActionMap`; None fits the action space.
-        start_weights: `[outputs, F + 1]` to begin the search at; None begins at zero.
-        validate: Scores an agent on real validation episodes (see `dreamenv.evaluation.Validator`).
+        begin: `[outputs, F + 1]` weights to begin the search at; None begins at zero.
+        validate: Scores an agent on real validation episodes (see `dreamenv.scoring.Validator`).
         validate_every: Generations between real validations of the mean solution and of the best candidate; the last
             generation is validated too. 0 chooses by the dream alone and uses no real frame.
         time_limit: Seconds of work, interrupted calls included, after which no generation begins.
-        max_batch: Most dreams at once.
         tensorboard: Write scalars to `out_dir`/tensorboard.
         progress: Called after every generation.
 
@@ -106,8 +86,7 @@ def evolve(
         NonFiniteError: A dreamed return is not finite; the last checkpoint stays good.
         MissingExtraError: `cma` or `tensorboard` is needed and not installed.
     """
-    if generations < 1:
-        raise ConfigurationError(f"generations must be at least 1, got {generations}")
+    options = options or EvolutionOptions()
     if (validate is None) != (validate_every == 0) or validate_every < 0:
         raise ConfigurationError(
             f"validate_every={validate_every} with validate={'None' if validate is None else 'given'}: "
@@ -115,31 +94,18 @@ def evolve(
         )
     if time_limit is not None and time_limit <= 0:
         raise ConfigurationError(f"time_limit must be above 0 seconds, got {time_limit}")
-    shape = weight_shape(world_model, observation=observation, action_map=action_map)
-    begin = initial_weights(world_model, observation=observation, action_map=action_map)
-    if start_weights is not None:
-        begin = np.array(start_weights, dtype=np.float64)
-        if begin.shape != shape:
-            raise ConfigurationError(f"start_weights have shape {begin.shape}, this model needs {shape}")
-    horizon = world_model.max_episode_steps if horizon is None else horizon
-    temperature = world_model.temperature if temperature is None else temperature
-    options = dict(optimiser_options or {})
-    search = make_optimiser(optimiser, begin.ravel(), population=population, sigma=sigma, seed=seed, **options)
-    settings = {
-        "model": world_model.fingerprint(),
-        "optimiser": optimiser,
-        "optimiser_options": options,
-        "population": population,
-        "rollouts": rollouts,
-        "horizon": horizon,
-        "temperature": temperature,
-        "start": start,
-        "expected": expected,
-        "sigma": sigma,
+    weights = _first_weights(world_model, options, begin)
+    search = make_optimiser(
+        options.optimiser,
+        weights.ravel(),
+        population=options.population,
+        sigma=options.sigma,
+        seed=seed,
+        **options.optimiser_options,
+    )
+    settings = _settings(world_model, options) | {
         "seed": seed,
-        "observation": observation,
-        "action_map": action_map,
-        "start_weights": None if start_weights is None else hashlib.sha256(begin.tobytes()).hexdigest()[:16],
+        "begin": None if begin is None else hashlib.sha256(weights.tobytes()).hexdigest()[:16],
         "validate_every": validate_every,
     }
     folder = Path(out_dir)
@@ -149,19 +115,19 @@ def evolve(
         search.ask()
         search.tell(fitness)
     writer = _summary_writer(folder, len(state.history)) if tensorboard else None
-    run = _Run(world_model, search, state, shape, max_batch)
+    run = _Run(world_model, search, state, weights.shape, options.max_batch)
     began = time.monotonic() - state.elapsed
 
     def time_is_up() -> bool:
         state.elapsed = time.monotonic() - began
         return time_limit is not None and state.elapsed >= time_limit
 
-    last = len(state.history) >= generations or time_is_up()
+    last = len(state.history) >= options.generations or time_is_up()
     try:
         while not last:
             index = len(state.history) + 1
             candidates, fitness = run.dream(index)
-            last = index == generations or time_is_up()
+            last = index == options.generations or time_is_up()
             record = Generation(
                 index, float(fitness.mean()), float(fitness.max()), float(np.median(fitness)), search.step_size
             )
@@ -186,15 +152,38 @@ def evolve(
         state.best_validation,
         state.real_frames,
         state.elapsed,
-        "generations" if len(state.history) >= generations else "time_limit",
+        "generations" if len(state.history) >= options.generations else "time_limit",
     )
+
+
+def _first_weights(
+    world_model: WorldModel, options: EvolutionOptions, begin: NDArray[np.floating] | None
+) -> NDArray[np.float64]:
+    """Weights `[outputs, F + 1]` at which the search begins."""
+    start = initial_weights(world_model, observation=options.observation, action_map=options.action_map)
+    if begin is None:
+        return start
+    if np.shape(begin) != start.shape:
+        raise ConfigurationError(f"begin has weights of shape {np.shape(begin)}, this model needs {start.shape}")
+    return np.array(begin, dtype=np.float64)
+
+
+def _settings(world_model: WorldModel, options: EvolutionOptions) -> dict[str, Any]:
+    """What must be equal for a run to be continued: neither the number of generations nor the size of a batch."""
+    given = asdict(options)
+    del given["generations"], given["max_batch"]
+    return given | {
+        "model": world_model.fingerprint(),
+        "horizon": world_model.max_episode_steps if options.horizon is None else options.horizon,
+        "temperature": world_model.temperature if options.temperature is None else options.temperature,
+    }
 
 
 class _Run:
     """The parts of a run that belong together: model, optimiser, and what has been found so far."""
 
     def __init__(
-        self, world_model: WorldModel, search: Optimiser, state: EvolutionState, shape: tuple[int, int], max_batch: int
+        self, world_model: WorldModel, search: Optimiser, state: EvolutionState, shape: tuple[int, ...], max_batch: int
     ) -> None:
         self._world_model = world_model
         self._search = search

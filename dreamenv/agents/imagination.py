@@ -15,7 +15,7 @@ from torch import Tensor
 from dreamenv.agents.actor_critic import ActorCritic, ActorCriticAgent
 from dreamenv.agents.base import Agent
 from dreamenv.agents.evolution_state import ValidationScore
-from dreamenv.agents.imagination_options import ImaginationOptions
+from dreamenv.agents.options import ImaginationOptions
 from dreamenv.agents.resolve import save_agent
 from dreamenv.memory.base import Imagine
 from dreamenv.noise.base import Noise, as_noise, seeded_weights, step_generator
@@ -136,7 +136,7 @@ def train_actor_critic(
     world_model: WorldModel,
     *,
     out_dir: str | Path,
-    options: ImaginationOptions,
+    options: ImaginationOptions | None = None,
     seed: int = 0,
     validate: Callable[[Agent], ValidationScore] | None = None,
     validate_every: int = 250,
@@ -151,7 +151,7 @@ def train_actor_critic(
     Args:
         world_model: The dream; it is not changed.
         out_dir: Folder.
-        options: Hyperparameters.
+        options: Hyperparameters; None takes their defaults.
         seed: Initial weights and dreams.
         validate: Scores an agent on real validation episodes; None keeps the last agent.
         validate_every: Steps between validations and checkpoints.
@@ -162,7 +162,7 @@ def train_actor_critic(
         NonFiniteError: A loss or gradient is not finite.
         ConfigurationError: A checkpoint of other settings.
     """
-    out_dir = Path(out_dir)
+    out_dir, options = Path(out_dir), options or ImaginationOptions()
     space = world_model.observation_space("features")
     networks = begin or new_actor_critic(world_model, options, seed=seed)
     temperature = world_model.temperature if options.temperature is None else options.temperature

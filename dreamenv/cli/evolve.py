@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from dreamenv.cli import app
+from dreamenv.types import Start
 
 
 @app.command()
@@ -19,7 +20,7 @@ def evolve(
     rollouts: Annotated[int, typer.Option(min=1, help="Dreams a candidate; all candidates share their noise.")] = 16,
     horizon: Annotated[int | None, typer.Option(min=1, help="Longest dream in actions.")] = None,
     temperature: Annotated[float | None, typer.Option(help="Of the dream; the model's own by default.")] = None,
-    start: Annotated[str, typer.Option(help="Start states: initial or replay.")] = "initial",
+    start: Annotated[Start, typer.Option(help="Where dreams begin.")] = "initial",
     expected: Annotated[
         bool, typer.Option(help="Score by expected returns: ends weigh rewards instead of happening by chance.")
     ] = False,
@@ -41,10 +42,23 @@ def evolve(
     """
     from dreamenv.agents.evolution import evolve as evolve_controller
     from dreamenv.agents.evolution_state import Generation
+    from dreamenv.agents.options import EvolutionOptions
     from dreamenv.cli.progress import Progress, write_json
     from dreamenv.scoring.score import Validator
     from dreamenv.world_model import WorldModel
 
+    options = EvolutionOptions(
+        generations=generations,
+        optimiser=optimiser,
+        population=population,
+        rollouts=rollouts,
+        horizon=horizon,
+        temperature=temperature,
+        start=start,
+        expected=expected,
+        sigma=sigma,
+        action_map=action_map,
+    )
     world_model = WorldModel.load(model)
     bar = Progress("evolve", generations, "generation")
 
@@ -59,18 +73,9 @@ def evolve(
     found = evolve_controller(
         world_model,
         out_dir=out,
-        generations=generations,
-        optimiser=optimiser,
-        population=population,
-        rollouts=rollouts,
-        horizon=horizon,
-        temperature=temperature,
-        start=start,
-        expected=expected,
-        start_weights=_weights(begin) if begin else None,
-        sigma=sigma,
+        options=options,
         seed=seed,
-        action_map=action_map,
+        begin=_weights(begin) if begin else None,
         validate=validator,
         validate_every=validate_every,
         time_limit=time_limit,

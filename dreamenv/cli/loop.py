@@ -26,7 +26,7 @@ def loop(
     """
     from dataclasses import asdict
 
-    from dreamenv.agents.imagination_options import ImaginationOptions
+    from dreamenv.agents.options import ImaginationOptions
     from dreamenv.cli.options import explorations, known_options, preset, training_preset, write_config, write_registry
     from dreamenv.cli.progress import Progress, show_scalars, write_json
     from dreamenv.training.pipeline import TrainOptions

@@ -35,7 +35,7 @@ def train_agent(
     Example: dreamenv train-agent DreamCarRacing-v0 --steps 3000 --out runs/car/agent
     """
     from dreamenv.agents.imagination import train_actor_critic
-    from dreamenv.agents.imagination_options import ImaginationOptions
+    from dreamenv.agents.options import ImaginationOptions
     from dreamenv.cli.options import known_options, section_of, training_preset
     from dreamenv.cli.progress import Progress, show_scalars, write_json
     from dreamenv.scoring.score import Validator

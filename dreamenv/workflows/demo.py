@@ -16,6 +16,7 @@ import torch
 
 from dreamenv.agents.evolution import evolve
 from dreamenv.agents.evolution_state import Generation
+from dreamenv.agents.options import EvolutionOptions
 from dreamenv.agents.resolve import AGENT_FILE, load_agent
 from dreamenv.bundle import resolve_bundle
 from dreamenv.data.preprocess import make_real_env
@@ -112,12 +113,14 @@ def run_demo(
         found = evolve(
             model,
             out_dir=folder / "agent",
-            generations=1_000_000,
-            population=options.population,
-            rollouts=options.rollouts,
-            horizon=options.horizon,
-            expected=True,
-            sigma=options.sigma,
+            options=EvolutionOptions(
+                generations=1_000_000,
+                population=options.population,
+                rollouts=options.rollouts,
+                horizon=options.horizon,
+                expected=True,
+                sigma=options.sigma,
+            ),
             seed=options.seed,
             validate=validator,
             validate_every=options.validate_every if validator else 0,

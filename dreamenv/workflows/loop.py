@@ -16,7 +16,7 @@ import torch
 from dreamenv.agents.actor_critic import ActorCritic
 from dreamenv.agents.exploration import FACTORIES
 from dreamenv.agents.imagination import new_actor_critic, train_actor_critic
-from dreamenv.agents.imagination_options import ImaginationOptions
+from dreamenv.agents.options import ImaginationOptions
 from dreamenv.data.collect import collect
 from dreamenv.data.explore import Exploration
 from dreamenv.errors import ConfigurationError

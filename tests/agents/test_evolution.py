@@ -4,6 +4,7 @@ import json
 import signal
 import subprocess
 import sys
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,16 @@ import torch
 from safetensors import safe_open
 from torch import Tensor
 
-from dreamenv.agents import Agent, Evolution, Generation, LinearController, ValidationScore, evolve, load_agent
+from dreamenv.agents import (
+    Agent,
+    Evolution,
+    EvolutionOptions,
+    Generation,
+    LinearController,
+    ValidationScore,
+    evolve,
+    load_agent,
+)
 from dreamenv.errors import BundleError, ConfigurationError, NonFiniteError
 from dreamenv.memory.base import Prediction
 from dreamenv.noise.base import Noise, as_noise
@@ -40,6 +50,12 @@ def sign_model() -> WorldModel:
 
 
 SMALL: dict[str, Any] = {"population": 6, "rollouts": 3, "sigma": 0.5, "seed": 4}
+
+
+def evolved(model: WorldModel, folder: Path | str, **settings: Any) -> Evolution:
+    """`evolve` with the settings that are options among its options."""
+    options = {field.name: settings.pop(field.name) for field in fields(EvolutionOptions) if field.name in settings}
+    return evolve(model, out_dir=folder, options=EvolutionOptions(**options), **settings)
 
 
 class CountedValidation:
@@ -71,9 +87,9 @@ def same_run(one: Evolution, other: Evolution) -> None:
 
 @pytest.mark.parametrize(("optimiser", "options"), [("cma", {}), ("openai", {"learning_rate": 0.1})])
 def test_finds_the_optimum_of_a_small_dream(tmp_path: Path, optimiser: str, options: dict[str, Any]) -> None:
-    result = evolve(
+    result = evolved(
         sign_model(),
-        out_dir=tmp_path,
+        tmp_path,
         generations=60,
         optimiser=optimiser,
         optimiser_options=options,
@@ -91,7 +107,7 @@ def test_finds_the_optimum_of_a_small_dream(tmp_path: Path, optimiser: str, opti
 
 def test_without_validation_no_real_frame_is_used(tmp_path: Path) -> None:
     reports: list[Generation] = []
-    result = evolve(sign_model(), out_dir=tmp_path, generations=3, progress=reports.append, **SMALL)
+    result = evolved(sign_model(), tmp_path, generations=3, progress=reports.append, **SMALL)
     assert reports == result.history
     assert [record.index for record in reports] == [1, 2, 3]
     assert all(r.dream_best >= r.dream_median for r in reports)
@@ -104,7 +120,7 @@ def test_without_validation_no_real_frame_is_used(tmp_path: Path) -> None:
 
 def test_the_best_in_reality_is_kept_and_its_frames_are_counted(tmp_path: Path) -> None:
     validate = CountedValidation()
-    result = evolve(sign_model(), out_dir=tmp_path, generations=5, validate=validate, validate_every=2, **SMALL)
+    result = evolved(sign_model(), tmp_path, generations=5, validate=validate, validate_every=2, **SMALL)
     assert [record.index for record in result.history if record.validation_mean] == [2, 4, 5]
     assert len(validate.agents) == 6
     smallest = min(validate.agents, key=lambda agent: float(np.abs(agent.weights).sum()))
@@ -121,7 +137,7 @@ def test_the_best_in_reality_is_kept_and_its_frames_are_counted(tmp_path: Path) 
 @pytest.mark.parametrize("moment", ["dream", "validation", "progress"])
 def test_an_interrupted_run_ends_as_an_unbroken_one(tmp_path: Path, optimiser: str, moment: str) -> None:
     settings: dict[str, Any] = SMALL | {"generations": 6, "optimiser": optimiser, "validate_every": 2}
-    unbroken = evolve(sign_model(), out_dir=tmp_path / "unbroken", validate=CountedValidation(), **settings)
+    unbroken = evolved(sign_model(), tmp_path / "unbroken", validate=CountedValidation(), **settings)
 
     model, validate = sign_model(), CountedValidation()
     imagine, dreams = model.memory.imagine, iter(range(10**6))
@@ -143,16 +159,16 @@ def test_an_interrupted_run_ends_as_an_unbroken_one(tmp_path: Path, optimiser: s
     if moment == "dream":
         model.memory.imagine = interrupted_dream  # type: ignore[method-assign]
     with pytest.raises(KeyboardInterrupt):
-        evolve(
+        evolved(
             model,
-            out_dir=tmp_path / "broken",
+            tmp_path / "broken",
             validate=interrupted_validation if moment == "validation" else validate,
             progress=interrupted_progress if moment == "progress" else None,
             **settings,
         )
     resumed: list[Generation] = []
-    continued = evolve(
-        sign_model(), out_dir=tmp_path / "broken", validate=CountedValidation(), progress=resumed.append, **settings
+    continued = evolved(
+        sign_model(), tmp_path / "broken", validate=CountedValidation(), progress=resumed.append, **settings
     )
     assert [record.index for record in resumed] == [4, 5, 6]
     same_run(unbroken, continued)
@@ -162,81 +178,80 @@ def test_an_interrupted_run_ends_as_an_unbroken_one(tmp_path: Path, optimiser: s
 def test_kill_9_and_the_same_call_again(tmp_path: Path) -> None:
     code = """
 import os, signal, sys
-from tests.agents.test_evolution import SMALL, sign_model
-from dreamenv.agents import evolve
+from tests.agents.test_evolution import SMALL, evolved, sign_model
 kill = lambda record: record.index == 2 and os.kill(os.getpid(), signal.SIGKILL)
-evolve(sign_model(), out_dir=sys.argv[1], generations=5, progress=kill, **SMALL)
+evolved(sign_model(), sys.argv[1], generations=5, progress=kill, **SMALL)
 """
     killed = subprocess.run([sys.executable, "-c", code, str(tmp_path / "broken")], cwd=Path(__file__).parents[2])
     assert killed.returncode == -signal.SIGKILL
     unbroken, continued = (
-        evolve(sign_model(), out_dir=tmp_path / name, generations=5, **SMALL) for name in ("unbroken", "broken")
+        evolved(sign_model(), tmp_path / name, generations=5, **SMALL) for name in ("unbroken", "broken")
     )
     same_run(unbroken, continued)
 
 
 def test_a_finished_run_is_not_run_again_but_goes_on_when_asked(tmp_path: Path) -> None:
-    first = evolve(sign_model(), out_dir=tmp_path / "a", generations=3, **SMALL)
+    first = evolved(sign_model(), tmp_path / "a", generations=3, **SMALL)
     ran: list[Generation] = []
-    same_run(first, evolve(sign_model(), out_dir=tmp_path / "a", generations=3, progress=ran.append, **SMALL))
+    same_run(first, evolved(sign_model(), tmp_path / "a", generations=3, progress=ran.append, **SMALL))
     assert not ran
-    longer = evolve(sign_model(), out_dir=tmp_path / "a", generations=5, progress=ran.append, **SMALL)
+    longer = evolved(sign_model(), tmp_path / "a", generations=5, progress=ran.append, **SMALL)
     assert [record.index for record in ran] == [4, 5]
-    same_run(longer, evolve(sign_model(), out_dir=tmp_path / "b", generations=5, **SMALL))
+    same_run(longer, evolved(sign_model(), tmp_path / "b", generations=5, **SMALL))
 
 
 def test_other_settings_or_another_model_do_not_continue_a_run(tmp_path: Path) -> None:
-    evolve(sign_model(), out_dir=tmp_path, generations=1, **SMALL)
+    evolved(sign_model(), tmp_path, generations=1, **SMALL)
     with pytest.raises(ConfigurationError, match=r"population: 6 there, 8 here; sigma: 0.5 there, 0.1 here"):
-        evolve(sign_model(), out_dir=tmp_path, generations=1, **(SMALL | {"population": 8, "sigma": 0.1}))
+        evolved(sign_model(), tmp_path, generations=1, **(SMALL | {"population": 8, "sigma": 0.1}))
     other = sign_model()
     other.starts.first.add_(1)
     with pytest.raises(ConfigurationError, match="model: "):
-        evolve(other, out_dir=tmp_path, generations=1, **SMALL)
+        evolved(other, tmp_path, generations=1, **SMALL)
 
 
 def test_a_checkpoint_cut_short(tmp_path: Path) -> None:
-    evolve(sign_model(), out_dir=tmp_path, generations=1, **SMALL)
+    evolved(sign_model(), tmp_path, generations=1, **SMALL)
     file = tmp_path / "evolution.safetensors"
     file.write_bytes(file.read_bytes()[:-5])
     with pytest.raises(BundleError, match=r"evolution\.safetensors: not a whole evolution checkpoint"):
-        evolve(sign_model(), out_dir=tmp_path, generations=2, **SMALL)
+        evolved(sign_model(), tmp_path, generations=2, **SMALL)
 
 
 def test_seeds_differ(tmp_path: Path) -> None:
     one, other = (
-        evolve(sign_model(), out_dir=tmp_path / str(seed), generations=2, **(SMALL | {"seed": seed})) for seed in (0, 1)
+        evolved(sign_model(), tmp_path / str(seed), generations=2, **(SMALL | {"seed": seed})) for seed in (0, 1)
     )
     assert not np.array_equal(one.agent.weights, other.agent.weights)
 
 
 def test_time_limit_ends_the_run_with_a_validated_agent(tmp_path: Path) -> None:
     limited: dict[str, Any] = SMALL | {"generations": 10**6, "validate_every": 10**6}
-    result = evolve(sign_model(), out_dir=tmp_path, time_limit=0.5, validate=CountedValidation(), **limited)
+    result = evolved(sign_model(), tmp_path, time_limit=0.5, validate=CountedValidation(), **limited)
     assert result.stopped == "time_limit"
     assert result.best_validation is not None
     assert len(result.history) > 1
-    again = evolve(sign_model(), out_dir=tmp_path, time_limit=0.5, validate=CountedValidation(), **limited)
+    again = evolved(sign_model(), tmp_path, time_limit=0.5, validate=CountedValidation(), **limited)
     assert len(again.history) == len(result.history)
 
 
 def test_starts_at_given_weights(tmp_path: Path) -> None:
     weights = np.full((2, 6), 3.0)
-    result = evolve(
+    result = evolved(
         fake_world_model(NoisyMemory(), action_space=BOX),
-        out_dir=tmp_path,
+        tmp_path,
         generations=1,
-        start_weights=weights,
+        begin=weights,
         **(SMALL | {"sigma": 1e-6}),
     )
     np.testing.assert_allclose(result.agent.weights, weights, atol=1e-4)
     with pytest.raises(ConfigurationError, match=r"shape \(2, 5\), this model needs \(4, 6\)"):
-        evolve(sign_model(), out_dir=tmp_path, generations=1, start_weights=np.zeros((2, 5)), **SMALL)
+        evolved(sign_model(), tmp_path, generations=1, begin=np.zeros((2, 5)), **SMALL)
 
 
 def test_a_dream_that_diverges_stops_with_the_last_good_checkpoint(tmp_path: Path) -> None:
     model = sign_model()
-    evolve(model, out_dir=tmp_path, generations=2, **SMALL)
+    evolved(model, tmp_path, generations=2, **SMALL)
     imagine = model.memory.imagine
 
     def broken(*args: Any, **kwargs: Any) -> Any:
@@ -245,13 +260,19 @@ def test_a_dream_that_diverges_stops_with_the_last_good_checkpoint(tmp_path: Pat
 
     model.memory.imagine = broken  # type: ignore[method-assign]
     with pytest.raises(NonFiniteError, match=r"generation 3: .*evolution.safetensors holds generation 2"):
-        evolve(model, out_dir=tmp_path, generations=4, **SMALL)
+        evolved(model, tmp_path, generations=4, **SMALL)
 
 
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"generations": 0}, "generations"),
+        ({"generations": 0}, "generations must be at least 1, got 0"),
+        ({"population": 0}, "population must be at least 1, got 0"),
+        ({"rollouts": 0}, "rollouts must be at least 1, got 0"),
+        ({"horizon": 0}, "horizon must be at least 1, got 0"),
+        ({"max_batch": 0}, "max_batch must be at least 1, got 0"),
+        ({"sigma": 0.0}, "sigma must be above 0, got 0.0"),
+        ({"temperature": -1.0}, "temperature must be above 0, got -1.0"),
         ({"validate_every": 3}, "validate_every=3 with validate=None"),
         ({"validate": CountedValidation()}, "validate_every=0 with validate=given"),
         ({"time_limit": 0.0}, "time_limit"),
@@ -262,10 +283,10 @@ def test_a_dream_that_diverges_stops_with_the_last_good_checkpoint(tmp_path: Pat
 )
 def test_bad_settings(tmp_path: Path, settings: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigurationError, match=message):
-        evolve(sign_model(), out_dir=tmp_path, **({"generations": 1} | SMALL | settings))
+        evolved(sign_model(), tmp_path, **({"generations": 1} | SMALL | settings))
 
 
 def test_tensorboard_scalars(tmp_path: Path) -> None:
     pytest.importorskip("tensorboard")
-    evolve(sign_model(), out_dir=tmp_path, generations=2, tensorboard=True, **SMALL)
+    evolved(sign_model(), tmp_path, generations=2, tensorboard=True, **SMALL)
     assert list((tmp_path / "tensorboard").iterdir())

@@ -21,7 +21,7 @@ from dreamenv.agents.imagination import (
     new_actor_critic,
     train_actor_critic,
 )
-from dreamenv.agents.imagination_options import ImaginationOptions
+from dreamenv.agents.options import ImaginationOptions
 from dreamenv.agents.resolve import load_agent
 from dreamenv.errors import ConfigurationError, NonFiniteError
 from dreamenv.noise.base import GeneratorNoise

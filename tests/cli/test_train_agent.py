@@ -10,7 +10,7 @@ import pytest
 from dreamenv import registry
 from dreamenv.agents import load_agent
 from dreamenv.agents.actor_critic import ActorCriticAgent
-from dreamenv.agents.imagination_options import ImaginationOptions
+from dreamenv.agents.options import ImaginationOptions
 from dreamenv.errors import ConfigurationError, RegistryError
 from dreamenv.registry import read_registry
 from tests.command_line import call

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from safetensors import safe_open
 
-from dreamenv.agents.imagination_options import ImaginationOptions
+from dreamenv.agents.options import ImaginationOptions
 from dreamenv.agents.resolve import load_agent
 from dreamenv.errors import ConfigurationError
 from dreamenv.scoring import evaluate

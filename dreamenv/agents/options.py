@@ -1,12 +1,55 @@
-"""Hyperparameters of learning behaviour in imagination."""
+"""Hyperparameters of what learns inside a dream: `evolve` and `train_actor_critic`."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 from dreamenv.errors import ConfigurationError
+from dreamenv.types import Start
 
 GRADIENTS = ("dynamics", "reinforce")
+
+
+@dataclass(frozen=True)
+class EvolutionOptions:
+    """Hyperparameters of `evolve`.
+
+    Attributes:
+        generations: In all, those of interrupted calls included; a finished run goes on when it is raised.
+        optimiser: "cma" (CMA-ES) or "openai" (OpenAI-ES).
+        optimiser_options: Keyword arguments of the optimiser's constructor.
+        population: Candidates a generation.
+        rollouts: Dreams a candidate.
+        horizon: Longest dream in actions; None takes the model's limit.
+        temperature: Of the dream, above 0; None takes the model's own.
+        start: Where dreams begin; see `dreamenv.types.Start`.
+        expected: Score by expected returns, see `score_population`.
+        sigma: Initial step size of the weights, above 0.
+        observation: What the controller reads, "features" or "latent".
+        action_map: See `ActionMap`; None fits the action space.
+        max_batch: Most dreams at once; it changes no result.
+    """
+
+    generations: int = 100
+    optimiser: str = "cma"
+    optimiser_options: dict[str, Any] = field(default_factory=dict)
+    population: int = 64
+    rollouts: int = 16
+    horizon: int | None = None
+    temperature: float | None = None
+    start: Start = "initial"
+    expected: bool = False
+    sigma: float = 0.1
+    observation: str = "features"
+    action_map: str | None = None
+    max_batch: int = 16384
+
+    def __post_init__(self) -> None:
+        for name in ("generations", "population", "rollouts", "horizon", "max_batch"):
+            _check_count(name, getattr(self, name))
+        _check_positive("temperature", self.temperature)
+        _check_positive("sigma", self.sigma)
 
 
 @dataclass(frozen=True)
@@ -52,8 +95,7 @@ class ImaginationOptions:
 
     def __post_init__(self) -> None:
         for name in ("steps", "batch_size", "horizon", "width"):
-            if getattr(self, name) < 1:
-                raise ConfigurationError(f"{name} must be at least 1, got {getattr(self, name)}")
+            _check_count(name, getattr(self, name))
         for name in ("trace", "replay_share", "first_share", "target_rate"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ConfigurationError(f"{name} must be in [0, 1], got {getattr(self, name)}")
@@ -67,9 +109,18 @@ class ImaginationOptions:
             raise ConfigurationError(f"entropy must be at least 0, got {self.entropy}")
         if self.gradient not in GRADIENTS:
             raise ConfigurationError(f"gradient={self.gradient!r} is not known; expected one of {GRADIENTS}")
-        if self.temperature is not None and not self.temperature > 0:
-            raise ConfigurationError(f"temperature must be above 0, got {self.temperature}")
+        _check_positive("temperature", self.temperature)
         if self.reward_clip is not None and not (
             len(self.reward_clip) == 2 and self.reward_clip[0] < self.reward_clip[1]
         ):
             raise ConfigurationError(f"reward_clip must be (least, most), got {self.reward_clip}")
+
+
+def _check_count(name: str, value: int | None) -> None:
+    if value is not None and value < 1:
+        raise ConfigurationError(f"{name} must be at least 1, got {value}")
+
+
+def _check_positive(name: str, value: float | None) -> None:
+    if value is not None and not value > 0:
+        raise ConfigurationError(f"{name} must be above 0, got {value}")

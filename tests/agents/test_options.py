@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from dreamenv.agents.imagination import train_actor_critic
-from dreamenv.agents.imagination_options import ImaginationOptions
+from dreamenv.agents.options import ImaginationOptions
 from dreamenv.bundle import StartStates
 from dreamenv.errors import ConfigurationError
 from tests.fakes import BOX, CountingMemory, fake_world_model
