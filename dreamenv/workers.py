@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator
 from multiprocessing.connection import Connection, wait
 from typing import Any, Generic, TypeVar
 
-from dreamenv.errors import CollectionError
+from dreamenv.errors import CollectionError, ConfigurationError
 
 # A worker that has not unwound by then is killed
 _SECONDS_TO_STOP = 10.0
@@ -78,6 +78,28 @@ def _portable(error: Exception) -> Exception:
     except Exception:
         return CollectionError(f"{type(error).__name__}: {error}")
     return error
+
+
+def cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def process_count(workers: int | None, tasks: int | None = None) -> int:
+    """Processes to start for `tasks` tasks (None: not known how many): what `workers=` means everywhere.
+
+    Args:
+        workers: 0 for none, so that this process does the work; None for one a core, and for none where there is one
+            core or one task.
+
+    Raises:
+        ConfigurationError: Fewer than 0.
+    """
+    if workers is not None and workers < 0:
+        raise ConfigurationError(f"workers must be at least 0 (0 works in this process), got {workers}")
+    most = cores() if workers is None else workers
+    found = most if tasks is None else min(most, tasks)
+    return 0 if workers is None and found == 1 else found
 
 
 def run_tasks(

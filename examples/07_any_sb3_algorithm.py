@@ -57,7 +57,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=1_000_000, help="actions of training")
     parser.add_argument("--envs", type=int, default=256)
     parser.add_argument("--episodes", type=int, default=100, help="of each score")
-    parser.add_argument("--workers", type=int, default=2, help="processes that play the real episodes")
+    parser.add_argument("--workers", type=int, default=2, help="processes that play the real episodes; 0: this one")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=Path("runs/examples/sb3"))
     arguments = parser.parse_args()

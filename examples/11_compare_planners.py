@@ -56,7 +56,7 @@ def main() -> None:
     parser.add_argument("--planners", nargs="+", default=PLANNERS, help="with their settings; random is a baseline")
     parser.add_argument("--steps", type=int, default=4000, help="random real steps that an ensemble is fitted to")
     parser.add_argument("--episodes", type=int, default=100, help="of each score")
-    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--workers", type=int, default=2, help="processes that play the real episodes; 0: this one")
     parser.add_argument("--seed", type=int, default=0, help="of the random steps and the fit")
     parser.add_argument("--out", type=Path, default=Path("runs/examples/planners"))
     arguments = parser.parse_args()

@@ -115,7 +115,7 @@ def test_mixing(run_python: RunPython, root: Path, tmp_path: Path, monkeypatch: 
 
 
 def test_planners_are_compared(run_python: RunPython, root: Path, tmp_path: Path) -> None:
-    options = ["--steps", "60", "--episodes", "1", "--workers", "1", "--out", str(tmp_path)]
+    options = ["--steps", "60", "--episodes", "1", "--workers", "0", "--out", str(tmp_path)]
     planners = ["random", "planner:shooting,candidates=2,horizon=2"]
     command = (root / "examples" / "11_compare_planners.py", "--id", "Pendulum-v1", *options, "--planners", *planners)
     lines = run_python(*command).stdout.splitlines()
@@ -173,7 +173,7 @@ def test_any_sb3_algorithm(
         "import os, runpy, sys; os.environ['DREAMENV_REGISTRY'] = sys.argv[1]; sys.argv = sys.argv[2:]; "
         "runpy.run_path(sys.argv[0], run_name='__main__')"
     )
-    options = ["--algo", algo, "--in", where, "--steps", str(steps), "--envs", "2", "--episodes", "2", "--workers", "1"]
+    options = ["--algo", algo, "--in", where, "--steps", str(steps), "--envs", "2", "--episodes", "2", "--workers", "0"]
     example = root / "examples" / "07_any_sb3_algorithm.py"
     output = run_python("-c", start, registry, example, "--id", "DreamOwn-v0", *options, "--out", tmp_path).stdout
     file = tmp_path / f"{algo}-DreamOwn-v0.zip"

@@ -15,10 +15,20 @@ from typing import Any
 
 import pytest
 
-from dreamenv.errors import CollectionError, MissingExtraError, missing_extra
-from dreamenv.workers import run_tasks
+from dreamenv.errors import CollectionError, ConfigurationError, MissingExtraError, missing_extra
+from dreamenv.workers import process_count, run_tasks
 
 pytestmark = pytest.mark.integration
+
+
+def test_none_is_one_process_a_core_and_0_is_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dreamenv.workers.cores", lambda: 4)
+    assert [process_count(None), process_count(None, 3), process_count(None, 9), process_count(None, 1)] == [4, 3, 4, 0]
+    assert [process_count(0), process_count(1), process_count(6), process_count(6, 2)] == [0, 1, 6, 2]
+    monkeypatch.setattr("dreamenv.workers.cores", lambda: 1)
+    assert [process_count(None), process_count(None, 9), process_count(2, 9)] == [0, 0, 2]
+    with pytest.raises(ConfigurationError, match=r"at least 0 \(0 works in this process\), got -1"):
+        process_count(-1)
 
 
 def make_square(setup: int) -> Callable[[int], tuple[int, int]]:

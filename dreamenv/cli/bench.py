@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from dreamenv.cli import app
+from dreamenv.cli.options import JsonFile, Seed
 
 
 @app.command()
@@ -25,8 +26,8 @@ def bench(
     startup: Annotated[bool, typer.Option("--startup", help="Also imports, gym.make, and memory.")] = False,
     plot: Annotated[Path | None, typer.Option(help="Draw the figures into this folder.")] = None,
     device: Annotated[str, typer.Option(help="Of the dreams: cpu, cuda, ...")] = "cpu",
-    seed: Annotated[int, typer.Option(min=0, max=4999)] = 0,
-    json_file: Annotated[Path | None, typer.Option("--json", help="Write the figures to this file.")] = None,
+    seed: Seed = 0,
+    json_file: JsonFile = None,
 ) -> None:
     """Measure steps a second beside the bound: the model's matrix products alone, at the same batch.
 

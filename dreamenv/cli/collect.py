@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from dreamenv.cli import app
+from dreamenv.cli.options import JsonFile, Seed, Workers
 
 
 @app.command()
@@ -23,9 +24,9 @@ def collect(
     part: Annotated[
         str | None, typer.Option(help="Collect into OUT/episodes/PART, beside what OUT/episodes holds already.")
     ] = None,
-    workers: Annotated[int, typer.Option(min=0, help="Worker processes; 0 collects in this one.")] = 2,
-    seed: Annotated[int, typer.Option(min=0, max=4999)] = 0,
-    json_file: Annotated[Path | None, typer.Option("--json", help="Write the figures to this file.")] = None,
+    workers: Workers = None,
+    seed: Seed = 0,
+    json_file: JsonFile = None,
 ) -> None:
     """Record real episodes. The same command continues an interrupted collection.
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from dreamenv.cli import app
+from dreamenv.cli.options import JsonFile
 
 if TYPE_CHECKING:
     from dreamenv.data.summary import GroupRow
@@ -29,7 +30,7 @@ def show(
     out: Annotated[Path, typer.Option(help="Folder of the pictures.")] = Path("data_plots"),
     episodes: Annotated[int, typer.Option(min=1, help="Episodes on the contact sheets, by return.")] = 8,
     columns: Annotated[int, typer.Option(min=2, help="Pictures of each.")] = 10,
-    json_file: Annotated[Path | None, typer.Option("--json", help="Write the figures to this file.")] = None,
+    json_file: JsonFile = None,
 ) -> None:
     """What a run has collected: contact sheets, returns, lengths and ends, action coverage, and a table by policy.
 

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from dreamenv.cli import app
+from dreamenv.cli.options import JsonFile, Seed, Workers
 
 
 @app.command()
@@ -23,9 +24,9 @@ def demo(
         int, typer.Option(min=0, help="Real episodes that choose the agent every tenth generation; 0: none.")
     ] = 0,
     video_steps: Annotated[int, typer.Option(min=1, help="Most actions in the video.")] = 400,
-    workers: Annotated[int, typer.Option(min=1, help="Processes for the scores.")] = 2,
-    seed: Annotated[int, typer.Option(min=0, max=4999)] = 0,
-    json_file: Annotated[Path | None, typer.Option("--json", help="Write the figures to this file too.")] = None,
+    workers: Workers = None,
+    seed: Seed = 0,
+    json_file: JsonFile = None,
 ) -> None:
     """Evolve an agent inside a shipped dream, score it and a random policy in reality, film it, write a report.
 

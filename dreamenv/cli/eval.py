@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from dreamenv.cli import app
+from dreamenv.cli.options import JsonFile, Seed, Workers
 
 
 @app.command("eval")
@@ -22,9 +22,9 @@ def evaluate(
         typer.Option(help="Algorithm of stable-baselines3 that saved --agent: ppo, sac, dqn, ... (it is unpickled)."),
     ] = None,
     episodes: Annotated[int, typer.Option(min=1, help="Real episodes.")] = 100,
-    seed: Annotated[int, typer.Option(min=0, max=4999, help="Chooses the evaluation episodes.")] = 0,
-    workers: Annotated[int, typer.Option(min=1)] = 2,
-    json_file: Annotated[Path | None, typer.Option("--json", help="Write the figures to this file.")] = None,
+    seed: Seed = 0,
+    workers: Workers = None,
+    json_file: JsonFile = None,
 ) -> None:
     """Score an agent on the real environment, on seeds that neither trained nor chose anything.
 

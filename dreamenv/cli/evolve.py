@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from dreamenv.cli import app
+from dreamenv.cli.options import JsonFile, Seed, Workers
 from dreamenv.types import Start
 
 
@@ -31,10 +32,10 @@ def evolve(
     validate_every: Annotated[int, typer.Option(min=0, help="Generations between real validations; 0: none.")] = 0,
     validation_episodes: Annotated[int, typer.Option(min=1)] = 20,
     time_limit: Annotated[float | None, typer.Option(help="Seconds after which no generation begins.")] = None,
-    workers: Annotated[int, typer.Option(min=1, help="Processes for validation.")] = 2,
-    seed: Annotated[int, typer.Option(min=0, max=4999)] = 0,
+    workers: Workers = None,
+    seed: Seed = 0,
     tensorboard: Annotated[bool, typer.Option(help="Write scalars to OUT/tensorboard.")] = False,
-    json_file: Annotated[Path | None, typer.Option("--json", help="Write the figures to this file.")] = None,
+    json_file: JsonFile = None,
 ) -> None:
     """Evolve the linear controller inside a dream. The same command continues an interrupted run.
 

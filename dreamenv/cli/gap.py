@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from dreamenv.cli import app
+from dreamenv.cli.options import JsonFile, Seed, Workers
 
 
 @app.command()
@@ -21,10 +22,10 @@ def gap(
     horizons: Annotated[str, typer.Option(help="Dreamed actions after which to compare.")] = "1,5,15,50",
     samples: Annotated[int, typer.Option(min=1, help="Dreams of a moment; their mean is the prediction.")] = 16,
     html: Annotated[Path | None, typer.Option(help="Write a page with figures to this file.")] = None,
-    json_file: Annotated[Path | None, typer.Option("--json", help="Write the figures to this file.")] = None,
+    json_file: JsonFile = None,
     plot: Annotated[Path | None, typer.Option(help="Write the figures to this folder, as PNG and SVG.")] = None,
-    seed: Annotated[int, typer.Option(min=0, max=4999, help="Chooses the evaluation episodes.")] = 0,
-    workers: Annotated[int, typer.Option(min=0, help="Processes that play; 0 plays in this one.")] = 2,
+    seed: Seed = 0,
+    workers: Workers = None,
 ) -> None:
     """Measure on fresh real episodes of an agent how wrong the dream is.
 

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from dreamenv.cli import app
+from dreamenv.cli.options import JsonFile, Workers
 
 
 @app.command()
@@ -16,9 +17,9 @@ def loop(
     real: Annotated[str | None, typer.Option(help="Any Gymnasium id, instead of a dream's.")] = None,
     out: Annotated[Path, typer.Option(help="Run directory.")] = Path("runs/loop"),
     rounds: Annotated[int | None, typer.Option(min=1, help="Rounds; the preset's by default.")] = None,
-    workers: Annotated[int, typer.Option(min=1)] = 2,
+    workers: Workers = None,
     seed: Annotated[int, typer.Option(min=0, max=49)] = 0,
-    json_file: Annotated[Path | None, typer.Option("--json", help="Write the table of rounds to this file.")] = None,
+    json_file: JsonFile = None,
 ) -> None:
     """Collect, fit V and M, learn in the dream, collect with what was learned, and again. Continues when interrupted.
 
@@ -27,7 +28,14 @@ def loop(
     from dataclasses import asdict
 
     from dreamenv.agents.options import ImaginationOptions
-    from dreamenv.cli.options import explorations, known_options, preset, training_preset, write_config, write_registry
+    from dreamenv.cli.options import (
+        explorations,
+        known_options,
+        preset,
+        training_preset,
+        write_config,
+        write_registry,
+    )
     from dreamenv.cli.progress import Progress, show_scalars, write_json
     from dreamenv.training.pipeline import TrainOptions
     from dreamenv.workflows.loop import LoopOptions, Round, run_loop

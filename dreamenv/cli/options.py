@@ -1,13 +1,14 @@
-"""What the verbs share: which real environment a name means, and a run directory's resolved settings."""
+"""What the verbs share: options of one meaning, which real environment a name means, a run directory's settings."""
 
 from __future__ import annotations
 
 import re
 from dataclasses import asdict, fields
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import gymnasium as gym
+import typer
 import yaml
 
 from dreamenv import registry
@@ -16,6 +17,13 @@ from dreamenv.errors import ConfigurationError, RegistryError, UnknownDreamError
 from dreamenv.files import write_text
 from dreamenv.registry import EnvironmentSection, TrainSection
 from dreamenv.types import RealEnvSpec
+
+Seed = Annotated[int, typer.Option(min=0, max=4999, help="Of all that is random; one seed, one result.")]
+Workers = Annotated[
+    int | None,
+    typer.Option(min=0, help="Processes for real episodes; 0 plays them in this one.", show_default="one a core"),
+]
+JsonFile = Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the figures to this file.")]
 
 
 def preset(name: str | None, real: str | None) -> tuple[EnvironmentSection | None, RealEnvSpec]:

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from dreamenv.cli import app
+from dreamenv.cli.options import Seed
 
 
 @app.command()
@@ -25,7 +26,7 @@ def play(
     ),
     episodes: Annotated[int | None, typer.Option(min=1, help="Leave after so many episodes.")] = None,
     steps: Annotated[int | None, typer.Option(min=1, help="Most actions an episode.")] = None,
-    seed: Annotated[int, typer.Option(min=0, max=4999)] = 0,
+    seed: Seed = 0,
 ) -> None:
     """Drive in a dream, or in the real environment behind it, in a window.
 

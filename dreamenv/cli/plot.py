@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from dreamenv.cli import app
+from dreamenv.cli.options import Seed
 
 
 @app.command()
@@ -24,7 +25,7 @@ def plot(
         list[str] | None,
         typer.Option("--run", help="Folder of train, evolve or loop, or a loop's bundle or id; several to compare."),
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, max=4999)] = 0,
+    seed: Seed = 0,
 ) -> None:
     """Pictures of what a model has learned, or of how runs went, as PNG and SVG.
 

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from dreamenv.cli import app
+from dreamenv.cli.options import Seed
 
 
 @app.command()
@@ -24,7 +25,7 @@ def serve(
     algo: Annotated[str | None, typer.Option(help="Algorithm of stable-baselines3 that saved --agent.")] = None,
     temperature: Annotated[float | None, typer.Option(help="Of the dream at first; its own by default.")] = None,
     start: Annotated[str | None, typer.Option(help="Start states: initial or replay.")] = None,
-    seed: Annotated[int, typer.Option(min=0, max=4999)] = 0,
+    seed: Seed = 0,
 ) -> None:
     """Drive inside a dream on a web page: keys or touch, temperature, futures, latents; the model runs here.
 

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from dreamenv.cli import app
+from dreamenv.cli.options import JsonFile, Seed, Workers
 
 
 @app.command()
@@ -27,10 +28,10 @@ def train(
     precision: Annotated[
         str | None, typer.Option(help="auto (the faster one here), float32 or bfloat16; the preset's by default.")
     ] = None,
-    workers: Annotated[int, typer.Option(min=0, help="Worker processes for collecting.")] = 2,
+    workers: Workers = None,
     device: Annotated[str, typer.Option(help="Where to train: cpu, cuda, ...")] = "cpu",
-    seed: Annotated[int, typer.Option(min=0, max=4999)] = 0,
-    json_file: Annotated[Path | None, typer.Option("--json", help="Write the figures to this file.")] = None,
+    seed: Seed = 0,
+    json_file: JsonFile = None,
 ) -> None:
     """Fit V and M to collected episodes and write a bundle. The same command continues an interrupted run.
 

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from dreamenv.cli import app
+from dreamenv.cli.options import JsonFile, Seed, Workers
 
 
 @app.command("train-agent")
@@ -23,9 +24,9 @@ def train_agent(
     gradient: Annotated[str | None, typer.Option(help="dynamics (through the dream) or reinforce (by score).")] = None,
     validate_every: Annotated[int, typer.Option(min=0, help="Steps between real validations; 0: none.")] = 0,
     validation_episodes: Annotated[int, typer.Option(min=1)] = 10,
-    workers: Annotated[int, typer.Option(min=1, help="Processes for validation.")] = 2,
-    seed: Annotated[int, typer.Option(min=0, max=4999)] = 0,
-    json_file: Annotated[Path | None, typer.Option("--json", help="Write the figures to this file.")] = None,
+    workers: Workers = None,
+    seed: Seed = 0,
+    json_file: JsonFile = None,
 ) -> None:
     """Train an actor-critic by gradients through a dream. The same command continues an interrupted run.
 

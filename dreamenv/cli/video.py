@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from dreamenv.cli import app
+from dreamenv.cli.options import Seed
 
 
 @app.command()
@@ -24,7 +25,7 @@ def video(
     temperature: Annotated[float | None, typer.Option(help="Of the dream; the model's own by default.")] = None,
     dreams: Annotated[int, typer.Option(min=1, max=100, help="A grid of so many dreams instead.")] = 1,
     temperatures: Annotated[str | None, typer.Option(help="A dream at each, such as 0.1,0.5,1,1.3.")] = None,
-    seed: Annotated[int, typer.Option(min=0, max=4999)] = 0,
+    seed: Seed = 0,
 ) -> None:
     """Film an agent in the dream, in the real environment, or in both from the same first frame.
 

@@ -16,7 +16,7 @@ from dreamenv.data.preprocess import PreprocessedEnv, make_real_env
 from dreamenv.errors import CollectionError, ConfigurationError, EpisodeFileError, NonFiniteError
 from dreamenv.files import write_json
 from dreamenv.types import Episode, RealEnvSpec, episode_seeds
-from dreamenv.workers import run_tasks
+from dreamenv.workers import process_count, run_tasks
 
 ActorFactory = Callable[..., Actor]
 # At most so many episodes a seed, so that the seeds of two collections with different seeds never meet.
@@ -55,7 +55,7 @@ def collect(
     explore: Sequence[Exploration] = (),
     episodes: int | None = None,
     frames: int | None = None,
-    workers: int = 2,
+    workers: int | None = None,
     seed: int = 0,
     factories: dict[str, ActorFactory] | None = None,
     progress: Callable[[int, int, float], None] = lambda episode, real_frames, mean_return: None,
@@ -73,7 +73,8 @@ def collect(
         explore: Exploration policies with their shares; a mixture fit for the action space by default.
         episodes: Stop at so many episodes; or
         frames: stop when the episodes' real frames (action repeat counted) reach this.
-        workers: Worker processes; 0 collects in this one.
+        workers: Processes; 0 collects in this one, None takes one a core. What is collected does not depend on it.
+            They are spawned, so a script needs its `if __name__ == "__main__"`.
         seed: Seed of the collection, in [0, 5000).
         factories: Makers of actors for further policy names (module-level functions, called as
             `factory(action_space, rng, **kwargs)`).
@@ -89,6 +90,7 @@ def collect(
     limit = {"episodes": episodes} if frames is None else {"frames": frames}
     if (frames or episodes or 0) < 1 or (episodes or 0) > MOST_EPISODES:
         raise ConfigurationError(f"need frames >= 1 or episodes in [1, {MOST_EPISODES}], got {limit}")
+    processes = process_count(workers, episodes)
     episode_seeds("collect", seed, 0)  # refuses a seed out of range before anything is written
     for exploration in explore:
         check_policy(exploration, factories or {})
@@ -114,7 +116,7 @@ def collect(
             index += 1
             count.update()
 
-    for index, result in run_tasks(missing(), _make_runner, setup, workers=workers, report=report):
+    for index, result in run_tasks(missing(), _make_runner, setup, workers=processes, report=report):
         held[index] = result
         count.update()
         progress(len(held), sum(n for n, _ in held.values()), float(np.mean([r for _, r in held.values()])))

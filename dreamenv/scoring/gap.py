@@ -29,7 +29,7 @@ from dreamenv.scoring.play import RANDOM
 from dreamenv.scoring.teacher_forcing import Forced, force_episodes
 from dreamenv.training.explained import explained
 from dreamenv.types import Episode, RealEnvSpec, episode_seeds
-from dreamenv.workers import run_tasks
+from dreamenv.workers import process_count, run_tasks
 from dreamenv.world_model import WorldModel
 
 
@@ -117,7 +117,7 @@ def dream_gap(
     samples: int = 16,
     moments: int = 16,
     seed: int = 0,
-    workers: int = 2,
+    workers: int | None = None,
     progress: Callable[[int], None] = lambda episode: None,
     report: Callable[[str], None] = print,
 ) -> Gap:
@@ -132,8 +132,8 @@ def dream_gap(
         samples: Dreams of a moment.
         moments: Moments of an episode from which dreams begin.
         seed: Chooses the evaluation episodes, and the dreams.
-        workers: Processes that play the episodes; 0 plays in this one. The result does not depend on it. They are
-            spawned, so a script needs its `if __name__ == "__main__"`.
+        workers: Processes that play the episodes; 0 plays in this one, None takes one a core. The result does not
+            depend on it. They are spawned, so a script needs its `if __name__ == "__main__"`.
         progress: Called after each real episode with how many have been played.
         report: Receives a line when a worker dies.
 
@@ -144,10 +144,9 @@ def dream_gap(
         MissingExtraError: The real environment's package is not installed.
     """
     check_horizons(horizons)
-    least = {"episodes": (episodes, 1), "samples": (samples, 1), "moments": (moments, 1), "workers": (workers, 0)}
-    for name, (value, bound) in least.items():
-        if value < bound:
-            raise ConfigurationError(f"{name} must be at least {bound}, got {value}")
+    for name, value in (("episodes", episodes), ("samples", samples), ("moments", moments)):
+        if value < 1:
+            raise ConfigurationError(f"{name} must be at least 1, got {value}")
     model = WorldModel.load(world_model)
     player: Agent
     if agent == RANDOM:
@@ -233,7 +232,7 @@ def record_agent(
     algo: str | None = None,
     episodes: int,
     seed: int,
-    workers: int,
+    workers: int | None,
     role: str = "evaluation",
     progress: Callable[[int], None] = lambda episode: None,
     report: Callable[[str], None] = print,
@@ -246,10 +245,11 @@ def record_agent(
         driver = str(resolve_bundle(driver)[0])
     setup = _Setup(WorldModel.load(world_model).real, bundle, driver, algo)
     found: dict[int, Episode] = {}
+    processes = process_count(workers, episodes)
     seeds = episode_seeds(role, seed, episodes)
     threads = torch.get_num_threads()
     try:
-        for key, episode in run_tasks(seeds, _make_recorder, setup, workers=min(workers, episodes), report=report):
+        for key, episode in run_tasks(seeds, _make_recorder, setup, workers=processes, report=report):
             found[key] = episode
             progress(len(found))
     finally:

@@ -67,13 +67,13 @@ def play_episodes(
         model: The world model through which the agent sees.
         agent: The agent, or "random" for actions uniform over the action space, drawn from the episode's seed.
         seeds: One an episode.
-        workers: Processes; 1 plays in this one. More are spawned, so a script needs its `if __name__ == "__main__"`.
+        workers: Processes; 0 plays in this one.
         progress: Called after each episode, in the order in which they end.
         report: Receives a line when a worker dies; its episode is tried again.
 
     Raises:
         SpaceMismatchError: The agent's spaces are not those of the model.
-        ConfigurationError: More than one worker and an agent that cannot be saved.
+        ConfigurationError: Workers, and an agent that cannot be saved.
         CollectionError: An episode kills its worker again and again.
     """
     if not isinstance(agent, str):
@@ -86,7 +86,7 @@ def play_episodes(
         if progress is not None:
             progress(result)
 
-    if workers == 1:
+    if workers == 0:
         with _one_thread(), _Player(model, agent) as player:
             for seed in seeds:
                 keep(player.play(seed))
@@ -168,7 +168,7 @@ def _hand_over(model: WorldModel, agent: Any, folder: Path) -> tuple[str, str, s
     elif isinstance(agent, MPCAgent) and agent.name is not None:
         if agent.world_model is not model:
             raise ConfigurationError(
-                "the planner dreams with another model than it is scored on; use workers=1, or score it on its own: "
+                "the planner dreams with another model than it is scored on; use workers=0, or score it on its own: "
                 "evaluate(agent.world_model, agent)"
             )
         where = agent.name
@@ -177,7 +177,7 @@ def _hand_over(model: WorldModel, agent: Any, folder: Path) -> tuple[str, str, s
         agent.save(where)
     else:
         raise ConfigurationError(
-            f"an agent of class {type(agent).__name__} cannot be handed to worker processes; use workers=1"
+            f"an agent of class {type(agent).__name__} cannot be handed to worker processes; use workers=0"
         )
     model.save(folder)
     weights = {f"vision.{name}": part for name, part in model.vision.state_dict().items()}

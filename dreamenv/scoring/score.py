@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +15,7 @@ from dreamenv.agents.resolve import load_agent
 from dreamenv.errors import ConfigurationError
 from dreamenv.scoring.play import RANDOM, EpisodeResult, can_be_handed_over, play_episodes
 from dreamenv.types import consumed_frames, episode_seeds
+from dreamenv.workers import process_count
 from dreamenv.world_model import WorldModel
 
 __all__ = ["EpisodeResult", "Score", "Validator", "bootstrap_interval", "evaluate"]
@@ -100,7 +100,8 @@ def evaluate(
         episodes: How many.
         seed: Which: episodes of one seed are always the same.
         role: "evaluation", or "validation" for episodes that choose between agents; their seeds never meet.
-        workers: Processes; None takes one a core. The score does not depend on it.
+        workers: Processes; 0 plays in this one, None takes one a core. The score does not depend on it. They are
+            spawned, so a script needs its `if __name__ == "__main__"`.
         resamples: Of the bootstrap.
         progress: Called after each episode, in the order in which they end.
         report: Receives a line when a worker dies; its episode is tried again.
@@ -113,17 +114,16 @@ def evaluate(
     """
     if episodes < 1:
         raise ConfigurationError(f"episodes must be at least 1, got {episodes}")
-    if workers is not None and workers < 1:
-        raise ConfigurationError(f"workers must be at least 1, got {workers}")
+    processes = process_count(workers, episodes)
     try:
         seeds = episode_seeds(role, seed, episodes)
     except ValueError as error:
         raise ConfigurationError(str(error)) from error
     model = world_model if isinstance(world_model, WorldModel) else WorldModel.load(world_model)
     player, label = _resolve(world_model, model, agent, algo)
-    if workers is None:
-        workers = os.cpu_count() or 1 if can_be_handed_over(player) else 1
-    results = play_episodes(model, player, seeds, workers=min(workers, episodes), progress=progress, report=report)
+    if workers is None and not can_be_handed_over(player):
+        processes = 0
+    results = play_episodes(model, player, seeds, workers=processes, progress=progress, report=report)
     returns = [result.undiscounted_return for result in results]
     return Score(
         model.real.id,

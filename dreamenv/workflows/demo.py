@@ -87,7 +87,7 @@ def run_demo(
         dream: A registered id or a bundle's folder.
         out: Folder.
         options: Sizes; another set of them wants another folder.
-        workers: Processes for the scores; None takes one a core. No figure depends on it.
+        workers: Processes for the scores; 0 plays in this one, None takes one a core. No figure depends on it.
         progress: Called as a stage goes on.
         report: Receives a line when a worker dies.
 

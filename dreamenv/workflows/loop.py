@@ -99,7 +99,7 @@ def run_loop(
     *,
     explore: Sequence[Exploration] = (),
     max_episode_steps: int | None = None,
-    workers: int = 2,
+    workers: int | None = None,
     seed: int = 0,
     provenance: dict[str, Any] | None = None,
     progress: Callable[[str, int, int, Scalars], None] = lambda stage, step, steps, scalars: None,
@@ -117,7 +117,7 @@ def run_loop(
         options: Hyperparameters.
         explore: Exploration policies of the first round.
         max_episode_steps: The dream's time limit in actions.
-        workers: Processes for collecting and validation; 0 does both in this one.
+        workers: Processes for collecting and validation; 0 does both in this one, None takes one a core.
         seed: Of everything.
         provenance: Recorded in the bundles.
         progress: Called with a stage's name, step, steps and scalars.
@@ -206,7 +206,7 @@ def _collect(
     options: LoopOptions,
     explore: Sequence[Exploration],
     number: int,
-    workers: int,
+    workers: int | None,
     seed: int,
 ) -> Any:
     path = run_dir / "episodes" / f"{number:02d}"

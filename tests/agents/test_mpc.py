@@ -61,7 +61,7 @@ def test_it_climbs_stairs_in_many_dreams_at_once() -> None:
 @pytest.mark.parametrize("name", ["planner:cem,horizon=15,candidates=24,elites=4,iterations=2", "planner:shooting"])
 def test_with_a_dream_without_error_it_balances_the_real_pole(name: str) -> None:
     model = cart_pole_model()
-    score = evaluate(model, name, episodes=2, workers=1)
+    score = evaluate(model, name, episodes=2, workers=0)
     assert score.returns == (40, 40)  # a random policy falls after 22 steps on average
     assert score.agent == name
     assert score.real_frames == 0
@@ -71,7 +71,7 @@ def test_with_a_dream_without_error_it_balances_the_real_pole(name: str) -> None
 
 def test_tree_search_balances_the_real_pole() -> None:
     model = cart_pole_model(max_episode_steps=30)
-    score = evaluate(model, "planner:mcts,simulations=16,particles=1,horizon=10,action_repeat=2", episodes=1, workers=1)
+    score = evaluate(model, "planner:mcts,simulations=16,particles=1,horizon=10,action_repeat=2", episodes=1, workers=0)
     assert score.returns == (30,)
 
 
@@ -79,10 +79,10 @@ def test_tree_search_balances_the_real_pole() -> None:
 def test_the_score_does_not_depend_on_the_number_of_workers() -> None:
     model = pendulum_model()
     name = f"planner:cem,{SMALL},elites=2,iterations=2,seed=5"
-    alone = evaluate(model, name, episodes=3, workers=1)
+    alone = evaluate(model, name, episodes=3, workers=0)
     assert evaluate(model, mpc_agent(name, model), episodes=3, workers=2).returns == alone.returns
-    assert evaluate(model, name.replace("seed=5", "seed=6"), episodes=3, workers=1).returns != alone.returns
-    assert alone == evaluate(model, name, episodes=3, workers=1)  # whatever the time it took
+    assert evaluate(model, name.replace("seed=5", "seed=6"), episodes=3, workers=0).returns != alone.returns
+    assert alone == evaluate(model, name, episodes=3, workers=0)  # whatever the time it took
 
 
 def noisy() -> WorldModel:
@@ -186,7 +186,7 @@ def test_only_what_has_a_name_is_handed_to_workers() -> None:
     assert MPCAgent(model, planner).name is None
     assert not can_be_handed_over(MPCAgent(model, planner))
     assert can_be_handed_over(MPCAgent(model, CEM()))
-    with pytest.raises(ConfigurationError, match="MPCAgent cannot be handed to worker processes; use workers=1"):
+    with pytest.raises(ConfigurationError, match="MPCAgent cannot be handed to worker processes; use workers=0"):
         evaluate(model, MPCAgent(model, planner), episodes=2, workers=2)
     with pytest.raises(ConfigurationError, match="dreams with another model than it is scored on"):
         evaluate(model, MPCAgent(small_dream(TargetMemory(), MOVE), CEM()), episodes=2, workers=2)

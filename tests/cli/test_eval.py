@@ -18,7 +18,7 @@ def test_a_planner_is_scored_by_its_name(tmp_path: Path) -> None:
     world = pendulum_model(max_episode_steps=6)
     world.provenance["real_frames"] = 1000
     world.save(tmp_path)
-    arguments = ["eval", str(tmp_path), "--agent", PLANNER, "--episodes", "2", "--workers", "1"]
+    arguments = ["eval", str(tmp_path), "--agent", PLANNER, "--episodes", "2", "--workers", "0"]
     shown = call(*arguments, "--json", tmp_path / "score.json").stdout
     figures = json.loads((tmp_path / "score.json").read_text())
     assert figures["agent"] == PLANNER

@@ -19,7 +19,7 @@ from tests.scoring.test_score import cartpole_model, pendulum_model
 
 
 def score(*arguments: str) -> Result:
-    return call("eval", *arguments, "--episodes", "2", "--workers", "1")
+    return call("eval", *arguments, "--episodes", "2", "--workers", "0")
 
 
 @pytest.fixture
@@ -38,7 +38,7 @@ def test_a_model_is_scored_by_its_file(bundle: Path, tmp_path: Path) -> None:
     result = score(str(bundle), "--agent", file, "--algo", "ppo", "--json", str(tmp_path / "score.json"))
     assert result.exit_code == 0
     figures = json.loads((tmp_path / "score.json").read_text())
-    assert figures["returns"] == list(evaluate(bundle, file, algo="ppo", episodes=2, workers=1).returns)
+    assert figures["returns"] == list(evaluate(bundle, file, algo="ppo", episodes=2, workers=0).returns)
     assert (figures["agent"], figures["real_frames"]) == (file, 1005)
     assert f"Pendulum-v1, agent {file}: {figures['mean']:.1f} ± {figures['std']:.1f} over 2 episodes" in result.stdout
     assert "real frames consumed by model and agent: 1,005" in result.stdout

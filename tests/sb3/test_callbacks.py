@@ -114,13 +114,13 @@ def test_the_validator_is_a_judge_of_real_episodes(tmp_path: Path) -> None:
     world.provenance["real_frames"] = 500
     agent = ppo(DreamVecEnv(world, 4))
     callback = DreamRealCallback(
-        DreamVecEnv(world, 2), Validator(world, episodes=2, workers=1), every=64, best=tmp_path / "best.zip"
+        DreamVecEnv(world, 2), Validator(world, episodes=2, workers=0), every=64, best=tmp_path / "best.zip"
     )
     agent.learn(64, callback=callback)
-    expected = evaluate(world, agent, episodes=2, role="validation", workers=1)
+    expected = evaluate(world, agent, episodes=2, role="validation", workers=0)
     assert callback.history[0].real.returns == expected.returns
     assert callback.real_frames == 60
-    assert evaluate(world, tmp_path / "best.zip", algo="ppo", episodes=1, workers=1).real_frames == 560
+    assert evaluate(world, tmp_path / "best.zip", algo="ppo", episodes=1, workers=0).real_frames == 560
 
 
 def test_real_frames_of_training_are_counted(tmp_path: Path) -> None:

@@ -190,7 +190,7 @@ def test_the_command_measures_the_episodes_that_eval_scores(tmp_path: Path) -> N
     result = invoke("gap", str(bundle), *options, *outputs)
     assert result.exit_code == 0, result.output
     found = json.loads(files[0].read_text())
-    score = evaluate(bundle, episodes=3, seed=4, workers=1)
+    score = evaluate(bundle, episodes=3, seed=4, workers=0)
     assert tuple(found["seeds"]) == score.seeds == tuple(episode_seeds("evaluation", 4, 3))
     assert found["real_returns"] == pytest.approx(score.returns, rel=1e-5)
     assert found["real_return"] == pytest.approx(score.mean, rel=1e-5)
@@ -217,7 +217,7 @@ def test_planners_and_models_of_sb3_are_measured_as_they_are_scored(tmp_path: Pa
     settings: dict[str, Any] = {"episodes": 1, "horizons": (1,), "samples": 1}
     for agent, algo in ((planner, None), (str(tmp_path / "ppo.zip"), "ppo")):
         gap = dream_gap(bundle, agent, algo=algo, workers=0, **settings)
-        score = evaluate(bundle, agent, algo=algo, episodes=1, workers=1)
+        score = evaluate(bundle, agent, algo=algo, episodes=1, workers=0)
         assert gap.real_returns == pytest.approx(score.returns, rel=1e-5)
     with pytest.raises(BundleError, match="--algo ppo"):
         dream_gap(bundle, tmp_path / "ppo.zip", workers=0, **settings)

@@ -50,7 +50,7 @@ def played_by_hand(model: WorldModel, agent: Any, kind: str, seed: int, *, recur
 def test_a_model_is_shown_the_observation_it_was_trained_on(kind: str) -> None:
     model = pendulum_model()
     agent = ppo(model, kind)
-    score = evaluate(model, agent, episodes=1, workers=1)
+    score = evaluate(model, agent, episodes=1, workers=0)
     assert score.returns[0] == played_by_hand(model, agent, kind, score.seeds[0])
     assert dream_returns(model, agent, episodes=3).shape == (3,)
 
@@ -63,7 +63,7 @@ def test_pictures_are_shown_with_their_channels_last(policy: str) -> None:
         model = trained_like_world_model(action_space=spaces.Discrete(3), real=spec)
         agent = ppo(model, "pixels", policy)
         assert agent.observation_space.shape == (3, 64, 64)
-        score = evaluate(model, agent, episodes=1, workers=1)
+        score = evaluate(model, agent, episodes=1, workers=0)
         assert (score.lengths, score.returns) == ((6,), (12.0,))
         assert dream_returns(model, agent, episodes=2).shape == (2,)
     finally:
@@ -74,7 +74,7 @@ def test_a_recurrent_policy_keeps_its_state_within_an_episode_and_begins_each_an
     pytest.importorskip("sb3_contrib")
     model = pendulum_model()
     agent = ppo(model, policy="MlpLstmPolicy", name="recurrent_ppo")
-    score = evaluate(model, agent, episodes=2, workers=1)
+    score = evaluate(model, agent, episodes=2, workers=0)
     for seed, found in zip(score.seeds, score.returns, strict=True):
         assert found == played_by_hand(model, agent, "features", seed)
         assert found != played_by_hand(model, agent, "features", seed, recurrent=False)
@@ -85,7 +85,7 @@ def test_a_file_scores_as_its_model_whatever_the_number_of_workers(tmp_path: Pat
     model = pendulum_model()
     model.provenance["real_frames"] = 100
     agent = ppo(model)
-    alone = evaluate(model, agent, episodes=4, workers=1)
+    alone = evaluate(model, agent, episodes=4, workers=0)
     together = evaluate(model, agent, episodes=4, workers=2)
     assert alone == together
     assert (alone.agent, alone.real_frames) == ("PPO", None)

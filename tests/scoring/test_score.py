@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +44,7 @@ def controller(model: WorldModel, **provenance: Any) -> LinearController:
 def test_returns_are_those_of_the_real_environment_played_by_hand() -> None:
     model = cartpole_model()
     agent = controller(model)
-    score = evaluate(model, agent, episodes=3, seed=7, workers=1)
+    score = evaluate(model, agent, episodes=3, seed=7, workers=0)
     env = gym.make("CartPole-v1")
     noise = torch.Generator()
     for seed, expected, length in zip(episode_seeds("evaluation", 7, 3), score.returns, score.lengths, strict=True):
@@ -71,7 +70,7 @@ def test_the_score_does_not_depend_on_the_number_of_workers() -> None:
     model = pendulum_model()
     agent = controller(model)
     seen: list[EpisodeResult] = []
-    alone = evaluate(model, agent, episodes=5, workers=1)
+    alone = evaluate(model, agent, episodes=5, workers=0)
     together = evaluate(model, agent, episodes=5, workers=2, progress=seen.append)
     assert alone == together
     assert sorted(result.seed for result in seen) == list(alone.seeds)
@@ -82,7 +81,7 @@ def test_the_number_of_threads_is_given_back() -> None:
     before = torch.get_num_threads()
     torch.set_num_threads(before + 1)
     try:
-        evaluate(pendulum_model(), "random", episodes=1, workers=1)
+        evaluate(pendulum_model(), "random", episodes=1, workers=0)
         assert torch.get_num_threads() == before + 1
     finally:
         torch.set_num_threads(before)
@@ -90,17 +89,17 @@ def test_the_number_of_threads_is_given_back() -> None:
 
 def test_random_agent_is_uniform_and_follows_the_episodes_seed() -> None:
     model = cartpole_model()
-    score = evaluate(model, "random", episodes=40, seed=1, workers=1)
+    score = evaluate(model, "random", episodes=40, seed=1, workers=0)
     assert 18 < score.mean < 27  # a uniform policy balances for 22 steps
     assert score.agent == "random"
     assert score.real_frames == 0
-    assert score.returns == evaluate(model, "random", episodes=40, seed=1, workers=1).returns
-    assert score.returns != evaluate(model, "random", episodes=40, seed=2, workers=1).returns
+    assert score.returns == evaluate(model, "random", episodes=40, seed=1, workers=0).returns
+    assert score.returns != evaluate(model, "random", episodes=40, seed=2, workers=0).returns
 
 
 def test_roles_never_share_a_seed_and_frames_are_counted() -> None:
     model = pendulum_model(action_repeat=4)
-    scores = [evaluate(model, "random", episodes=2, role=role, workers=1) for role in ("validation", "evaluation")]
+    scores = [evaluate(model, "random", episodes=2, role=role, workers=0) for role in ("validation", "evaluation")]
     assert not set(scores[0].seeds) & set(scores[1].seeds)
     assert scores[0].lengths == (8, 8)  # 30 frames by 4, the last action cut short
     assert scores[0].played_frames == 60
@@ -109,8 +108,8 @@ def test_roles_never_share_a_seed_and_frames_are_counted() -> None:
 def test_validator_scores_agents_on_validation_episodes() -> None:
     model = pendulum_model()
     agent = controller(model)
-    result = Validator(model, episodes=3, seed=2, workers=1)(agent)
-    score = evaluate(model, agent, episodes=3, seed=2, role="validation", workers=1)
+    result = Validator(model, episodes=3, seed=2, workers=0)(agent)
+    score = evaluate(model, agent, episodes=3, seed=2, role="validation", workers=0)
     assert (result.mean, result.returns, result.real_frames) == (score.mean, score.returns, 90)
 
 
@@ -119,18 +118,18 @@ def test_agents_by_path_shipped_and_their_frames(tmp_path: Path) -> None:
     model.provenance["real_frames"] = 1000
     model.save(tmp_path)
     file = save_agent(controller(model, real_frames=34), tmp_path)
-    by_file = evaluate(tmp_path, str(file), episodes=2, workers=1)
-    shipped = evaluate(tmp_path, episodes=2, workers=1)
+    by_file = evaluate(tmp_path, str(file), episodes=2, workers=0)
+    shipped = evaluate(tmp_path, episodes=2, workers=0)
     assert by_file.real_frames == shipped.real_frames == 1034
     assert by_file.returns == shipped.returns
     assert (by_file.agent, shipped.agent) == (str(file), "shipped")
-    assert evaluate(model, controller(model), episodes=1, workers=1).real_frames is None
+    assert evaluate(model, controller(model), episodes=1, workers=0).real_frames is None
     model.provenance["real_frames"] = {"collect": 7, "loop": 8}
-    assert evaluate(model, controller(model, real_frames=1), episodes=1, workers=1).real_frames == 16
+    assert evaluate(model, controller(model, real_frames=1), episodes=1, workers=0).real_frames == 16
 
 
 def test_json_has_the_public_keys() -> None:
-    score = json.loads(json.dumps(evaluate(pendulum_model(), "random", episodes=2, workers=1).to_json()))
+    score = json.loads(json.dumps(evaluate(pendulum_model(), "random", episodes=2, workers=0).to_json()))
     assert {"real_id", "agent", "episodes", "seeds", "returns", "mean", "std", "ci95", "real_frames"} <= score.keys()
     assert score["episodes"] == len(score["returns"]) == len(score["seeds"]) == 2
     assert score["real_id"] == "Pendulum-v1"
@@ -139,7 +138,7 @@ def test_json_has_the_public_keys() -> None:
 @pytest.mark.integration
 def test_a_dead_workers_episode_is_played_again(tmp_path: Path) -> None:
     model = fragile_model(tmp_path)
-    untouched = evaluate(model, "random", episodes=4, workers=1)
+    untouched = evaluate(model, "random", episodes=4, workers=0)
     (tmp_path / "fuse").touch()
     lines: list[str] = []
     assert evaluate(model, "random", episodes=4, workers=2, report=lines.append) == untouched
@@ -172,7 +171,7 @@ def test_agents_of_others_keep_their_state_within_an_episode() -> None:
     assert agent.states == [None, *range(first - 1), None, *range(second - 1)]
     assert agent.starts == [True] + [False] * (first - 1) + [True] + [False] * (second - 1)
     assert score.agent == "Recurrent"
-    with pytest.raises(ConfigurationError, match="Recurrent cannot be handed to worker processes; use workers=1"):
+    with pytest.raises(ConfigurationError, match="Recurrent cannot be handed to worker processes; use workers=0"):
         evaluate(cartpole_model(), agent, episodes=2, workers=2)
 
 
@@ -180,21 +179,21 @@ def test_bad_input(tmp_path: Path) -> None:
     model = pendulum_model()
     for settings, message in (
         ({"episodes": 0}, "episodes must be at least 1"),
-        ({"workers": 0}, "workers must be at least 1"),
+        ({"workers": -1}, "workers must be at least 0"),
         ({"seed": -1}, "seed must be in"),
         ({"role": "test"}, "role must be one of"),
         ({"resamples": 0}, "resamples"),
     ):
         with pytest.raises(ConfigurationError, match=message):
-            evaluate(model, "random", **({"episodes": 1, "workers": 1} | settings))  # type: ignore[arg-type]
+            evaluate(model, "random", **({"episodes": 1, "workers": 0} | settings))  # type: ignore[arg-type]
     with pytest.raises(ConfigurationError, match="give an agent"):
         evaluate(model, episodes=1)
     with pytest.raises(UnknownDreamError, match="no dream is called 'rando'"):
         evaluate(model, "rando", episodes=1)
     with pytest.raises(SpaceMismatchError, match=r"(action|observation) spaces differ"):
-        evaluate(model, controller(cartpole_model()), episodes=1, workers=1)
+        evaluate(model, controller(cartpole_model()), episodes=1, workers=0)
     with pytest.raises(NonFiniteError, match="reward nan at step 1 of the real episode"):
-        evaluate(fragile_model(tmp_path, broken=True), "random", episodes=1, workers=1)
+        evaluate(fragile_model(tmp_path, broken=True), "random", episodes=1, workers=0)
 
 
 def test_bootstrap_interval_of_known_data() -> None:
@@ -223,10 +222,10 @@ def test_bootstrap_needs_returns() -> None:
 
 @pytest.mark.parametrize(
     ("cores", "episodes", "given", "expected"),
-    [(3, 5, None, 3), (3, 2, None, 2), (None, 2, None, 1), (3, 5, 2, 2), (1, 5, 4, 4)],
+    [(3, 5, None, 3), (3, 2, None, 2), (1, 2, None, 0), (3, 1, None, 0), (3, 5, 2, 2), (1, 5, 4, 4), (3, 5, 0, 0)],
 )
 def test_workers_default_to_the_cores(
-    monkeypatch: pytest.MonkeyPatch, cores: int | None, episodes: int, given: int | None, expected: int
+    monkeypatch: pytest.MonkeyPatch, cores: int, episodes: int, given: int | None, expected: int
 ) -> None:
     used = workers_used(monkeypatch, cores)
     model = pendulum_model(max_episode_steps=2)
@@ -237,17 +236,17 @@ def test_workers_default_to_the_cores(
 def test_an_agent_that_cannot_be_handed_over_plays_in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
     used = workers_used(monkeypatch, 3)
     evaluate(cartpole_model(), Recurrent(), episodes=2)
-    assert used == [1]
+    assert used == [0]
 
 
-def workers_used(monkeypatch: pytest.MonkeyPatch, cores: int | None) -> list[int]:
+def workers_used(monkeypatch: pytest.MonkeyPatch, cores: int) -> list[int]:
     """Claim `cores` cores; the list that is returned receives each number of workers, while one process plays."""
     used: list[int] = []
 
     def play(*arguments: Any, workers: int, **options: Any) -> list[EpisodeResult]:
         used.append(workers)
-        return play_episodes(*arguments, workers=1, **options)
+        return play_episodes(*arguments, workers=0, **options)
 
-    monkeypatch.setattr(os, "cpu_count", lambda: cores)
+    monkeypatch.setattr("dreamenv.workers.cores", lambda: cores)
     monkeypatch.setattr(real_return, "play_episodes", play)
     return used

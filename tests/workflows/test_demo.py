@@ -33,7 +33,7 @@ def bundle(tmp_path: Path) -> Iterator[Path]:
 def test_demo_writes_scores_report_and_video(bundle: Path, tmp_path: Path) -> None:
     out = tmp_path / "demo"
     stages: list[str] = []
-    result = run_demo(bundle, out, TINY, workers=1, progress=lambda stage, *_: stages.append(stage))
+    result = run_demo(bundle, out, TINY, workers=0, progress=lambda stage, *_: stages.append(stage))
     assert set(stages) == {"evolve", "score agent", "score random", "video"}
     assert result["scores"]["agent"]["returns"] == [12.0, 12.0]
     assert result["scores"]["agent"]["real_frames"] == 4321
@@ -50,7 +50,7 @@ def test_demo_writes_scores_report_and_video(bundle: Path, tmp_path: Path) -> No
 
     # the same call repeats nothing
     stages.clear()
-    again = run_demo(bundle, out, TINY, workers=1, progress=lambda stage, *_: stages.append(stage))
+    again = run_demo(bundle, out, TINY, workers=0, progress=lambda stage, *_: stages.append(stage))
     assert again == result
     assert stages == ["video"]
 
@@ -59,16 +59,16 @@ def test_demo_writes_scores_report_and_video(bundle: Path, tmp_path: Path) -> No
     del content["stages"]["score random"]
     (out / "stages.json").write_text(json.dumps(content))
     stages.clear()
-    again = run_demo(bundle, out, TINY, workers=1, progress=lambda stage, *_: stages.append(stage))
+    again = run_demo(bundle, out, TINY, workers=0, progress=lambda stage, *_: stages.append(stage))
     for name, score in result["scores"].items():  # all but how long it took is the same
         assert again["scores"][name] | {"ms_per_decision": 0} == score | {"ms_per_decision": 0}
     assert set(stages) == {"score random", "video"}
 
     with pytest.raises(ConfigurationError, match="other settings"):
-        run_demo(bundle, out, replace(TINY, episodes=3), workers=1)
+        run_demo(bundle, out, replace(TINY, episodes=3), workers=0)
     (out / "stages.json").write_text("{")
     with pytest.raises(BundleError, match="delete it"):
-        run_demo(bundle, out, TINY, workers=1)
+        run_demo(bundle, out, TINY, workers=0)
 
 
 def test_a_missing_model_is_said_first(tmp_path: Path) -> None:

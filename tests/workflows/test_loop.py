@@ -94,7 +94,7 @@ def test_the_best_round_by_validation_is_kept(unbroken: Path) -> None:
     assert model.provenance["real_frames"] == 390  # all that was consumed, whichever round is kept
     for name in ("bundle/model.safetensors", "bundle/starts.safetensors", "agent/agent.safetensors"):
         assert (unbroken / name).read_bytes() == (source / name).read_bytes()
-    score = evaluate(unbroken / "bundle", unbroken / "agent", episodes=2, seed=3, role="validation", workers=1)
+    score = evaluate(unbroken / "bundle", unbroken / "agent", episodes=2, seed=3, role="validation", workers=0)
     assert score.mean == pytest.approx(table[best]["real_mean"], rel=1e-5)
     assert score.real_frames == 390
     assert load_agent(unbroken / "agent").kind == "actor_critic"
