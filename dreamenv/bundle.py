@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -83,7 +83,7 @@ def write_bundle(path: str | Path, bundle: Bundle) -> dict[str, str]:
         write_bytes(path / filename, save(halves, metadata={"format_version": str(FORMAT_VERSION)}))
     config = {
         "format_version": FORMAT_VERSION,
-        "real": asdict(bundle.real),
+        "real": bundle.real.to_json(),
         "action_space": space_to_json(bundle.action_space),
         "vision": bundle.vision.config(),
         "memory": bundle.memory.config(),
@@ -122,11 +122,14 @@ def read_bundle(id_or_path: str | Path) -> Bundle:
         {k.removeprefix(prefix): _full(v) for k, v in starts.items() if k.startswith(prefix)}
         for prefix in ("replay.", "settled.")
     )
-    real = config["real"] | {"crop": tuple(config["real"]["crop"]) if config["real"]["crop"] else None}
+    try:
+        real = registry.real_env_spec(config["real"])
+    except (TypeError, KeyError, ValueError) as error:
+        raise BundleError(f"{path / CONFIG_FILE}: real: not a real environment of this version: {error!r}") from error
     return Bundle(
         vision,
         memory,
-        RealEnvSpec(**real),
+        real,
         action_space,
         StartStates(_full(starts["initial"]), replay, settled),
         config["max_episode_steps"],

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from dreamenv.errors import RegistryError, UnknownDreamError, did_you_mean
-from dreamenv.types import RealEnvSpec
+from dreamenv.types import KEYS, NO_KEY, RealEnvSpec, recorded_fields
 
 FORMAT_VERSION = 1
 _PACKAGE = Path(__file__).resolve().parent
@@ -21,6 +22,13 @@ class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+class ControlSection(_Strict):
+    """What a key does; the fields are those of `Control`."""
+
+    label: str = Field(min_length=1)
+    action: int | list[float]
+
+
 class RealSection(_Strict):
     """The real environment of a dream; the fields are those of `RealEnvSpec`."""
 
@@ -28,14 +36,18 @@ class RealSection(_Strict):
     kwargs: dict[str, Any] = Field(default_factory=dict)
     observation_key: str | None = None
     crop: tuple[int, int, int, int] | None = None
-    image_size: Literal[64] = 64
+    image_size: int = Field(default=64, ge=1)
     action_repeat: int = Field(default=1, ge=1)
     max_episode_steps: int | None = Field(default=None, ge=1)
     drop_terminal_observation: bool = False
     start_margin: int = Field(default=0, ge=0)
+    module: str | None = None
+    skip_unseen_frames: str | None = None
+    frames_per_second: float = Field(default=50.0, gt=0)
+    controls: dict[Literal[(*KEYS, NO_KEY)], ControlSection] = Field(default_factory=dict)  # type: ignore[valid-type]
 
     def spec(self) -> RealEnvSpec:
-        return RealEnvSpec(**self.model_dump())
+        return RealEnvSpec.from_json(self.model_dump())
 
 
 class DreamSection(_Strict):
@@ -130,19 +142,13 @@ def _explain(path: Path, item: Any) -> str:
 
 
 def _fields_at(location: tuple[str | int, ...]) -> list[str]:
-    model: type[BaseModel] = _RegistryFile
-    sections: dict[str, type[BaseModel]] = {
-        "real": RealSection,
-        "dream": DreamSection,
-        "explore": ExplorationSection,
-        "train": TrainSection,
-    }
-    for depth, part in enumerate(location):
-        if depth == 1:
-            model = EnvironmentSection
-        elif depth == 2 and part in sections:
-            model = sections[str(part)]
-    return list(model.model_fields)
+    place: Any = _RegistryFile
+    for part in location:
+        if get_origin(place) in (dict, list):
+            place = get_args(place)[-1]
+        else:
+            place = place.model_fields[str(part)].annotation
+    return list(place.model_fields)
 
 
 def shipped_registry_path() -> Path:
@@ -186,3 +192,18 @@ def find_in(known_entries: dict[str, DreamEntry], name: str) -> DreamEntry:
             return entry
     known = [i for entry in known_entries.values() for i in (entry.id, entry.section.latent_id)]
     raise UnknownDreamError(f"no dream is called {name!r}. {did_you_mean(bare, known)}")
+
+
+def real_env_spec(stored: Mapping[str, Any]) -> RealEnvSpec:
+    """The real environment of `RealEnvSpec.to_json`, as a file holds it.
+
+    Where an older version wrote it, and `stored` lacks fields that change nothing in a recorded episode, they are those
+    of the first entry whose real environment has the same id; without such an entry, the defaults.
+
+    Raises:
+        TypeError, KeyError, ValueError: As `RealEnvSpec.from_json`.
+    """
+    specs = (entry.section.real.spec() for entry in entries().values())
+    known = next((spec.to_json() for spec in specs if spec.id == stored["id"]), {})
+    for_players = {name: value for name, value in known.items() if name not in recorded_fields(known)}
+    return RealEnvSpec.from_json(for_players | dict(stored))

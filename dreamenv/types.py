@@ -5,9 +5,11 @@ Letters in shapes: B batch, T time (actions), Z latent, H hidden, F features, A 
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from dataclasses import fields as dataclass_fields
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -56,6 +58,26 @@ def consumed_frames(*provenances: Mapping[str, Any]) -> int | None:
     return total
 
 
+# What a player can hold down; `NO_KEY` is all of them let go.
+ARROWS = ("LEFT", "RIGHT", "UP", "DOWN")
+DIGITS = tuple("0123456789")
+KEYS = (*ARROWS, *DIGITS)
+NO_KEY = "NONE"
+
+
+@dataclass(frozen=True)
+class Control:
+    """What a key does in a real environment and in dreams of it.
+
+    Attributes:
+        label: A word or two for the player.
+        action: The action while the key alone is held down: a number (Discrete), or `A` of them (Box).
+    """
+
+    label: str
+    action: int | tuple[float, ...]
+
+
 @dataclass(frozen=True)
 class RealEnvSpec:
     """How a real environment is made and what of it a world model sees.
@@ -71,6 +93,12 @@ class RealEnvSpec:
         drop_terminal_observation: A termination's frame is meaningless (ViZDoom's: zeros); repeat the one before.
         start_margin: Real frames at the start of an episode that look like nothing else in it (a camera that zooms
             in); dreams begin behind them.
+        module: Module whose import makes `id` known to Gymnasium; None for Gymnasium's own, and for ids that name
+            theirs (`module:Name-v0`).
+        skip_unseen_frames: Kind of `data.unseen_frames.UNSEEN_FRAMES` that leaves frames within an action repeat
+            undrawn; None draws all.
+        frames_per_second: Real frames a second at which the environment looks right.
+        controls: What each key of `KEYS`, and `NO_KEY`, does; empty for keys by the action space.
     """
 
     id: str
@@ -82,6 +110,36 @@ class RealEnvSpec:
     max_episode_steps: int | None = None
     drop_terminal_observation: bool = False
     start_margin: int = 0
+    module: str | None = None
+    skip_unseen_frames: str | None = None
+    frames_per_second: float = 50.0
+    controls: Mapping[str, Control] = field(default_factory=dict)
+
+    @classmethod
+    def from_json(cls, stored: Mapping[str, Any]) -> RealEnvSpec:
+        """The inverse of `to_json`. Fields that change nothing in a recorded episode may be missing.
+
+        Raises:
+            TypeError, KeyError, ValueError: `stored` is not what `to_json` gives.
+        """
+        fields = dict(stored)
+        missing = recorded_fields({f.name: None for f in dataclass_fields(cls)}).keys() - fields.keys()
+        if missing:
+            raise KeyError(*sorted(missing))
+        if fields.get("crop") is not None:
+            top, bottom, left, right = fields["crop"]
+            fields["crop"] = (top, bottom, left, right)
+        fields["controls"] = {key: _control(stored) for key, stored in fields.get("controls", {}).items()}
+        return cls(**fields)
+
+    def to_json(self) -> dict[str, Any]:
+        """All fields, of what JSON and YAML have alike."""
+        return dict(json.loads(json.dumps(asdict(self))))
+
+    @property
+    def steps_per_second(self) -> int:
+        """Actions a second that look as fast as the real environment, at least 1."""
+        return max(1, round(self.frames_per_second / self.action_repeat))
 
     @property
     def margin_actions(self) -> int:
@@ -92,6 +150,17 @@ class RealEnvSpec:
     def first_moment(self) -> int:
         """Actions before an episode's pictures are worth showing: the start margin, and ten for M to settle."""
         return self.margin_actions + 10
+
+
+def recorded_fields(real: Mapping[str, Any]) -> dict[str, Any]:
+    """`RealEnvSpec.to_json` without the fields that change nothing in a recorded episode."""
+    without = ("module", "skip_unseen_frames", "frames_per_second", "controls")
+    return {name: value for name, value in real.items() if name not in without}
+
+
+def _control(stored: Mapping[str, Any]) -> Control:
+    action = stored["action"]
+    return Control(stored["label"], tuple(action) if isinstance(action, (list, tuple)) else action)
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ import yaml
 
 from dreamenv import registry
 from dreamenv.errors import RegistryError, UnknownDreamError
-from dreamenv.types import RealEnvSpec
+from dreamenv.types import RealEnvSpec, recorded_fields
 
 ENTRY: dict[str, Any] = {
     "latent_id": "LatentTest-v0",
@@ -47,6 +48,24 @@ def test_the_shipped_file() -> None:
         assert real.max_episode_steps == entry.section.dream.max_episode_steps * real.action_repeat
 
 
+def test_what_players_need_is_in_the_shipped_file() -> None:
+    for name, rate in (("DreamCarRacing-v0", 12), ("DreamDoom-v0", 9)):
+        real = registry.find(name).section.real.spec()
+        assert real.steps_per_second == rate
+        assert {"LEFT", "RIGHT"} <= real.controls.keys()
+
+
+def test_fields_that_an_older_file_lacks_are_those_of_the_entry() -> None:
+    doom = registry.find("DreamDoom-v0").section.real.spec()
+    older = recorded_fields(doom.to_json()) | {"action_repeat": 2}
+    assert registry.real_env_spec(older) == dataclasses.replace(doom, action_repeat=2)
+    # A file that has the fields keeps its own, also where they are empty
+    newer = dataclasses.replace(doom, controls={}, frames_per_second=9.0)
+    assert registry.real_env_spec(newer.to_json()) == newer
+    unlisted = RealEnvSpec("Unlisted-v0", action_repeat=3)
+    assert registry.real_env_spec(recorded_fields(unlisted.to_json())) == unlisted
+
+
 def in_entry(*path: str, value: Any) -> Callable[[dict[str, Any]], None]:
     def change(raw: dict[str, Any]) -> None:
         place = raw["environments"]["DreamTest-v0"]
@@ -76,6 +95,21 @@ def in_entry(*path: str, value: Any) -> Callable[[dict[str, Any]], None]:
         (in_entry("real", "crop", value=[0, 84]), r"real\.crop"),
         (in_entry("dream", "temperature", value=-1), r"dream\.temperature: found -1; .*greater than 0"),
         (in_entry("dream", "start", value="middle"), r"dream\.start: found 'middle'; .*'initial' or 'replay'"),
+        (in_entry("real", "image_size", value=0), r"real\.image_size: found 0; .*greater than or equal to 1"),
+        (in_entry("real", "frames_per_second", value=0), r"real\.frames_per_second: found 0; .*greater than 0"),
+        (in_entry("real", "controls", value={"LEFTT": {"label": "left", "action": 1}}), r"controls\.LEFTT.*'LEFT'"),
+        (
+            in_entry("real", "controls", value={"LEFT": {"lable": "left", "label": "left", "action": 1}}),
+            r"real\.controls\.LEFT\.lable: unknown key\. Did you mean label",
+        ),
+        (
+            in_entry("real", "controls", value={"LEFT": {"label": "", "action": 1}}),
+            r"controls\.LEFT\.label: .*at least 1",
+        ),
+        (
+            in_entry("explore", value=[{"policy": "uniform", "wieght": 1}]),
+            r"explore\.0\.wieght: unknown key\. Did you mean weight",
+        ),
         (in_entry("latent_id", value=None), r"latent_id: .*required"),
         (in_entry("explore", value={"policy": "uniform"}), r"explore: found dict; .*list"),
         (lambda raw: raw.update(format=2), r"format: found 2; .*1"),

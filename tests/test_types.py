@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import json
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dreamenv.errors import ConfigurationError
-from dreamenv.types import SEED_ROLES, Episode, RealEnvSpec, consumed_frames, episode_seeds
+from dreamenv.types import SEED_ROLES, Control, Episode, RealEnvSpec, consumed_frames, episode_seeds, recorded_fields
 
 
 def test_seeds_of_different_roles_and_runs_never_meet() -> None:
@@ -89,3 +90,36 @@ def test_types_cannot_be_changed() -> None:
         episode().seed = 1  # type: ignore[misc]
     with pytest.raises(dataclasses.FrozenInstanceError):
         RealEnvSpec("x").id = "y"  # type: ignore[misc]
+
+
+def test_a_real_environment_is_read_as_it_is_written() -> None:
+    plain = RealEnvSpec("Pendulum-v1")
+    full = RealEnvSpec(
+        "Own-v0",
+        kwargs={"size": 3},
+        crop=(0, 84, 0, 96),
+        module="own",
+        skip_unseen_frames="car_racing",
+        frames_per_second=35.0,
+        controls={"LEFT": Control("left", (-1.0, 0.0)), "NONE": Control("roll", (0.0, 0.5)), "1": Control("jump", 1)},
+    )
+    for spec in (plain, full):
+        assert RealEnvSpec.from_json(json.loads(json.dumps(spec.to_json()))) == spec
+        assert RealEnvSpec.from_json(dataclasses.asdict(spec)) == spec
+    assert RealEnvSpec.from_json(recorded_fields(plain.to_json())) == plain
+    with pytest.raises(KeyError, match="crop"):
+        RealEnvSpec.from_json({name: value for name, value in plain.to_json().items() if name != "crop"})
+
+
+def test_what_players_see_is_not_what_is_recorded() -> None:
+    spec = RealEnvSpec("Own-v0", action_repeat=2)
+    played = dataclasses.replace(
+        spec, module="own", skip_unseen_frames="own", frames_per_second=9.0, controls={"1": Control("jump", 1)}
+    )
+    assert recorded_fields(played.to_json()) == recorded_fields(spec.to_json())
+    assert recorded_fields(dataclasses.replace(spec, crop=(0, 1, 0, 1)).to_json()) != recorded_fields(spec.to_json())
+
+
+@pytest.mark.parametrize(("rate", "repeat", "steps"), [(50.0, 4, 12), (35.0, 4, 9), (0.2, 1, 1)])
+def test_a_dream_is_stepped_as_fast_as_the_real_environment(rate: float, repeat: int, steps: int) -> None:
+    assert RealEnvSpec("Own-v0", action_repeat=repeat, frames_per_second=rate).steps_per_second == steps

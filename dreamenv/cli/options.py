@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import asdict, fields
+from dataclasses import fields
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,7 +13,8 @@ import yaml
 
 from dreamenv import registry
 from dreamenv.data.explore import Exploration
-from dreamenv.errors import ConfigurationError, RegistryError, UnknownDreamError, did_you_mean
+from dreamenv.data.preprocess import import_registering
+from dreamenv.errors import ConfigurationError, MissingExtraError, RegistryError, UnknownDreamError, did_you_mean
 from dreamenv.files import write_text
 from dreamenv.registry import EnvironmentSection, TrainSection
 from dreamenv.types import RealEnvSpec
@@ -42,11 +43,24 @@ def preset(name: str | None, real: str | None) -> tuple[EnvironmentSection | Non
     known = section_of(real)
     if known is not None:
         return known, known.real.spec()
-    module, _, bare = real.rpartition(":")
-    # ViZDoom's ids are known once its package is imported, which making the environment does
-    if not module and bare not in gym.registry and not bare.startswith("Vizdoom"):
-        raise UnknownDreamError(f"Gymnasium knows no environment {real!r}. {did_you_mean(bare, gym.registry)}")
-    return None, RealEnvSpec(real)
+    if ":" in real:
+        return None, RealEnvSpec(real)
+    modules = sorted({e.section.real.module for e in registry.entries().values() if e.section.real.module})
+    missing = [] if real in gym.registry else [module for module in modules if not _is_imported(module)]
+    if real not in gym.registry:
+        also = f" Not asked, because not installed: {', '.join(missing)}." if missing else ""
+        raise UnknownDreamError(f"Gymnasium knows no environment {real!r}. {did_you_mean(real, gym.registry)}{also}")
+    # Another process has to import the package again
+    package = re.split("[.:]", str(gym.registry[real].entry_point))[0]
+    return None, RealEnvSpec(real, module=next((m for m in modules if m.partition(".")[0] == package), None))
+
+
+def _is_imported(module: str) -> bool:
+    try:
+        import_registering(module)
+    except MissingExtraError:
+        return False
+    return True
 
 
 def section_of(real_id: str) -> EnvironmentSection | None:
@@ -95,7 +109,7 @@ def write_registry(run_dir: Path, real: RealEnvSpec, max_episode_steps: int, tem
     section = {
         "latent_id": name.replace("Dream", "Latent", 1),
         "checkpoint": "bundle",
-        "real": {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(real).items()},
+        "real": real.to_json(),
         "dream": {"max_episode_steps": max_episode_steps, "temperature": temperature},
     }
     file = run_dir / "registry.yaml"

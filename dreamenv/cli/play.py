@@ -30,7 +30,7 @@ def play(
 ) -> None:
     """Drive in a dream, or in the real environment behind it, in a window.
 
-    Arrow keys or a gamepad steer (digits are the actions of other Discrete spaces). Space pauses, . takes one step, R
+    Arrow keys, digits or a gamepad act, as `controls` in the registry names them. Space pauses, . takes one step, R
     begins anew, H hands over to the agent or back, T switches between dream and real environment, [ and ] change the
     temperature, - and = the speed, V records, Escape leaves.
 
@@ -39,8 +39,8 @@ def play(
     import torch
 
     from dreamenv.errors import ConfigurationError
-    from dreamenv.play.drive import REAL, Drive
     from dreamenv.play.driver import AGENT, HUMAN
+    from dreamenv.play.game import REAL, Game
     from dreamenv.play.opening import open_dream
     from dreamenv.play.window import PlayWindow
 
@@ -49,11 +49,11 @@ def play(
     torch.set_num_threads(1)  # one picture at a time is too little work for more
     chosen = None if agent == "shipped" else agent
     opening = open_dream(name, agent=chosen, algo=algo, temperature=temperature, start=start)
-    drive = Drive(opening, seed=seed, wheel=HUMAN if agent is None else AGENT)
-    window = PlayWindow(drive, record_to=record, report=lambda line: print(line, flush=True))
+    game = Game(opening, seed=seed, wheel=HUMAN if agent is None else AGENT)
+    window = PlayWindow(game, record_to=record, report=lambda line: print(line, flush=True))
     try:
         if real:
-            drive.enter(REAL)
+            game.enter(REAL)
         window.run(episodes=episodes, steps=steps)
     finally:
         window.close()

@@ -34,7 +34,6 @@ def video(
     Example: dreamenv video DreamDoom-v0 --out doom.gif --steps 150
     """
     from dreamenv.agents.resolve import load_agent
-    from dreamenv.envs.render import frames_per_second
     from dreamenv.errors import ConfigurationError, did_you_mean
     from dreamenv.figures.clips import RANDOM, record_dream, record_real
     from dreamenv.figures.video import grid, write_video
@@ -72,7 +71,7 @@ def video(
         sides.append((clip.frames[begin:], label, clip.captions()[begin:]))
         print(f"{label}: {len(clip.rewards)} actions, return {clip.undiscounted_return:.1f}")
     frames = grid(sides, columns=2 if what == "both" else None)
-    file = write_video(out, frames, frames_per_second(world_model.real))
+    file = write_video(out, frames, world_model.real.steps_per_second)
     print(f"{file}: {len(frames)} frames, {file.stat().st_size / 1e6:.2f} MB")
 
 

@@ -15,7 +15,7 @@ from dreamenv.data.explore import POLICIES, Actor, Exploration, check_policy, de
 from dreamenv.data.preprocess import PreprocessedEnv, make_real_env
 from dreamenv.errors import CollectionError, ConfigurationError, EpisodeFileError, NonFiniteError
 from dreamenv.files import write_json
-from dreamenv.types import Episode, RealEnvSpec, episode_seeds
+from dreamenv.types import Episode, RealEnvSpec, episode_seeds, recorded_fields
 from dreamenv.workers import process_count, run_tasks
 
 ActorFactory = Callable[..., Actor]
@@ -166,7 +166,7 @@ class _Count:
 
 def _settings(setup: _Setup) -> dict[str, Any]:
     explore = [{name: value for name, value in asdict(e).items() if value is not None} for e in setup.explore]
-    raw = {"real": asdict(setup.spec), "seed": setup.seed, "explore": explore}
+    raw = {"real": setup.spec.to_json(), "seed": setup.seed, "explore": explore}
     settings: dict[str, Any] = json.loads(json.dumps(raw))
     return settings
 
@@ -178,12 +178,17 @@ def _check_same_collection(setup: _Setup) -> dict[str, Any]:
         return {}
     settings, found = _settings(setup), _read_collection(file)
     for key in sorted(settings):
-        if found.get(key) != settings[key]:
+        if _decisive(key, found.get(key)) != _decisive(key, settings[key]):
             raise ConfigurationError(
                 f"{setup.path} was collected with {key}={found.get(key)}, this call has {key}={settings[key]}. "
                 "Take another folder, or the same settings to continue."
             )
     return found
+
+
+def _decisive(key: str, value: Any) -> Any:
+    """The part of a setting that decides what is recorded."""
+    return recorded_fields(value) if key == "real" and isinstance(value, dict) else value
 
 
 def _read_collection(file: Path) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import shutil
 import warnings
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
 
@@ -97,7 +97,7 @@ def export_minari(
         raise ConfigurationError(f"Minari data set {dataset_id!r} cannot be made: {error}") from error
     storage = dataset.storage
     try:
-        metadata = {"dreamenv": json.dumps({"format_version": FORMAT_VERSION, "real": asdict(real)})}
+        metadata = {"dreamenv": json.dumps({"format_version": FORMAT_VERSION, "real": real.to_json()})}
         if env_spec is not None:
             metadata["env_spec"] = env_spec.to_json()
         storage.update_metadata(metadata)
@@ -213,7 +213,7 @@ def _real_env_spec(dataset_id: str, metadata: dict[str, Any]) -> RealEnvSpec | N
                 raise EpisodeFileError(
                     f"{dataset_id}: format_version {version}, this dreamenv reads up to {FORMAT_VERSION}; upgrade it"
                 )
-            return RealEnvSpec(**real | {"crop": tuple(real["crop"]) if real["crop"] else None})
+            return RealEnvSpec.from_json(real)
         except (KeyError, TypeError, json.JSONDecodeError) as error:
             raise EpisodeFileError(f"{dataset_id}: its metadata 'dreamenv' cannot be read: {error!r}") from error
     if "env_spec" in metadata:

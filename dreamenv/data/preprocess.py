@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from contextlib import nullcontext
 from typing import Any, SupportsFloat
 
@@ -10,8 +11,15 @@ import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
 
-from dreamenv.data.unseen_frames import UnseenFrames
-from dreamenv.errors import ConfigurationError, StepError, UnknownDreamError, did_you_mean, missing_extra
+from dreamenv.data.unseen_frames import UNSEEN_FRAMES
+from dreamenv.errors import (
+    ConfigurationError,
+    MissingExtraError,
+    StepError,
+    UnknownDreamError,
+    did_you_mean,
+    missing_extra,
+)
 from dreamenv.types import RealEnvSpec
 
 
@@ -24,11 +32,8 @@ def make_real_env(spec: RealEnvSpec, *, render_mode: str | None = None) -> Prepr
         ConfigurationError: Its observations or actions are of a kind that a world model cannot take, or Gymnasium
             refuses to make it.
     """
-    if spec.id.startswith("Vizdoom"):
-        try:
-            import vizdoom.gymnasium_wrapper  # noqa: F401  (importing registers the ids)
-        except ImportError as error:
-            raise missing_extra("vizdoom", "real") from error
+    if spec.module is not None:
+        import_registering(spec.module)
     try:
         env = gym.make(spec.id, render_mode=render_mode, max_episode_steps=spec.max_episode_steps, **spec.kwargs)
     except gym.error.DependencyNotInstalled as error:
@@ -43,6 +48,21 @@ def make_real_env(spec: RealEnvSpec, *, render_mode: str | None = None) -> Prepr
     except BaseException:
         env.close()
         raise
+
+
+def import_registering(module: str) -> None:
+    """Import the module that makes its environments known to Gymnasium.
+
+    Raises:
+        MissingExtraError: It is not installed, or something that it needs.
+    """
+    try:
+        importlib.import_module(module)
+    except ImportError as error:
+        raise MissingExtraError(
+            f"{module}, which registers the environment with Gymnasium, cannot be imported ({error}). What the shipped "
+            "dreams need is installed by: pip install 'dreamenv[real]'"
+        ) from error
 
 
 class PreprocessedEnv(gym.Wrapper[Any, Any, Any, Any]):
@@ -87,7 +107,8 @@ class PreprocessedEnv(gym.Wrapper[Any, Any, Any, Any]):
                 f"{spec.id}: observations of shape {source.shape} are neither pictures nor vectors"
             )
         self._last: NDArray[Any] | None = None
-        self._unseen = UnseenFrames(env)
+        skip = spec.skip_unseen_frames
+        self._unseen = None if skip is None else UNSEEN_FRAMES[skip].of(env)
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         observation, info = self.env.reset(seed=seed, options=options)
@@ -104,12 +125,12 @@ class PreprocessedEnv(gym.Wrapper[Any, Any, Any, Any]):
         info: dict[str, Any] = {}
         while frames < self.real_spec.action_repeat and not (terminated or truncated):
             frames += 1
-            undrawn = self._unseen.possible and frames < self.real_spec.action_repeat
-            with self._unseen.undrawn() if undrawn else nullcontext():
+            unseen = self._unseen if frames < self.real_spec.action_repeat else None
+            with nullcontext() if unseen is None else unseen.undrawn():
                 observation, reward, terminated, truncated, info = self.env.step(action)
             total += float(reward)
-            if undrawn and (terminated or truncated):
-                observation = self._unseen.draw()
+            if unseen is not None and (terminated or truncated):
+                observation = unseen.draw()
         # Environments that blank their last frame (ViZDoom) do so at a time-out too, and set both flags there although
         # the task itself did not end.
         if self.real_spec.drop_terminal_observation and terminated and truncated:

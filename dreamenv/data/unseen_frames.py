@@ -1,64 +1,37 @@
-"""Frames within an action repeat that nobody looks at, and that therefore need not be drawn.
-
-CarRacing draws a picture of 1000 x 800 pixels in every step, which takes some 99% of the step's time; with an action
-repeat of 4, three of four are thrown away. The pictures do not act on the physics, so that leaving them out changes no
-observation, reward or end (a test compares them bit by bit).
-"""
+"""Frames within an action repeat that nobody looks at: environments that need not draw them."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from abc import ABC, abstractmethod
+from contextlib import AbstractContextManager
 from typing import Any
 
 import gymnasium as gym
-from gymnasium.wrappers import OrderEnforcing, PassiveEnvChecker, TimeLimit
 
-# They hand an observation on as it is
-_TRANSPARENT = (OrderEnforcing, PassiveEnvChecker, TimeLimit)
-_PICTURE = "state_pixels"
+from dreamenv.kinds import Register
 
 
-class UnseenFrames:
-    """Switches the drawing of observations off where the environment is known to allow it; else it does nothing.
+class UnseenFrames(ABC):
+    """Switches the drawing of one environment's observations off and on.
 
-    Attributes:
-        possible: Whether frames can be left undrawn.
+    An implementation must change no reward, no end and no observation that is drawn.
     """
 
-    def __init__(self, env: gym.Env[Any, Any]) -> None:
-        self._base = env.unwrapped
-        self.possible = _draws_every_step(env)
+    @classmethod
+    @abstractmethod
+    def of(cls, env: gym.Env[Any, Any]) -> UnseenFrames | None:
+        """The switch of `env`, wrappers included; None where each frame has to be drawn."""
 
-    @contextmanager
-    def undrawn(self) -> Iterator[None]:
+    @abstractmethod
+    def undrawn(self) -> AbstractContextManager[None]:
         """A step within it returns the last observation that was drawn instead of its own."""
-        base: Any = self._base
-        draw = base._render
 
-        def skip(mode: str) -> Any:
-            return base.state.copy() if mode == _PICTURE else draw(mode)
-
-        base._render = skip
-        try:
-            yield
-        finally:
-            del base._render  # the class's own is seen again
-
+    @abstractmethod
     def draw(self) -> Any:
         """The observation of the present moment."""
-        base: Any = self._base
-        base.state = base._render(_PICTURE)
-        return base.state
 
 
-def _draws_every_step(env: gym.Env[Any, Any]) -> bool:
-    while isinstance(env, gym.Wrapper):
-        if not isinstance(env, _TRANSPARENT):
-            return False
-        env = env.env
-    try:
-        from gymnasium.envs.box2d.car_racing import CarRacing
-    except ImportError:  # the module itself raises it where Box2D is missing
-        return False
-    return type(env) is CarRacing and "_render" in vars(CarRacing)
+# By the `skip_unseen_frames` of a real environment
+UNSEEN_FRAMES: Register[type[UnseenFrames]] = Register(
+    "unseen_frames", {"car_racing": "dreamenv.data.car_racing_frames:CarRacingFrames"}
+)

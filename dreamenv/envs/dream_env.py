@@ -13,7 +13,7 @@ from gymnasium.utils import seeding
 from numpy.typing import NDArray
 
 from dreamenv.envs.loading import open_world_model
-from dreamenv.envs.render import RENDER_MODES, Window, check_render_mode, draw_dreams, frames_per_second
+from dreamenv.envs.render import RENDER_MODES, Window, check_render_mode, draw_dreams
 from dreamenv.envs.rollout import DreamRollout
 from dreamenv.errors import ConfigurationError, InvalidActionError, StepError
 from dreamenv.world_model import WorldModel
@@ -62,7 +62,7 @@ class DreamEnv(gym.Env[NDArray[Any], Any]):
         self.rollout = DreamRollout(self.world_model, 1, observation=observation, temperature=temperature, start=start)
         self.observation_space = self.rollout.observation_space
         self.action_space = copy.deepcopy(self.world_model.action_space)
-        self.metadata = {**type(self).metadata, "render_fps": frames_per_second(self.world_model.real)}
+        self.metadata = {**type(self).metadata, "render_fps": self.world_model.real.steps_per_second}
         self._ended = False
         self._window: Window | None = None
 

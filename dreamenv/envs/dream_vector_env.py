@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from dreamenv.envs.arguments import checked_autoreset_mode, checked_reset_mask, checked_time_limit, row_seeds
 from dreamenv.envs.loading import open_world_model
-from dreamenv.envs.render import RENDER_MODES, Window, check_render_mode, draw_dreams, frames_per_second, window_frame
+from dreamenv.envs.render import RENDER_MODES, Window, check_render_mode, draw_dreams, window_frame
 from dreamenv.envs.rollout import DreamRollout, RolloutStep
 from dreamenv.errors import ConfigurationError, StepError
 from dreamenv.world_model import WorldModel
@@ -85,7 +85,7 @@ class DreamVectorEnv(VectorEnv[NDArray[Any], NDArray[Any], NDArray[Any]]):
         self.max_episode_steps = checked_time_limit(max_episode_steps, self.world_model)
         self.metadata = {
             **type(self).metadata,
-            "render_fps": frames_per_second(self.world_model.real),
+            "render_fps": self.world_model.real.steps_per_second,
             "autoreset_mode": self.autoreset_mode,
         }
         self.single_observation_space = self.rollout.observation_space

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from dreamenv.data.preprocess import PreprocessedEnv, make_real_env
 from dreamenv.envs.actions import ActionChecker
 from dreamenv.envs.loading import open_world_model
-from dreamenv.envs.render import RENDER_MODES, frames_per_second
+from dreamenv.envs.render import RENDER_MODES
 from dreamenv.errors import SpaceMismatchError, StepError
 from dreamenv.memory.base import Prediction
 from dreamenv.noise.episodes import EpisodeNoise
@@ -158,7 +158,7 @@ class LatentEnv(gym.Env[NDArray[Any], Any]):
         self.render_mode = render_mode
         self.observation_space = self.real.observation_space
         self.action_space = copy.deepcopy(model.action_space)
-        self.metadata = {**type(self).metadata, "render_fps": frames_per_second(model.real)}
+        self.metadata = {**type(self).metadata, "render_fps": model.real.steps_per_second}
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None

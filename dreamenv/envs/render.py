@@ -9,7 +9,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dreamenv.errors import ConfigurationError, did_you_mean, missing_extra
-from dreamenv.types import RealEnvSpec
 
 if TYPE_CHECKING:
     from dreamenv.envs.rollout import DreamRollout
@@ -32,13 +31,6 @@ def check_render_mode(render_mode: str | None) -> str | None:
             f"render_mode={render_mode!r} is not known. {did_you_mean(str(render_mode), RENDER_MODES)}"
         )
     return render_mode
-
-
-def frames_per_second(real: RealEnvSpec) -> int:
-    """Dreamed steps a second that look as fast as the real environment."""
-    # ViZDoom runs at 35 tics a second; Gymnasium's own environments at 50, or near it.
-    real_rate = 35 if real.id.startswith("Vizdoom") else 50
-    return max(1, round(real_rate / real.action_repeat))
 
 
 def draw_dreams(rollout: DreamRollout, rows: NDArray[np.int64] | None = None) -> NDArray[np.uint8]:

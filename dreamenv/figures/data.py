@@ -19,7 +19,8 @@ from dreamenv.data.preprocess import make_real_env
 from dreamenv.data.summary import ENDS, EpisodeRecord, all_actions, box_bounds, cell_counts, group_rows, run_lengths
 from dreamenv.errors import ConfigurationError, EpisodeFileError
 from dreamenv.figures.canvas import new_figure
-from dreamenv.types import Episode, RealEnvSpec
+from dreamenv.registry import real_env_spec
+from dreamenv.types import Episode
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -64,8 +65,7 @@ def recorded_action_space(run: str | Path) -> gym.Space[Any] | None:
     if file is None:
         return None
     try:
-        real = json.loads(file.read_text(encoding="utf-8"))["real"]
-        spec = RealEnvSpec(**(real | {"crop": tuple(real["crop"]) if real["crop"] else None}))
+        spec = real_env_spec(json.loads(file.read_text(encoding="utf-8"))["real"])
     except (ValueError, KeyError, TypeError) as error:
         raise EpisodeFileError(f"{file}: names no real environment ({error!r}); delete it to go on without") from error
     env = make_real_env(spec)

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
 from gymnasium import spaces
+from numpy.typing import NDArray
 
-ARROWS = ("LEFT", "RIGHT", "UP", "DOWN")
-DIGITS = tuple("0123456789")
-KEYS = (*ARROWS, *DIGITS)
+from dreamenv.errors import ConfigurationError, did_you_mean
+from dreamenv.types import DIGITS, KEYS, NO_KEY, Control
+
+# Beyond this share of its way a stick presses the key of a Discrete action
+_PRESSED = 0.5
 
 
 @dataclass(frozen=True)
-class Controls:
+class Hands:
     """What a player's hands do.
 
     Attributes:
@@ -31,8 +34,8 @@ class Controls:
     digit: int | None = None
 
     @classmethod
-    def of_keys(cls, keys: Collection[str]) -> Controls:
-        """Controls of keys held down, names of `KEYS`; of several digits the smallest counts."""
+    def of_keys(cls, keys: Collection[str]) -> Hands:
+        """Hands that hold down keys, names of `KEYS`; of several digits the smallest counts."""
         digits = sorted(int(key) for key in keys if key in DIGITS)
         return cls(
             float(("RIGHT" in keys) - ("LEFT" in keys)),
@@ -41,43 +44,88 @@ class Controls:
             digits[0] if digits else None,
         )
 
+    def shares(self) -> dict[str, float]:
+        """How far each key is pressed, in (0, 1]; keys that are let go are left out."""
+        pressed = {
+            "LEFT": -self.sideways,
+            "RIGHT": self.sideways,
+            "UP": self.forward,
+            "DOWN": self.back,
+            str(self.digit): 1.0,
+        }
+        return {key: min(share, 1.0) for key, share in pressed.items() if key in KEYS and share > 0}
 
-def action_of(space: gym.Space[Any], controls: Controls) -> Any:
-    """The action that `controls` mean in `space`, a Discrete or one-dimensional Box space.
 
-    Discrete(3) is stay, right, left, as in DoomTakeCover; in other Discrete spaces the digit is the action's number,
-    counted from 0. A Box of three is steer, gas, brake, as in CarRacing; in others sideways moves the first dimension,
-    forward and back the second, from 0, or what is nearest to it, to the bound (to 1 where there is none).
+class KeyMap:
+    """What keys and sticks mean in an action space.
+
+    Args:
+        space: Discrete, or Box of one dimension.
+        controls: What each key does, and under `NO_KEY` what happens when none is held. Empty: in a Discrete space the
+            digit is the action's number, counted from 0; in a Box LEFT and RIGHT move the first dimension, UP and DOWN
+            the second, to their bounds (to 1 where there is none). Without a `NO_KEY`, no key is the first Discrete
+            action, or the Box's action nearest to 0.
+
+    Attributes:
+        labels: A word or two for each key that does something, by key.
+
+    Raises:
+        ConfigurationError: An unknown key, or an action that is not one of the space.
     """
+
+    def __init__(self, space: gym.Space[Any], controls: Mapping[str, Control]) -> None:
+        self._space = space
+        chosen = dict(controls) if controls else _usual_controls(space)
+        actions = {key: self._checked(key, control) for key, control in chosen.items()}
+        self._idle = actions.pop(NO_KEY, _usual_idle(space))
+        self._actions = actions
+        self.labels = {key: chosen[key].label for key in actions}
+
+    def action(self, hands: Hands) -> Any:
+        """The action of `hands`: of a Discrete space that of the key which is pressed furthest, by more than half; of a
+        Box the sum of what each key changes, by the share to which it is pressed."""
+        shares = {key: share for key, share in hands.shares().items() if key in self._actions}
+        if isinstance(self._space, spaces.Discrete):
+            pressed = [key for key, share in shares.items() if share > _PRESSED]
+            return self._actions[max(pressed, key=shares.__getitem__)] if pressed else self._idle
+        assert isinstance(self._space, spaces.Box)
+        action = self._idle + sum(share * (self._actions[key] - self._idle) for key, share in shares.items())
+        return np.clip(action, self._space.low, self._space.high).astype(self._space.dtype)
+
+    def _checked(self, key: str, control: Control) -> Any:
+        if key not in (*KEYS, NO_KEY):
+            raise ConfigurationError(f"controls: unknown key {key!r}. {did_you_mean(key, (*KEYS, NO_KEY))}")
+        action: Any = np.asarray(control.action, self._space.dtype)
+        if action.ndim == 0:
+            action = action[()]  # an array without axes is in no Discrete space
+        if not self._space.contains(action):
+            raise ConfigurationError(f"controls: {key} is action {control.action}, which is not one of {self._space}")
+        return action
+
+
+def _usual_controls(space: gym.Space[Any]) -> dict[str, Control]:
     if isinstance(space, spaces.Discrete):
-        if space.n == 3:
-            return np.int64(space.start + (0, 1, 2)[round(controls.sideways)])
-        chosen = controls.digit if controls.digit is not None and controls.digit < space.n else 0
-        return np.int64(space.start + chosen)
+        numbers = DIGITS[: int(space.n)]
+        return {digit: Control(f"action {digit}", int(space.start) + int(digit)) for digit in numbers}
     assert isinstance(space, spaces.Box)
-    if len(space.low) == 3:
-        push = np.array([controls.sideways, controls.forward, controls.back], np.float32)
-        return np.clip(push, space.low, space.high)
-    action = np.clip(0.0, space.low, space.high).astype(space.dtype)
-    for dimension, share in enumerate((controls.sideways, controls.forward - controls.back)):
-        if dimension < len(action) and share:
-            bound = float((space.high if share > 0 else space.low)[dimension])
-            reach = bound if np.isfinite(bound) else np.sign(share)
-            action[dimension] += abs(share) * (reach - action[dimension])
-    return action
+    idle: NDArray[Any] = _usual_idle(space)
+    found = {}
+    for key, label, dimension, bounds, side in (
+        ("LEFT", "left", 0, space.low, -1.0),
+        ("RIGHT", "right", 0, space.high, 1.0),
+        ("UP", "forward", 1, space.high, 1.0),
+        ("DOWN", "back", 1, space.low, -1.0),
+    ):
+        if dimension < len(idle):
+            action = idle.copy()
+            action[dimension] = bounds[dimension] if np.isfinite(bounds[dimension]) else side
+            if not np.array_equal(action, idle):
+                found[key] = Control(label, tuple(action.tolist()))
+    return found
 
 
-def keyboard_action(space: gym.Space[Any], keys: Collection[str]) -> Any:
-    """The action that keys held down mean in `space`; see `Controls.of_keys` and `action_of`."""
-    return action_of(space, Controls.of_keys(keys))
-
-
-def key_labels(space: gym.Space[Any]) -> dict[str, str]:
-    """What each key does in `space`, by key; keys that do nothing are left out."""
-    sideways = {"LEFT": "left", "RIGHT": "right"}
+def _usual_idle(space: gym.Space[Any]) -> Any:
     if isinstance(space, spaces.Discrete):
-        return sideways if space.n == 3 else {digit: f"action {digit}" for digit in DIGITS[: int(space.n)]}
+        return np.int64(space.start)
     assert isinstance(space, spaces.Box)
-    if len(space.low) == 3:
-        return sideways | {"UP": "gas", "DOWN": "brake"}
-    return sideways if len(space.low) == 1 else sideways | {"UP": "forward", "DOWN": "back"}
+    return np.clip(0.0, space.low, space.high).astype(space.dtype)

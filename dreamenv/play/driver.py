@@ -1,4 +1,4 @@
-"""Who acts: the human at the controls or the agent."""
+"""Who acts: the human at the wheel or the agent."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dreamenv.agents.base import Agent, observation_kind
-from dreamenv.play.controls import Controls, action_of
+from dreamenv.play.controls import Hands, KeyMap
 from dreamenv.world_model import WorldModel
 
 HUMAN, AGENT = "human", "agent"
@@ -19,12 +19,14 @@ class Driver:
 
     Attributes:
         wheel: "human" or "agent".
-        controls: What the human's hands do.
+        hands: What the human does.
+        keys: What keys and sticks mean in the model's action space.
     """
 
     def __init__(self, model: WorldModel, agent: Agent, *, wheel: str = HUMAN) -> None:
         self.wheel = wheel
-        self.controls = Controls()
+        self.hands = Hands()
+        self.keys = KeyMap(model.action_space, model.real.controls)
         self._model = model
         self._agent = agent
         self._kind = observation_kind(agent, model)
@@ -43,9 +45,9 @@ class Driver:
             self.begin(len(self._begin))
 
     def beside(self) -> Driver:
-        """A driver of other episodes, with the same agent; the wheel and the controls are its own."""
+        """A driver of other episodes, with the same agent; the wheel and the hands are its own."""
         other = Driver(self._model, self._agent, wheel=self.wheel)
-        other.controls = self.controls
+        other.hands = self.hands
         return other
 
     def actions(self, state: Any) -> NDArray[Any]:
@@ -55,7 +57,7 @@ class Driver:
             NonFiniteError: The agent is given numbers that are not finite.
         """
         if self.wheel == HUMAN:
-            action = np.asarray(action_of(self._model.action_space, self.controls))
+            action = np.asarray(self.keys.action(self.hands))
             return np.repeat(action[None], len(state[0]), axis=0)
         seen = self._model.observation(state, self._kind).detach().cpu().numpy()
         actions, self._state = self._agent.predict(seen, self._state, self._begin, True)

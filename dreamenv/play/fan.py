@@ -30,7 +30,7 @@ class Fan:
         horizon: Steps until they begin anew.
 
     Attributes:
-        driver: Who acts; its `controls` are the human's.
+        driver: Who acts; its `hands` are the human's.
         latents: `[9, Z]` float32; a future that has ended keeps its last.
         returns: `[9]` float64 since the moment.
         alive: `[9]` bool, False where the future has terminated.

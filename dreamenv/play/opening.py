@@ -11,7 +11,6 @@ from dreamenv.agents.base import Agent, check_spaces, observation_kind
 from dreamenv.agents.random_agent import RandomAgent
 from dreamenv.agents.resolve import AGENT_FILE, load_agent
 from dreamenv.envs.loading import open_world_model
-from dreamenv.envs.render import frames_per_second
 from dreamenv.errors import ConfigurationError
 from dreamenv.world_model import WorldModel
 
@@ -89,6 +88,6 @@ def open_dream(
         temperature=float(temperature),
         start=start,
         max_episode_steps=(section or model).max_episode_steps,
-        steps_per_second=frames_per_second(model.real),
+        steps_per_second=model.real.steps_per_second,
         make_agent=make_agent,
     )

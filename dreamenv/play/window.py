@@ -1,4 +1,4 @@
-"""A window on a drive: pictures, figures, keyboard and gamepad."""
+"""A window on a game: pictures, figures, keyboard and gamepad."""
 
 from __future__ import annotations
 
@@ -11,11 +11,10 @@ from numpy.typing import NDArray
 
 from dreamenv.envs.render import draw_bars, enlarge
 from dreamenv.errors import DreamEnvError, missing_extra
-from dreamenv.play import hands
-from dreamenv.play.controls import key_labels
-from dreamenv.play.drive import DREAM, RATES, REAL, Drive
+from dreamenv.play import devices
+from dreamenv.play.devices import COMMANDS, Devices
 from dreamenv.play.driver import AGENT, HUMAN
-from dreamenv.play.hands import COMMANDS, Hands
+from dreamenv.play.game import DREAM, RATES, REAL, Game
 from dreamenv.play.recorder import Recorder
 
 FRAMES_PER_SECOND = 30
@@ -26,10 +25,10 @@ _SIGNS = {"LEFT": "Left", "RIGHT": "Right", "UP": "Up", "DOWN": "Down"}
 
 
 class PlayWindow:
-    """A pygame window in which a drive is played.
+    """A pygame window in which a game is played.
 
     Args:
-        drive: The game.
+        game: The game.
         record_to: File of the first recording.
         report: Receives a line whenever something changes.
 
@@ -37,33 +36,33 @@ class PlayWindow:
         MissingExtraError: pygame is not installed.
     """
 
-    def __init__(self, drive: Drive, *, record_to: Path, report: Callable[[str], None] = print) -> None:
+    def __init__(self, game: Game, *, record_to: Path, report: Callable[[str], None] = print) -> None:
         try:
             import pygame
         except ImportError as error:
             raise missing_extra("pygame", "real") from error
         self._pygame: Any = pygame
-        self._drive = drive
+        self._game = game
         self._record_to = record_to
         self._report = report
         self._recorder: Recorder | None = None
         self._message = ""
-        self._seen = drive.moment
+        self._seen = game.moment
         pygame.display.init()
         pygame.font.init()
         pygame.joystick.init()
-        pygame.display.set_caption(f"dreamenv: {drive.opening.id}")
+        pygame.display.set_caption(f"dreamenv: {game.opening.id}")
         self._screen = pygame.display.set_mode((_WIDTH, _HEIGHT))
         self._font, self._large = pygame.font.Font(None, 22), pygame.font.Font(None, 34)
-        self._hands = Hands(pygame)
+        self._devices = Devices(pygame)
 
     def run(self, *, episodes: int | None = None, steps: int | None = None) -> None:
         """Play until the window is closed, or for so many episodes of at most so many steps."""
-        drive, clock, seconds, played = self._drive, self._pygame.time.Clock(), 0.0, 0
+        game, clock, seconds, played = self._game, self._pygame.time.Clock(), 0.0, 0
         while not self._obey_all():
-            drive.driver.controls = self._hands.controls
-            self._try(drive.advance, seconds, 1.0 / FRAMES_PER_SECOND)
-            moment = drive.moment
+            game.driver.hands = self._devices.hands
+            self._try(game.advance, seconds, 1.0 / FRAMES_PER_SECOND)
+            moment = game.moment
             if moment is not self._seen:
                 self._seen = moment
                 self._keep()
@@ -76,7 +75,7 @@ class PlayWindow:
                     if played == episodes:
                         return
                     if not moment.ended:
-                        self._try(drive.reset)
+                        self._try(game.reset)
             self._draw()
             seconds = clock.tick(FRAMES_PER_SECOND) / 1000.0
 
@@ -85,14 +84,14 @@ class PlayWindow:
         try:
             self._stop_recording()
         finally:
-            self._drive.close()
+            self._game.close()
             self._pygame.quit()
 
     def _obey_all(self) -> bool:
         """Act upon the events that came; True when it is time to leave."""
         for event in self._pygame.event.get():
-            command = self._hands.follow(event)
-            if command == hands.QUIT:
+            command = self._devices.follow(event)
+            if command == devices.QUIT:
                 return True
             if command is not None:
                 self._message = ""
@@ -110,48 +109,48 @@ class PlayWindow:
         self._report(text)
 
     def _obey(self, command: str) -> None:
-        drive = self._drive
+        game = self._game
         match command:
-            case hands.PAUSE:
-                drive.paused = not drive.paused
-                self._report("paused" if drive.paused else "going on")
-            case hands.STEP:
-                drive.paused = True
-                drive.driver.controls = self._hands.controls
-                drive.step()
-                self._report(f"step {drive.moment.step}")
-            case hands.RESET:
-                drive.reset()
+            case devices.PAUSE:
+                game.paused = not game.paused
+                self._report("paused" if game.paused else "going on")
+            case devices.STEP:
+                game.paused = True
+                game.driver.hands = self._devices.hands
+                game.step()
+                self._report(f"step {game.moment.step}")
+            case devices.RESET:
+                game.reset()
                 self._report("begun anew")
-            case hands.HAND_OVER:
-                drive.wheel = AGENT if drive.wheel == HUMAN else HUMAN
-                self._report(f"at the wheel: {drive.wheel}")
-            case hands.SWITCH:
+            case devices.HAND_OVER:
+                game.wheel = AGENT if game.wheel == HUMAN else HUMAN
+                self._report(f"at the wheel: {game.wheel}")
+            case devices.SWITCH:
                 self._switch()
-            case hands.COOLER | hands.HOTTER:
-                drive.temperature += 0.05 if command == hands.HOTTER else -0.05
-                self._report(f"temperature {drive.temperature:.2f}")
-            case hands.SLOWER | hands.FASTER:
-                drive.rate = float(np.clip(drive.rate + (1 if command == hands.FASTER else -1), *RATES))
-                self._report(f"speed {drive.rate:g}")
-            case hands.RECORD:
+            case devices.COOLER | devices.HOTTER:
+                game.temperature += 0.05 if command == devices.HOTTER else -0.05
+                self._report(f"temperature {game.temperature:.2f}")
+            case devices.SLOWER | devices.FASTER:
+                game.rate = float(np.clip(game.rate + (1 if command == devices.FASTER else -1), *RATES))
+                self._report(f"speed {game.rate:g}")
+            case devices.RECORD:
                 if self._recorder is None:
-                    self._recorder = Recorder(self._record_to, drive.rate)
+                    self._recorder = Recorder(self._record_to, game.rate)
                     self._report("recording")
                 else:
                     self._stop_recording()
 
     def _switch(self) -> None:
-        drive = self._drive
-        if drive.world == DREAM:
+        game = self._game
+        if game.world == DREAM:
             self._message = "starting the real environment ..."
             self._draw()
-        drive.enter(REAL if drive.world == DREAM else DREAM)
+        game.enter(REAL if game.world == DREAM else DREAM)
         self._message = ""
-        self._report(f"in the {'real environment' if drive.world == REAL else 'dream'}")
+        self._report(f"in the {'real environment' if game.world == REAL else 'dream'}")
 
     def _keep(self) -> None:
-        recorder, moment = self._recorder, self._drive.moment
+        recorder, moment = self._recorder, self._game.moment
         if recorder is None:
             return
         real = None if moment.frame is None else self._picture(moment.frame)
@@ -165,18 +164,18 @@ class PlayWindow:
             self._say(f"recorded {recorder.write()}")
 
     def _decoded(self, latent: NDArray[np.float32]) -> NDArray[np.uint8]:
-        return self._drive.pictures(latent[None])[0] if self._drive.opening.model.vision.is_image else _bars(latent)
+        return self._game.pictures(latent[None])[0] if self._game.opening.model.vision.is_image else _bars(latent)
 
     def _picture(self, observation: NDArray[Any]) -> NDArray[np.uint8]:
         return observation if observation.ndim == 3 else _bars(observation)
 
     def _draw(self) -> None:
-        drive = self._drive
+        game = self._game
         self._screen.fill(_BACKGROUND)
         right = 2 * _MARGIN + _SIDE
-        self._blit(self._decoded(drive.latent), _MARGIN)
-        if drive.moment.frame is not None:
-            self._blit(self._picture(drive.moment.frame), right)
+        self._blit(self._decoded(game.latent), _MARGIN)
+        if game.moment.frame is not None:
+            self._blit(self._picture(game.moment.frame), right)
             self._write("the real environment", right, _MARGIN + _SIDE + 4, _QUIET)
             self._write("as the model sees it", _MARGIN, _MARGIN + _SIDE + 4, _QUIET)
         else:
@@ -186,30 +185,30 @@ class PlayWindow:
         self._pygame.display.flip()
 
     def _draw_keys(self, left: int) -> None:
-        driving = {_SIGNS.get(k, k): label for k, label in key_labels(self._drive.opening.model.action_space).items()}
+        driving = {_SIGNS.get(key, key): label for key, label in self._game.driver.keys.labels.items()}
         rows = [*driving.items(), *((sign, meaning) for sign, meaning, _ in COMMANDS.values())]
         for place, (sign, meaning) in enumerate(rows[: _SIDE // _LINE]):
             self._write(sign, left, _MARGIN + place * _LINE, _INK)
             self._write(meaning, left + 90, _MARGIN + place * _LINE, _QUIET)
 
     def _draw_figures(self, top: int) -> None:
-        drive, moment = self._drive, self._drive.moment
+        game, moment = self._game, self._game.moment
         figures = (
             ("return", f"{moment.undiscounted_return:.1f}"),
             ("predicted reward", f"{moment.predicted_reward:+.2f}"),
             ("termination probability", f"{moment.termination_probability:.1%}"),
-            ("steps a second", f"{drive.steps_per_second:.1f}"),
+            ("steps a second", f"{game.steps_per_second:.1f}"),
         )
         for place, (label, value) in enumerate(figures):
             left = _MARGIN + place * (_WIDTH - _MARGIN) // len(figures)
             self._write(label, left, top, _QUIET)
             self._write(value, left, top + 20, _INK, self._large)
         parts = [
-            f"{drive.world}",
-            f"{drive.wheel} at the wheel",
-            f"temperature {drive.temperature:.2f}",
+            f"{game.world}",
+            f"{game.wheel} at the wheel",
+            f"temperature {game.temperature:.2f}",
             f"step {moment.step}",
-            "paused" if drive.paused else f"speed {drive.rate:g}",
+            "paused" if game.paused else f"speed {game.rate:g}",
             *([moment.ended] if moment.ended else []),
             *(["recording"] if self._recorder is not None else []),
         ]

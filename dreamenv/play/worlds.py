@@ -15,7 +15,7 @@ from dreamenv.data.preprocess import PreprocessedEnv
 from dreamenv.envs.latent_observation import LatentObservation
 from dreamenv.envs.rollout import DreamRollout
 from dreamenv.play.opening import Opening
-from dreamenv.play.real_process import RealProcess
+from dreamenv.play.real_env_process import RealEnvProcess
 from dreamenv.types import episode_seeds
 
 TERMINATED, TRUNCATED = "terminated", "truncated"
@@ -145,7 +145,7 @@ class RealWorld:
         self._model = opening.model
         self._on_close = on_close
         self._generator = generator
-        self._process = RealProcess(spec)
+        self._process = RealEnvProcess(spec)
         self._watched = _Watched(PreprocessedEnv(self._process, spec))
         self._env = LatentObservation(self._watched, self._model, observation="state")
         self._observation: NDArray[Any] = np.empty(0)

@@ -11,9 +11,9 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from dreamenv.errors import ConfigurationError
-from dreamenv.play.controls import KEYS
-from dreamenv.play.drive import RATES, TEMPERATURES
 from dreamenv.play.fan import FUTURES
+from dreamenv.play.game import RATES, TEMPERATURES
+from dreamenv.types import KEYS
 
 LARGEST_MESSAGE = 32_768
 _SHOWN_ERRORS = 3

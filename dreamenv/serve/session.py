@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from dreamenv.envs.render import tile
 from dreamenv.errors import CollectionError, ConfigurationError, DreamEnvError
-from dreamenv.play.controls import Controls, key_labels
-from dreamenv.play.drive import RATES, TEMPERATURES, Drive
+from dreamenv.play.controls import Hands
 from dreamenv.play.fan import FUTURES, Fan
+from dreamenv.play.game import RATES, TEMPERATURES, Game
 from dreamenv.play.opening import Opening
 from dreamenv.play.worlds import RealWorld
 from dreamenv.serve import messages
@@ -29,7 +29,7 @@ _SLIDER_REACH = 3.0
 
 
 class Session:
-    """A drive and what its player looks at. `turn` and `close` may be called from any thread.
+    """A game and what its player looks at. `turn` and `close` may be called from any thread.
 
     Args:
         opening: The dream.
@@ -40,7 +40,7 @@ class Session:
     def __init__(self, opening: Opening, *, seed: int, real_places: Places) -> None:
         self._opening = opening
         self._real_places = real_places
-        self._drive = Drive(opening, seed=seed, make_real=self._make_real)
+        self._game = Game(opening, seed=seed, make_real=self._make_real)
         self._lock = threading.Lock()
         self._closed = False
         self._view = "drive"
@@ -55,7 +55,7 @@ class Session:
     @property
     def at_rest(self) -> bool:
         """Whether nothing will change until a message comes."""
-        return not self._changed and (self._view == "latents" or self._drive.paused)
+        return not self._changed and (self._view == "latents" or self._game.paused)
 
     def hello(self) -> dict[str, Any]:
         """What the page needs to know to draw itself."""
@@ -66,10 +66,10 @@ class Session:
             "real_id": opening.model.real.id,
             "real_allowed": self._real_places.count > 0,
             "agent": opening.agent_name,
-            "keys": key_labels(opening.model.action_space),
-            "temperature": self._drive.temperature,
+            "keys": self._game.driver.keys.labels,
+            "temperature": self._game.temperature,
             "temperatures": list(TEMPERATURES),
-            "rate": self._drive.rate,
+            "rate": self._game.rate,
             "rates": list(RATES),
             "frames_per_second": FRAMES_PER_SECOND,
             "latent_size": opening.model.vision.latent_size,
@@ -89,7 +89,7 @@ class Session:
         """End the player's real game, if there is one."""
         with self._lock:
             self._closed = True
-            self._drive.close()
+            self._game.close()
 
     def _obey(self, message: Message) -> list[Outgoing]:
         try:
@@ -100,17 +100,17 @@ class Session:
 
     def _advance(self, seconds: float) -> list[Outgoing]:
         outgoing: list[Outgoing] = []
-        stepped_from = self._drive.moment
+        stepped_from = self._game.moment
         try:
             if self._view == "drive":
-                self._changed |= self._drive.advance(seconds, 1.0 / FRAMES_PER_SECOND)
+                self._changed |= self._game.advance(seconds, 1.0 / FRAMES_PER_SECOND)
             elif self._view == "fan":
                 self._advance_fan(seconds)
         except DreamEnvError as error:
             outgoing.append(self._error(error))
             self._look_at("drive")
             self._changed = True
-        stepped = self._drive.moment is not stepped_from or self._view == "fan"
+        stepped = self._game.moment is not stepped_from or self._view == "fan"
         self._since_status += seconds
         if self._changed or self._since_status >= _STATUS_SECONDS:
             self._since_status = 0.0
@@ -121,15 +121,15 @@ class Session:
         return outgoing
 
     def _status(self) -> dict[str, Any]:
-        drive, moment = self._drive, self._drive.moment
+        game, moment = self._game, self._game.moment
         return {
             "type": "status",
             "view": self._view,
-            "world": drive.world,
-            "wheel": drive.wheel,
-            "paused": drive.paused,
-            "temperature": drive.temperature,
-            "rate": drive.rate,
+            "world": game.world,
+            "wheel": game.wheel,
+            "paused": game.paused,
+            "temperature": game.temperature,
+            "rate": game.rate,
             "steps_per_second": round(self._steps_per_second(), 2),
             "step": moment.step,
             "return": round(moment.undiscounted_return, 3),
@@ -141,35 +141,35 @@ class Session:
         }
 
     def _apply(self, message: Message) -> None:
-        drive = self._drive
+        game = self._game
         match message:
             case messages.Keys():
-                drive.driver.controls = Controls.of_keys(message.keys)
+                game.driver.hands = Hands.of_keys(message.keys)
                 if self._fan is not None:
-                    self._fan.driver.controls = drive.driver.controls
+                    self._fan.driver.hands = game.driver.hands
                 return  # nothing to see before the next step
             case messages.Wheel():
-                drive.wheel = message.wheel
+                game.wheel = message.wheel
                 if self._fan is not None:
                     self._fan.driver.hand_over(message.wheel)
             case messages.EnterWorld():
                 self._look_at("drive")
-                drive.enter(message.world)
+                game.enter(message.world)
             case messages.Temperature():
-                drive.temperature = message.value
+                game.temperature = message.value
                 if self._fan is not None:
                     self._fan.temperature = message.value
             case messages.Rate():
-                drive.rate = message.value
+                game.rate = message.value
             case messages.Pause():
-                drive.paused = message.paused
+                game.paused = message.paused
             case messages.Step():
                 self._look_at("drive")
-                drive.paused = True
-                drive.step()
+                game.paused = True
+                game.step()
             case messages.Reset():
                 self._look_at("drive")
-                drive.reset()
+                game.reset()
             case messages.View():
                 self._look_at(message.view)
             case messages.ShowMixture():
@@ -181,61 +181,61 @@ class Session:
                     raise ConfigurationError("take: there is no fan of futures to take one from; open it first")
                 state = self._fan.state(message.future)
                 self._look_at("drive")
-                drive.dream_on(state)
+                game.dream_on(state)
             case messages.DreamOn():
                 if self._edited is None:
                     raise ConfigurationError("dream_on: no latents have been changed; send some first")
-                state = drive.edited(self._edited)
+                state = game.edited(self._edited)
                 self._look_at("drive")
-                drive.dream_on(state)
+                game.dream_on(state)
         self._changed = True
 
     def _look_at(self, view: str) -> None:
         self._view = view
         self._edited = None
-        self._fan = self._drive.fan() if view == "fan" else None
+        self._fan = self._game.fan() if view == "fan" else None
         self._fan_due = 0.0
 
     def _edit(self, values: list[float]) -> None:
         if self._view != "latents":
             raise ConfigurationError("latent: open the view of the latents first")
         latent = np.array(values, np.float32)
-        self._drive.edited(latent)
+        self._game.edited(latent)
         self._edited = latent
 
     def _advance_fan(self, seconds: float) -> None:
         assert self._fan is not None
         self._fan_due += seconds * self._opening.steps_per_second
-        if self._fan_due < 1.0 or self._drive.paused:
+        if self._fan_due < 1.0 or self._game.paused:
             return
         self._fan_due = min(self._fan_due - 1.0, 1.0)
         self._fan.advance()
         self._changed = True
 
     def _pictures(self, stepped: bool) -> list[Outgoing]:
-        drive = self._drive
+        game = self._game
         found: list[Outgoing] = []
         if self._view == "fan" and self._fan is not None:
-            found.append(picture_message(Kind.FAN, tile(drive.pictures(self._fan.latents)), lossless=False))
+            found.append(picture_message(Kind.FAN, tile(game.pictures(self._fan.latents)), lossless=False))
         elif self._view == "latents":
-            latent = drive.moment.latent if self._edited is None else self._edited
+            latent = game.moment.latent if self._edited is None else self._edited
             if self._edited is None:
                 found.append({"type": "latent", "values": [round(float(number), 4) for number in latent]})
-            found.append(picture_message(Kind.LATENT, drive.pictures(latent[None])[0]))
+            found.append(picture_message(Kind.LATENT, game.pictures(latent[None])[0]))
         else:
-            found.append(picture_message(Kind.DREAM, drive.pictures(drive.latent[None])[0]))
-            if drive.moment.frame is not None:
-                found.append(picture_message(Kind.REAL, drive.moment.frame))
-        if self._shows_mixture and self._view == "drive" and (stepped or drive.paused):
-            mixture = drive.mixture()
+            found.append(picture_message(Kind.DREAM, game.pictures(game.latent[None])[0]))
+            if game.moment.frame is not None:
+                found.append(picture_message(Kind.REAL, game.moment.frame))
+        if self._shows_mixture and self._view == "drive" and (stepped or game.paused):
+            mixture = game.mixture()
             if mixture is not None:
                 found.append(numbers_message(Kind.MIXTURE, mixture.to_array()))
         return found
 
     def _steps_per_second(self) -> float:
-        if self._view == "latents" or self._drive.paused:
+        if self._view == "latents" or self._game.paused:
             return 0.0
-        return self._drive.steps_per_second if self._fan is None else self._fan.step_rate.value
+        return self._game.steps_per_second if self._fan is None else self._fan.step_rate.value
 
     def _fan_status(self) -> dict[str, Any] | None:
         fan = self._fan

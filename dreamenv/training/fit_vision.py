@@ -13,6 +13,7 @@ from torch import Tensor
 
 from dreamenv.data.episodes import EpisodeCache
 from dreamenv.data.split import held_out_episodes
+from dreamenv.errors import SpaceMismatchError
 from dreamenv.noise.base import step_generator
 from dreamenv.training.fit import Fitted, Scalars, fit
 from dreamenv.vision.base import Vision
@@ -40,7 +41,13 @@ def fit_vision(
 
     Raises:
         NonFiniteError, ConfigurationError: As `fit`.
+        SpaceMismatchError: The frames are not of the shape that `vision` takes.
     """
+    if cache.observations.shape[1:] != vision.observation_shape:
+        raise SpaceMismatchError(
+            f"the episodes hold observations of shape {cache.observations.shape[1:]}, {type(vision).__name__} takes "
+            f"{vision.observation_shape}. The real environment's image_size is the side of its pictures."
+        )
     device = next(vision.parameters()).device
     rows = _rows(cache, ~held_out_episodes(cache))
     held_out = _rows(cache, held_out_episodes(cache))

@@ -20,7 +20,6 @@ from dreamenv.agents.options import EvolutionOptions
 from dreamenv.agents.resolve import AGENT_FILE, load_agent
 from dreamenv.bundle import resolve_bundle
 from dreamenv.data.preprocess import make_real_env
-from dreamenv.envs.render import frames_per_second
 from dreamenv.errors import BundleError, ConfigurationError, missing_extra
 from dreamenv.figures.clips import RANDOM, record_dream, record_real
 from dreamenv.figures.model import evolution_figure, read_evolution
@@ -247,7 +246,7 @@ def _film(model: WorldModel, folder: Path, score: dict[str, Any], options: DemoO
     finally:
         torch.set_num_threads(threads)
     frames = side_by_side(dream.frames, real.frames, notes=(dream.captions(), real.captions()))
-    write_video(folder / VIDEO_FILE, frames, frames_per_second(model.real))
+    write_video(folder / VIDEO_FILE, frames, model.real.steps_per_second)
     return {
         "file": VIDEO_FILE,
         "seed": seed,

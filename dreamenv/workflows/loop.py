@@ -27,7 +27,7 @@ from dreamenv.training.fit import Scalars
 from dreamenv.training.ledger import read_ledger, record_frames
 from dreamenv.training.pipeline import TrainOptions, train
 from dreamenv.training.tensorboard import Recorder
-from dreamenv.types import RealEnvSpec
+from dreamenv.types import RealEnvSpec, recorded_fields
 from dreamenv.world_model import WorldModel
 
 
@@ -266,7 +266,11 @@ def _check_same_loop(
     run_dir: Path, real: RealEnvSpec, options: LoopOptions, max_episode_steps: int | None, seed: int
 ) -> None:
     """Record a loop's settings in loop.json, or refuse others; only the number of rounds may change."""
-    settings: dict[str, Any] = {"real": asdict(real), "max_episode_steps": max_episode_steps, "seed": seed}
+    settings: dict[str, Any] = {
+        "real": recorded_fields(real.to_json()),
+        "max_episode_steps": max_episode_steps,
+        "seed": seed,
+    }
     for name, value in asdict(options).items():
         settings |= {f"{name}.{key}": item for key, item in value.items()} if isinstance(value, dict) else {name: value}
     settings.pop("rounds")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import sys
 from pathlib import Path
 
 import gymnasium as gym
@@ -23,12 +25,36 @@ def test_presets_are_found_by_either_name() -> None:
     assert preset(None, "VizdoomTakeCover-v1") == (section, spec)
     assert preset(None, "Pendulum-v1") == (None, RealEnvSpec("Pendulum-v1"))
     assert preset(None, "own_package:Own-v0") == (None, RealEnvSpec("own_package:Own-v0"))
-    # ViZDoom's ids are registered by importing it, which nothing has done yet
-    assert preset(None, "VizdoomBasic-v1") == (None, RealEnvSpec("VizdoomBasic-v1"))
     with pytest.raises(UnknownDreamError, match="Did you mean CartPole-v1"):
         preset(None, "CartPol-v1")
     with pytest.raises(ConfigurationError):
         preset(None, None)
+
+
+def test_ids_of_vizdoom_are_known_before_anything_has_imported_it() -> None:
+    pytest.importorskip("vizdoom")
+    expected = RealEnvSpec("VizdoomBasic-v1", module="vizdoom.gymnasium_wrapper")
+    assert preset(None, "VizdoomBasic-v1") == preset(None, "VizdoomBasic-v1") == (None, expected)
+
+
+def test_modules_of_the_registry_are_asked_for_ids_that_gymnasium_does_not_know(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = tmp_path / "own_games.py"
+    module.write_text("import gymnasium\ngymnasium.register('OwnGame-v0', 'own_games:Game')\n", encoding="utf-8")
+    monkeypatch.syspath_prepend(tmp_path)
+    doom = registry.find("DreamDoom-v0")
+    real = doom.section.real.model_copy(update={"module": "own_games"})
+    entry = dataclasses.replace(doom, section=doom.section.model_copy(update={"real": real}))
+    monkeypatch.setattr(registry, "_entries", {"DreamDoom-v0": entry})
+    try:
+        assert preset(None, "OwnGame-v0") == (None, RealEnvSpec("OwnGame-v0", module="own_games"))
+    finally:
+        gym.registry.pop("OwnGame-v0", None)
+        sys.modules.pop("own_games", None)
+    module.unlink()
+    with pytest.raises(UnknownDreamError, match=r"Not asked, because not installed: own_games\."):
+        preset(None, "OwnGame-v0")
 
 
 @pytest.mark.parametrize(
@@ -40,7 +66,9 @@ def test_dreams_are_named_after_their_environment(real: str, dream: str) -> None
 
 
 def test_the_registry_that_is_written_is_read(tmp_path: Path) -> None:
-    spec = RealEnvSpec("CarRacing-v3", crop=(0, 84, 0, 96), action_repeat=4, max_episode_steps=1000, start_margin=50)
+    spec = registry.find("DreamCarRacing-v0").section.real.spec()
+    assert spec.crop is not None
+    assert spec.controls
     before = set(registry.entries()), set(gym.registry)
     file, name = write_registry(tmp_path, spec, 250, 1.1)
     assert (set(registry.entries()), set(gym.registry)) == before  # registering is the user's

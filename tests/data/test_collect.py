@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import subprocess
@@ -20,7 +21,7 @@ from dreamenv.data.episodes import EpisodeStore
 from dreamenv.data.explore import Exploration, Uniform
 from dreamenv.data.preprocess import make_real_env
 from dreamenv.errors import CollectionError, ConfigurationError, EpisodeFileError, NonFiniteError
-from dreamenv.types import RealEnvSpec, episode_seeds
+from dreamenv.types import Control, RealEnvSpec, episode_seeds
 from tests.data.actors import Faulty, Mortal
 
 CARTPOLE = RealEnvSpec("CartPole-v1", max_episode_steps=50)
@@ -238,6 +239,16 @@ def test_other_settings_need_another_folder(tmp_path: Path) -> None:
             collect(spec, tmp_path, episodes=2, workers=0, **options)  # type: ignore[arg-type]
     assert contents(tmp_path) == before
     assert json.loads(before["collection.json"])["real"]["id"] == "CartPole-v1"
+
+
+def test_what_players_see_of_an_environment_is_no_other_setting(tmp_path: Path) -> None:
+    collect(CARTPOLE, tmp_path, episodes=1, workers=0)
+    file = tmp_path / "collection.json"
+    older = json.loads(file.read_text(encoding="utf-8"))
+    del older["real"]["controls"], older["real"]["module"]
+    file.write_text(json.dumps(older), encoding="utf-8")
+    spec = dataclasses.replace(CARTPOLE, frames_per_second=9.0, controls={"LEFT": Control("left", 0)})
+    assert collect(spec, tmp_path, episodes=2, workers=0).episodes == 2
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import builtins
 import dataclasses
+import sys
 from typing import Any
 
 import cv2
@@ -214,13 +215,14 @@ def test_a_missing_extra_names_the_pip_line(monkeypatch: pytest.MonkeyPatch) -> 
     real_import = builtins.__import__
 
     def without(name: str, *args: Any, **kwargs: Any) -> Any:
-        if name.split(".")[0] in ("vizdoom", "cv2"):
+        if name.split(".")[0] == "cv2":
             raise ImportError(name)
         return real_import(name, *args, **kwargs)
 
     monkeypatch.setattr(builtins, "__import__", without)
-    with pytest.raises(MissingExtraError, match=r"pip install 'dreamenv\[real\]'"):
-        make_real_env(RealEnvSpec("VizdoomTakeCover-v1", observation_key="screen"))
+    monkeypatch.setitem(sys.modules, "vizdoom.gymnasium_wrapper", None)
+    with pytest.raises(MissingExtraError, match=r"vizdoom\.gymnasium_wrapper.*pip install 'dreamenv\[real\]'"):
+        make_real_env(registry.find("DreamDoom-v0").section.real.spec())
     with pytest.raises(MissingExtraError, match="opencv"):
         resize_area(np.zeros((96, 96, 3), np.uint8), 64)
 

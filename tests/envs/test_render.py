@@ -7,9 +7,8 @@ import numpy as np
 import pytest
 
 from dreamenv.envs import DreamEnv, DreamVectorEnv
-from dreamenv.envs.render import caption, draw_bars, enlarge, frames_per_second, tile
+from dreamenv.envs.render import caption, draw_bars, enlarge, tile
 from dreamenv.errors import MissingExtraError, StepError
-from dreamenv.types import RealEnvSpec
 from tests.fakes import CountingMemory, NoisyMemory, fake_world_model
 
 
@@ -105,8 +104,3 @@ def test_frames_tile_into_a_near_square() -> None:
     assert grid.shape == (4, 12, 3)
     assert grid[::2, ::4, 0].tolist() == [[0, 1, 2], [3, 4, 0]]
     assert enlarge(frames, 8).shape == (5, 8, 16, 3)
-
-
-def test_frame_rates() -> None:
-    assert frames_per_second(RealEnvSpec("CarRacing-v3", action_repeat=4)) == 12
-    assert frames_per_second(RealEnvSpec("VizdoomTakeCover-v1", action_repeat=4)) == 9

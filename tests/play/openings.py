@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -12,12 +13,13 @@ from numpy.typing import NDArray
 
 from dreamenv.memory.base import MemoryModel
 from dreamenv.play.opening import Opening
-from dreamenv.types import RealEnvSpec
+from dreamenv.types import Control, RealEnvSpec
 from dreamenv.world_model import WorldModel
 from tests.fakes import fake_world_model, trained_like_world_model
 from tests.play.walking_env import ID
 
 CHOICE = spaces.Discrete(3)
+STEERED = {"LEFT": Control("left", 2), "RIGHT": Control("right", 1)}
 
 
 class CountingAgent:
@@ -58,10 +60,12 @@ def open_model(
 
 def known_opening(memory: MemoryModel[Any] | None = None, **options: Any) -> Opening:
     """A dream that is known beforehand: every latent grows by the action."""
-    return open_model(fake_world_model(memory, action_space=CHOICE, image=True), **options)
+    model = fake_world_model(memory, action_space=CHOICE, image=True)
+    model.real = dataclasses.replace(model.real, controls=STEERED)
+    return open_model(model, **options)
 
 
 def small_opening(*, real: dict[str, Any] | None = None, **options: Any) -> Opening:
     """A small MDN-RNN with pictures, whose real environment is the walking one made with `real`."""
-    spec = RealEnvSpec(ID, kwargs=real or {}, action_repeat=2)
+    spec = RealEnvSpec(ID, kwargs=real or {}, action_repeat=2, controls=STEERED)
     return open_model(trained_like_world_model(action_space=CHOICE, real=spec), **options)

@@ -5,41 +5,41 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from dreamenv.play.controls import Controls
-from dreamenv.play.drive import Drive
+from dreamenv.play.controls import Hands
 from dreamenv.play.fan import FUTURES
+from dreamenv.play.game import Game
 from dreamenv.play.mixture import mixture_of
 from tests.fakes import CountingMemory, NoisyMemory
 from tests.play.openings import known_opening, small_opening
 
 
 def test_futures_begin_at_the_moment_and_part() -> None:
-    drive = Drive(small_opening(), seed=2)
-    drive.step()
-    fan = drive.fan()
-    np.testing.assert_array_equal(fan.latents, np.repeat(drive.moment.latent[None], FUTURES, axis=0))
+    game = Game(small_opening(), seed=2)
+    game.step()
+    fan = game.fan()
+    np.testing.assert_array_equal(fan.latents, np.repeat(game.moment.latent[None], FUTURES, axis=0))
     fan.advance()
     assert len(np.unique(fan.latents, axis=0)) == FUTURES
-    again = drive.fan()
+    again = game.fan()
     again.advance()
     assert not np.array_equal(again.latents, fan.latents), "another fan draws other futures"
-    assert drive.moment.step == 1, "the moment itself stays"
+    assert game.moment.step == 1, "the moment itself stays"
 
 
 def test_everyone_is_driven_and_returns_add_up() -> None:
-    drive = Drive(known_opening(rate=1))
-    drive.driver.controls = Controls(sideways=1.0)
-    fan = drive.fan()
+    game = Game(known_opening(rate=1))
+    game.driver.hands = Hands(sideways=1.0)
+    fan = game.fan()
     fan.advance()
     fan.driver.hand_over("agent")
     fan.advance()
-    np.testing.assert_array_equal(fan.latents, np.repeat(drive.moment.latent[None] + 3, FUTURES, axis=0))
+    np.testing.assert_array_equal(fan.latents, np.repeat(game.moment.latent[None] + 3, FUTURES, axis=0))
     np.testing.assert_array_equal(fan.returns, 2.0 + 4.0)
 
 
 def test_ended_futures_keep_their_last_picture_until_all_begin_anew() -> None:
-    drive = Drive(known_opening(NoisyMemory(death=0.5), rate=25), seed=1)
-    fan = drive.fan()
+    game = Game(known_opening(NoisyMemory(death=0.5), rate=25), seed=1)
+    fan = game.fan()
     ended_once = False
     for _ in range(40):
         alive, latents, returns = fan.alive.copy(), fan.latents.copy(), fan.returns.copy()
@@ -55,8 +55,8 @@ def test_ended_futures_keep_their_last_picture_until_all_begin_anew() -> None:
 
 
 def test_futures_begin_anew_at_the_horizon() -> None:
-    drive = Drive(known_opening(CountingMemory(), rate=1))
-    fan = drive.fan()
+    game = Game(known_opening(CountingMemory(), rate=1))
+    fan = game.fan()
     steps = []
     for _ in range(6):
         fan.advance()
@@ -65,19 +65,19 @@ def test_futures_begin_anew_at_the_horizon() -> None:
 
 
 def test_a_future_is_taken() -> None:
-    drive = Drive(small_opening(), seed=2)
-    fan = drive.fan()
+    game = Game(small_opening(), seed=2)
+    fan = game.fan()
     for _ in range(3):
         fan.advance()
-    drive.dream_on(fan.state(4))
-    np.testing.assert_array_equal(drive.moment.latent, fan.latents[4])
-    drive.step()
-    assert drive.moment.step == 1
+    game.dream_on(fan.state(4))
+    np.testing.assert_array_equal(game.moment.latent, fan.latents[4])
+    game.step()
+    assert game.moment.step == 1
 
 
 def test_fans_heed_temperature() -> None:
     def spread(temperature: float) -> float:
-        fan = Drive(small_opening(), seed=2).fan()
+        fan = Game(small_opening(), seed=2).fan()
         fan.temperature = temperature
         fan.advance()
         return float(fan.latents.std(axis=0).mean())
@@ -86,11 +86,11 @@ def test_fans_heed_temperature() -> None:
 
 
 def test_the_mixture_is_the_one_that_was_drawn_from() -> None:
-    drive = Drive(small_opening(), seed=5)
-    assert drive.mixture() is None, "nothing was drawn at the first moment"
-    model, begin = drive.opening.model, drive.state
-    drive.step()
-    mixture = drive.mixture()
+    game = Game(small_opening(), seed=5)
+    assert game.mixture() is None, "nothing was drawn at the first moment"
+    model, begin = game.opening.model, game.state
+    game.step()
+    mixture = game.mixture()
     assert mixture is not None
     action = torch.from_numpy(np.zeros(1, np.int64))
     latents = torch.stack([begin.latent, torch.zeros(1, 4)], dim=1)
@@ -98,8 +98,8 @@ def test_the_mixture_is_the_one_that_was_drawn_from() -> None:
     np.testing.assert_allclose(mixture.weights, heads.log_mixture[0, 0].exp().detach(), atol=1e-5)
     np.testing.assert_allclose(mixture.means, heads.mean[0, 0].detach(), atol=1e-5)
     np.testing.assert_allclose(mixture.stds, heads.log_std[0, 0].exp().detach(), atol=1e-5)
-    np.testing.assert_array_equal(mixture.drawn, drive.moment.latent)
-    hot = mixture_of(model, drive.state, 2.0)
+    np.testing.assert_array_equal(mixture.drawn, game.moment.latent)
+    hot = mixture_of(model, game.state, 2.0)
     assert hot is not None
     np.testing.assert_allclose(hot.stds, mixture.stds * 2**0.5, rtol=1e-5)
     assert (hot.weights.max(axis=0) < mixture.weights.max(axis=0)).all()
@@ -107,6 +107,6 @@ def test_the_mixture_is_the_one_that_was_drawn_from() -> None:
 
 
 def test_a_memory_without_mixtures_has_none() -> None:
-    drive = Drive(known_opening())
-    drive.step()
-    assert drive.mixture() is None
+    game = Game(known_opening())
+    game.step()
+    assert game.mixture() is None

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from dreamenv.errors import ConfigurationError
-from dreamenv.play.drive import Drive
-from dreamenv.play.hands import BUTTONS, COMMANDS, Hands
+from dreamenv.play.devices import BUTTONS, COMMANDS, Devices
+from dreamenv.play.game import Game
 from dreamenv.play.recorder import MOST_FRAMES, Recorder
 from dreamenv.play.window import PlayWindow
 from tests.fakes import trained_like_world_model
@@ -22,7 +22,7 @@ pygame: Any = pytest.importorskip("pygame")
 
 @pytest.fixture
 def display(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setenv("SDL_VIDEODRIVER", "dummy")
+    monkeypatch.setenv("SDL_VIDEODriveR", "dummy")
     pygame.display.init()
     yield
     pygame.quit()
@@ -37,50 +37,50 @@ def pressed(*names: str) -> list[Any]:
 
 
 def test_every_command_has_its_keys(display: None) -> None:
-    hands = Hands(pygame)
+    devices = Devices(pygame)
     for command, (_, _, names) in COMMANDS.items():
         for name in names:
-            assert hands.follow(key(name, pygame.KEYDOWN)) == command
-            assert hands.follow(key(name, pygame.KEYUP)) is None
-    assert hands.follow(pygame.event.Event(pygame.QUIT)) == "quit"
+            assert devices.follow(key(name, pygame.KEYDOWN)) == command
+            assert devices.follow(key(name, pygame.KEYUP)) is None
+    assert devices.follow(pygame.event.Event(pygame.QUIT)) == "quit"
 
 
 def test_arrows_and_digits_are_held(display: None) -> None:
-    hands = Hands(pygame)
+    devices = Devices(pygame)
     for event in pressed("left", "up", "4"):
-        assert hands.follow(event) is None
-    assert (hands.controls.sideways, hands.controls.forward, hands.controls.digit) == (-1.0, 1.0, 4)
-    hands.follow(key("left", pygame.KEYUP))
-    assert hands.controls.sideways == 0.0
-    hands.follow(pygame.event.Event(pygame.WINDOWFOCUSLOST))
-    assert (hands.controls.forward, hands.controls.digit) == (0.0, None)
+        assert devices.follow(event) is None
+    assert (devices.hands.sideways, devices.hands.forward, devices.hands.digit) == (-1.0, 1.0, 4)
+    devices.follow(key("left", pygame.KEYUP))
+    assert devices.hands.sideways == 0.0
+    devices.follow(pygame.event.Event(pygame.WINDOWFOCUSLOST))
+    assert (devices.hands.forward, devices.hands.digit) == (0.0, None)
 
 
 def test_a_gamepad_steers(display: None) -> None:
-    hands = Hands(pygame)
+    devices = Devices(pygame)
 
     def axis(number: int, value: float) -> None:
-        hands.follow(pygame.event.Event(pygame.JOYAXISMOTION, axis=number, value=value))
+        devices.follow(pygame.event.Event(pygame.JOYAXISMOTION, axis=number, value=value))
 
-    assert (hands.controls.forward, hands.controls.back) == (0.0, 0.0), "triggers rest before they are moved"
+    assert (devices.hands.forward, devices.hands.back) == (0.0, 0.0), "triggers rest before they are moved"
     axis(0, -0.5)
     axis(5, 0.0)
     axis(2, 1.0)
-    assert hands.controls.sideways == -0.5
-    assert (hands.controls.forward, hands.controls.back) == (0.5, 1.0)
+    assert devices.hands.sideways == -0.5
+    assert (devices.hands.forward, devices.hands.back) == (0.5, 1.0)
     axis(0, 0.1)
-    assert hands.controls.sideways == 0.0, "a stick at rest is never quite in the middle"
-    hands.follow(pygame.event.Event(pygame.JOYHATMOTION, value=(1, 1)))
-    assert (hands.controls.sideways, hands.controls.forward) == (1.0, 1.0)
+    assert devices.hands.sideways == 0.0, "a stick at rest is never quite in the middle"
+    devices.follow(pygame.event.Event(pygame.JOYHATMOTION, value=(1, 1)))
+    assert (devices.hands.sideways, devices.hands.forward) == (1.0, 1.0)
     for button, command in BUTTONS.items():
-        assert hands.follow(pygame.event.Event(pygame.JOYBUTTONDOWN, button=button)) == command
+        assert devices.follow(pygame.event.Event(pygame.JOYBUTTONDOWN, button=button)) == command
     assert set(BUTTONS.values()) <= set(COMMANDS)
 
 
-def run(drive: Drive, events: list[list[Any]], folder: Path, **limits: Any) -> list[str]:
+def run(game: Game, events: list[list[Any]], folder: Path, **limits: Any) -> list[str]:
     """Play with the events of each turn, then leave unless there are limits; the lines reported."""
     lines: list[str] = []
-    window = PlayWindow(drive, record_to=folder / "clip.gif", report=lines.append)
+    window = PlayWindow(game, record_to=folder / "clip.gif", report=lines.append)
     turns = iter([*events, *([] if limits else [[pygame.event.Event(pygame.QUIT)]])])
     true_get: Callable[[], list[Any]] = pygame.event.get
 
@@ -98,18 +98,18 @@ def run(drive: Drive, events: list[list[Any]], folder: Path, **limits: Any) -> l
 
 
 def test_keys_drive_pause_step_hand_over_and_warm(display: None, tmp_path: Path) -> None:
-    drive = Drive(known_opening(rate=1))
-    begin = drive.moment.latent
+    game = Game(known_opening(rate=1))
+    begin = game.moment.latent
     events = [
         pressed("right", "space"),
         pressed("."),
         [key("right", pygame.KEYUP), *pressed("h", ".")],
         pressed("]", "]", "[", "=", "r", "h"),
     ]
-    lines = run(drive, events[:3], tmp_path)
-    np.testing.assert_array_equal(drive.moment.latent, begin + 1 + 2)
+    lines = run(game, events[:3], tmp_path)
+    np.testing.assert_array_equal(game.moment.latent, begin + 1 + 2)
     assert lines == ["paused", "step 1", "at the wheel: agent", "step 2"]
-    lines = run(drive, events[3:], tmp_path)
+    lines = run(game, events[3:], tmp_path)
     assert lines == [
         "temperature 1.05",
         "temperature 1.10",
@@ -118,16 +118,16 @@ def test_keys_drive_pause_step_hand_over_and_warm(display: None, tmp_path: Path)
         "begun anew",
         "at the wheel: human",
     ]
-    assert drive.moment.step == 0
+    assert game.moment.step == 0
 
 
 def test_pictures_figures_and_keys_are_on_the_screen(display: None, tmp_path: Path) -> None:
-    drive = Drive(small_opening())
-    window = PlayWindow(drive, record_to=tmp_path / "clip.gif", report=lambda _: None)
+    game = Game(small_opening())
+    window = PlayWindow(game, record_to=tmp_path / "clip.gif", report=lambda _: None)
     try:
         window._draw()
         screen = pygame.surfarray.array3d(pygame.display.get_surface()).swapaxes(0, 1)
-        picture = drive.pictures(drive.moment.latent[None])[0]
+        picture = game.pictures(game.moment.latent[None])[0]
         np.testing.assert_array_equal(screen[16 : 16 + 384, 16 : 16 + 384], picture.repeat(6, 0).repeat(6, 1))
         assert (screen[16:400, 416:] > 200).any(), "the keys are written beside it"
         assert (screen[430:] > 200).any(), "the figures are written below"
@@ -136,21 +136,21 @@ def test_pictures_figures_and_keys_are_on_the_screen(display: None, tmp_path: Pa
 
 
 def test_episodes_are_counted_and_reported(display: None, tmp_path: Path) -> None:
-    drive = Drive(known_opening(rate=60))
-    lines = run(drive, [], tmp_path, episodes=2, steps=2)
+    game = Game(known_opening(rate=60))
+    lines = run(game, [], tmp_path, episodes=2, steps=2)
     # rewards of the counting memory that stands still: 1 + 2
     assert lines == ["episode 1: 2 actions, return 3.0", "episode 2: 2 actions, return 3.0"]
-    lines = run(Drive(known_opening(rate=60, max_episode_steps=2)), [], tmp_path, episodes=1)
+    lines = run(Game(known_opening(rate=60, max_episode_steps=2)), [], tmp_path, episodes=1)
     assert lines == ["episode 1: 2 actions, return 3.0, truncated"]
 
 
 @pytest.mark.integration
 def test_the_real_frame_stands_beside_the_decoded_one_and_both_are_recorded(display: None, tmp_path: Path) -> None:
     imageio = pytest.importorskip("imageio.v3")
-    drive = Drive(small_opening())
+    game = Game(small_opening())
     step = pressed(".")
     events = [pressed("space", "v", "t"), step, step, pressed("v"), pressed("t")]
-    lines = run(drive, events, tmp_path)
+    lines = run(game, events, tmp_path)
     video = tmp_path / "clip.gif"
     assert lines == [
         "paused",
@@ -171,14 +171,14 @@ def test_trouble_is_shown_and_the_game_goes_on(display: None, tmp_path: Path) ->
     def refuse(*_: Any) -> Any:
         raise ConfigurationError("there is no real game here")
 
-    drive = Drive(known_opening(rate=1), make_real=refuse)
-    lines = run(drive, [pressed("t"), pressed(".")], tmp_path)
+    game = Game(known_opening(rate=1), make_real=refuse)
+    lines = run(game, [pressed("t"), pressed(".")], tmp_path)
     assert lines == ["there is no real game here", "step 1"]
 
 
 def test_numbers_are_drawn_where_there_are_no_pictures(display: None, tmp_path: Path) -> None:
-    drive = Drive(open_model(trained_like_world_model(action_space=CHOICE, image=False)))
-    lines = run(drive, [pressed("v"), pressed("."), pressed("v")], tmp_path)
+    game = Game(open_model(trained_like_world_model(action_space=CHOICE, image=False)))
+    lines = run(game, [pressed("v"), pressed("."), pressed("v")], tmp_path)
     assert lines[-1] == f"recorded {tmp_path / 'clip.gif'}"
 
 

@@ -139,7 +139,7 @@ def test_latents_are_changed_and_dreamed_on_from() -> None:
     assert player.errors() == ["ConfigurationError"]
     status = player('{"type": "dream_on"}', '{"type": "pause", "paused": true}')
     assert (status["view"], status["step"]) == ("drive", 0)
-    np.testing.assert_array_equal(player.session._drive.moment.latent, np.float32(values) + 9)
+    np.testing.assert_array_equal(player.session._game.moment.latent, np.float32(values) + 9)
 
 
 def test_a_dream_that_breaks_is_told_and_begins_anew() -> None:

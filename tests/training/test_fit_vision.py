@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from dreamenv.data.episodes import EpisodeCache
-from dreamenv.errors import ConfigurationError
+from dreamenv.errors import ConfigurationError, SpaceMismatchError
 from dreamenv.noise.base import seeded_weights
 from dreamenv.training.fit import Fitted
 from dreamenv.training.fit_vision import fit_vision
@@ -47,6 +47,13 @@ def test_an_interrupted_fit_ends_bit_for_bit_as_an_unbroken_one(tmp_path: Path) 
         assert torch.equal(last.state_dict()[name], part), name
     file = "checkpoint.safetensors"
     assert (tmp_path / "broken" / file).read_bytes() == (tmp_path / "whole" / file).read_bytes()
+
+
+def test_pictures_of_another_size_are_refused(tmp_path: Path) -> None:
+    cache = squares()
+    small = dataclasses.replace(cache, observations=cache.observations[:, ::2, ::2])
+    with pytest.raises(SpaceMismatchError, match=r"\(32, 32, 3\), ConvVAE takes \(64, 64, 3\).*image_size"):
+        fit_vision(new_vision(), small, tmp_path, **OPTIONS)
 
 
 def test_it_learns_and_weights_rare_colours(tmp_path: Path) -> None:

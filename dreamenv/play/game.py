@@ -27,7 +27,7 @@ SECONDS_OF_FUTURE = 4.0
 _EARLY = 0.05
 
 
-class Drive:
+class Game:
     """A game of one player, which `advance` moves on in time.
 
     Between two steps of the dream the picture moves from one latent to the next, so that a slow dream looks smooth:
@@ -41,7 +41,7 @@ class Drive:
         step_rate: Counts the steps.
 
     Attributes:
-        driver: Who acts; its `controls` are the human's.
+        driver: Who acts; its `hands` are the human's.
         moment: The present moment.
         world: "dream" or "real".
         paused: Whether time stands still.

@@ -1,10 +1,11 @@
-"""The player's hands at a window: keyboard and gamepad, from pygame's events to controls and commands."""
+"""Keyboard and gamepad of a window, from pygame's events to the player's hands and commands."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from dreamenv.play.controls import ARROWS, DIGITS, Controls
+from dreamenv.play.controls import Hands
+from dreamenv.types import ARROWS, DIGITS
 
 PAUSE, STEP, RESET, HAND_OVER, SWITCH = "pause", "step", "reset", "hand over", "switch"
 COOLER, HOTTER, SLOWER, FASTER, RECORD, QUIT = "cooler", "hotter", "slower", "faster", "record", "quit"
@@ -29,7 +30,7 @@ _STICK_X, _STICK_Y, _LEFT_TRIGGER, _RIGHT_TRIGGER = 0, 1, 2, 5
 _DEAD_ZONE = 0.15
 
 
-class Hands:
+class Devices:
     """Follows pygame's events; sticks and triggers count beside the keys.
 
     Args:
@@ -68,11 +69,11 @@ class Hands:
         return None
 
     @property
-    def controls(self) -> Controls:
-        """What the hands do now."""
-        keys = Controls.of_keys(self._held)
+    def hands(self) -> Hands:
+        """What the player does now."""
+        keys = Hands.of_keys(self._held)
         across, along = self._stick(_STICK_X) + self._hat[0], self._hat[1] - self._stick(_STICK_Y)
-        return Controls(
+        return Hands(
             sideways=_within(keys.sideways + across),
             forward=_within(keys.forward + max(along, 0.0) + self._trigger(_RIGHT_TRIGGER)),
             back=_within(keys.back + max(-along, 0.0) + self._trigger(_LEFT_TRIGGER)),

@@ -18,7 +18,7 @@ from dreamenv.types import RealEnvSpec
 _SECONDS_TO_CLOSE = 5.0
 
 
-class RealProcess(gym.Env[Any, Any]):
+class RealEnvProcess(gym.Env[Any, Any]):
     """The real environment of a spec, not yet preprocessed, stepped in another process.
 
     The process also takes the game's Python time off this one's interpreter lock, which CarRacing would hold for most

@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 
 from dreamenv.errors import CollectionError, ConfigurationError, NonFiniteError
-from dreamenv.play.controls import Controls
-from dreamenv.play.drive import SECONDS_AFTER_THE_END, TEMPERATURES, Drive
+from dreamenv.play.controls import Hands
+from dreamenv.play.game import SECONDS_AFTER_THE_END, TEMPERATURES, Game
 from dreamenv.play.step_rate import StepRate
 from dreamenv.play.worlds import Moment
 from tests.fakes import CountingMemory, _FakeMemory
 from tests.play.openings import known_opening, small_opening
 
-RIGHT, LEFT = Controls(sideways=1.0), Controls(sideways=-1.0)
+RIGHT, LEFT = Hands(sideways=1.0), Hands(sideways=-1.0)
 
 
 class ToyReal:
@@ -54,121 +54,121 @@ def _row(value: float, opening: Any) -> Any:
 
 
 def test_the_human_drives_then_the_agent() -> None:
-    drive = Drive(known_opening())
-    drive.driver.controls = RIGHT
-    begin = drive.moment
-    drive.step()
-    np.testing.assert_array_equal(drive.moment.latent, begin.latent + 1)
+    game = Game(known_opening())
+    game.driver.hands = RIGHT
+    begin = game.moment
+    game.step()
+    np.testing.assert_array_equal(game.moment.latent, begin.latent + 1)
     # The reward of the counting memory is the action plus the age
-    assert (drive.moment.reward, drive.moment.undiscounted_return, drive.moment.step) == (2.0, 2.0, 1)
-    drive.wheel = "agent"
-    drive.step()
-    np.testing.assert_array_equal(drive.moment.latent, begin.latent + 3)
-    assert drive.moment.undiscounted_return == 2.0 + 4.0
+    assert (game.moment.reward, game.moment.undiscounted_return, game.moment.step) == (2.0, 2.0, 1)
+    game.wheel = "agent"
+    game.step()
+    np.testing.assert_array_equal(game.moment.latent, begin.latent + 3)
+    assert game.moment.undiscounted_return == 2.0 + 4.0
     with pytest.raises(ConfigurationError, match="Known: agent, human"):
-        drive.wheel = "nobody"
+        game.wheel = "nobody"
 
 
 def test_time_takes_steps_at_the_rate() -> None:
-    drive = Drive(known_opening(rate=10))
+    game = Game(known_opening(rate=10))
     for _ in range(30):
-        assert drive.advance(1 / 30)
-    assert drive.moment.step == 10
-    drive.rate = 30.0
+        assert game.advance(1 / 30)
+    assert game.moment.step == 10
+    game.rate = 30.0
     for _ in range(30):
-        drive.advance(1 / 30)
-    assert drive.moment.step == 40
+        game.advance(1 / 30)
+    assert game.moment.step == 40
     # A machine that is late does not take two steps at once
-    drive.advance(1.0)
-    assert drive.moment.step == 41
+    game.advance(1.0)
+    assert game.moment.step == 41
 
 
 @pytest.mark.parametrize("rate", [4.0, 9.0, 12.0, 29.0])
 def test_late_ticks_do_not_change_the_rate(rate: float) -> None:
-    drive = Drive(known_opening(max_episode_steps=10**6))
-    drive.rate = rate
+    game = Game(known_opening(max_episode_steps=10**6))
+    game.rate = rate
     generator = np.random.default_rng(0)
     seconds = 0.0
     while seconds < 100.0:
         tick = float(generator.uniform(0.9, 1.1)) / 30
-        drive.advance(tick, 1 / 30)
+        game.advance(tick, 1 / 30)
         seconds += tick
-    assert drive.moment.step == pytest.approx(100 * rate, rel=0.01)
+    assert game.moment.step == pytest.approx(100 * rate, rel=0.01)
 
 
 def test_the_picture_moves_from_one_latent_to_the_next() -> None:
-    drive = Drive(known_opening(rate=10))
-    drive.driver.controls = LEFT
-    drive.step()
-    before = drive.moment.latent - 2
+    game = Game(known_opening(rate=10))
+    game.driver.hands = LEFT
+    game.step()
+    before = game.moment.latent - 2
     shown = []
     for _ in range(3):
-        drive.advance(1 / 30, 1 / 30)
-        shown.append(drive.latent - before)
+        game.advance(1 / 30, 1 / 30)
+        shown.append(game.latent - before)
     np.testing.assert_allclose(shown[0], 4 / 3, atol=1e-5)
     np.testing.assert_allclose(shown[1], 2, atol=1e-5)
     # the third tick is a step: a third of the way to the next latent
     np.testing.assert_allclose(shown[2], 2 + 2 / 3, atol=1e-5)
-    drive.paused = True
-    np.testing.assert_array_equal(drive.latent, drive.moment.latent)
+    game.paused = True
+    np.testing.assert_array_equal(game.latent, game.moment.latent)
 
 
 def test_as_many_steps_as_pictures_show_the_present() -> None:
-    drive = Drive(known_opening(rate=30))
-    drive.driver.controls = RIGHT
+    game = Game(known_opening(rate=30))
+    game.driver.hands = RIGHT
     for _ in range(5):
-        drive.advance(1 / 30, 1 / 30)
-        np.testing.assert_allclose(drive.latent, drive.moment.latent, atol=1e-4)
+        game.advance(1 / 30, 1 / 30)
+        np.testing.assert_allclose(game.latent, game.moment.latent, atol=1e-4)
 
 
 def test_paused_time_stands_still_and_single_steps_go() -> None:
-    drive = Drive(known_opening())
-    drive.paused = True
-    assert not drive.advance(10.0)
-    assert drive.moment.step == 0
-    drive.step()
-    assert drive.moment.step == 1
-    assert drive.steps_per_second == 0.0
+    game = Game(known_opening())
+    game.paused = True
+    assert not game.advance(10.0)
+    assert game.moment.step == 0
+    game.step()
+    assert game.moment.step == 1
+    assert game.steps_per_second == 0.0
 
 
 @pytest.mark.parametrize(
     ("memory", "limit", "ended"), [(CountingMemory(lifetime=3), 50, "terminated"), (None, 3, "truncated")]
 )
 def test_an_end_is_shown_and_then_the_next_episode_begins(memory: Any, limit: int, ended: str) -> None:
-    drive = Drive(known_opening(memory, max_episode_steps=limit))
+    game = Game(known_opening(memory, max_episode_steps=limit))
     for _ in range(3):
-        drive.step()
-    assert (drive.moment.ended, drive.moment.step) == (ended, 3)
-    assert not drive.advance(SECONDS_AFTER_THE_END / 2)
-    assert drive.moment.step == 3
-    assert drive.advance(SECONDS_AFTER_THE_END)
-    assert (drive.moment.ended, drive.moment.step) == ("", 0)
+        game.step()
+    assert (game.moment.ended, game.moment.step) == (ended, 3)
+    assert not game.advance(SECONDS_AFTER_THE_END / 2)
+    assert game.moment.step == 3
+    assert game.advance(SECONDS_AFTER_THE_END)
+    assert (game.moment.ended, game.moment.step) == ("", 0)
 
 
 def test_a_step_after_the_end_begins_anew() -> None:
-    drive = Drive(known_opening(max_episode_steps=1))
-    drive.step()
-    drive.step()
-    assert drive.moment.step == 0
+    game = Game(known_opening(max_episode_steps=1))
+    game.step()
+    game.step()
+    assert game.moment.step == 0
 
 
 def test_a_dream_that_breaks_says_so_and_begins_anew() -> None:
-    drive = Drive(known_opening(CountingMemory(broken_from=2)))
-    drive.step()
+    game = Game(known_opening(CountingMemory(broken_from=2)))
+    game.step()
     with pytest.raises(NonFiniteError):
-        drive.step()
-    assert drive.moment.step == 0
-    drive.step()
-    assert drive.moment.step == 1
+        game.step()
+    assert game.moment.step == 0
+    game.step()
+    assert game.moment.step == 1
 
 
 def test_the_same_seed_is_the_same_game() -> None:
     def play(seed: int) -> list[np.ndarray]:
-        drive = Drive(small_opening(), seed=seed, wheel="agent")
+        game = Game(small_opening(), seed=seed, wheel="agent")
         latents = []
         for _ in range(5):
-            drive.step()
-            latents.append(drive.moment.latent)
+            game.step()
+            latents.append(game.moment.latent)
         return latents
 
     np.testing.assert_array_equal(play(3), play(3))
@@ -176,42 +176,42 @@ def test_the_same_seed_is_the_same_game() -> None:
 
 
 def test_temperature_is_live_and_bounded() -> None:
-    drive = Drive(small_opening(), seed=1)
-    drive.temperature = 99.0
-    assert drive.temperature == TEMPERATURES[1]
+    game = Game(small_opening(), seed=1)
+    game.temperature = 99.0
+    assert game.temperature == TEMPERATURES[1]
     jumps = {}
     for temperature in TEMPERATURES:
-        drive = Drive(small_opening(), seed=1)
-        drive.temperature = temperature
-        before = drive.moment.latent
+        game = Game(small_opening(), seed=1)
+        game.temperature = temperature
+        before = game.moment.latent
         sizes = []
         for _ in range(30):
-            drive.step()
-            sizes.append(np.abs(drive.moment.latent - before).mean())
-            before = drive.moment.latent
+            game.step()
+            sizes.append(np.abs(game.moment.latent - before).mean())
+            before = game.moment.latent
         jumps[temperature] = np.mean(sizes)
     assert jumps[TEMPERATURES[1]] > 2 * jumps[TEMPERATURES[0]]
 
 
 def test_to_the_real_world_and_from_its_moment_into_a_dream() -> None:
     ToyReal.closed = 0
-    drive = Drive(known_opening(), make_real=ToyReal)
-    drive.enter("real")
-    assert drive.world == "real"
-    assert drive.moment.frame is not None
-    drive.driver.controls = RIGHT
-    drive.step()
-    drive.step()
-    assert not drive.advance(1e-3), "the real picture does not move between steps"
-    drive.enter("dream")
-    assert (drive.world, drive.moment.step, ToyReal.closed) == ("dream", 0, 1)
-    np.testing.assert_array_equal(drive.moment.latent, 9.0)
-    drive.step()
-    np.testing.assert_array_equal(drive.moment.latent, 10.0)
-    drive.enter("dream")
-    assert drive.moment.step == 1, "already there"
+    game = Game(known_opening(), make_real=ToyReal)
+    game.enter("real")
+    assert game.world == "real"
+    assert game.moment.frame is not None
+    game.driver.hands = RIGHT
+    game.step()
+    game.step()
+    assert not game.advance(1e-3), "the real picture does not move between steps"
+    game.enter("dream")
+    assert (game.world, game.moment.step, ToyReal.closed) == ("dream", 0, 1)
+    np.testing.assert_array_equal(game.moment.latent, 9.0)
+    game.step()
+    np.testing.assert_array_equal(game.moment.latent, 10.0)
+    game.enter("dream")
+    assert game.moment.step == 1, "already there"
     with pytest.raises(ConfigurationError, match="world"):
-        drive.enter("elsewhere")
+        game.enter("elsewhere")
 
 
 def test_a_real_game_that_dies_leaves_the_player_in_the_dream() -> None:
@@ -222,14 +222,14 @@ def test_a_real_game_that_dies_leaves_the_player_in_the_dream() -> None:
         made.append(ToyReal(*arguments))
         return made[-1]
 
-    drive = Drive(known_opening(), make_real=make)
-    for act in (drive.step, drive.reset):
-        drive.enter("real")
+    game = Game(known_opening(), make_real=make)
+    for act in (game.step, game.reset):
+        game.enter("real")
         made[-1].fails = True
         with pytest.raises(CollectionError):
             act()
-        assert drive.world == "dream"
-        drive.step()
+        assert game.world == "dream"
+        game.step()
     assert ToyReal.closed == 2
 
     def refuse(*_: Any) -> Any:
@@ -237,27 +237,27 @@ def test_a_real_game_that_dies_leaves_the_player_in_the_dream() -> None:
         world.fails = True
         return world
 
-    drive = Drive(known_opening(), make_real=refuse)
+    game = Game(known_opening(), make_real=refuse)
     with pytest.raises(CollectionError):
-        drive.enter("real")
-    assert (drive.world, ToyReal.closed) == ("dream", 3)
-    drive.close()
+        game.enter("real")
+    assert (game.world, ToyReal.closed) == ("dream", 3)
+    game.close()
 
 
 def test_a_changed_latent_is_dreamed_on_from() -> None:
-    drive = Drive(known_opening())
-    drive.driver.controls = RIGHT
-    drive.step()
-    drive.dream_on(drive.edited(np.array([5, 6, 7], np.float32)))
-    drive.step()
-    np.testing.assert_array_equal(drive.moment.latent, [6, 7, 8])
+    game = Game(known_opening())
+    game.driver.hands = RIGHT
+    game.step()
+    game.dream_on(game.edited(np.array([5, 6, 7], np.float32)))
+    game.step()
+    np.testing.assert_array_equal(game.moment.latent, [6, 7, 8])
     with pytest.raises(ConfigurationError, match="expected 3"):
-        drive.edited(np.zeros(4, np.float32))
+        game.edited(np.zeros(4, np.float32))
 
 
 def test_pictures_are_decoded() -> None:
-    drive = Drive(small_opening())
-    pictures = drive.pictures(np.stack([drive.moment.latent, drive.moment.latent + 1]))
+    game = Game(small_opening())
+    pictures = game.pictures(np.stack([game.moment.latent, game.moment.latent + 1]))
     assert (pictures.shape, pictures.dtype) == ((2, 64, 64, 3), np.uint8)
     assert (pictures[0] != pictures[1]).any()
 

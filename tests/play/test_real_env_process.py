@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from dreamenv.errors import CollectionError, UnknownDreamError
-from dreamenv.play.real_process import RealProcess
+from dreamenv.play.real_env_process import RealEnvProcess
 from dreamenv.play.worlds import RealWorld
 from dreamenv.types import RealEnvSpec
 from tests.play.openings import small_opening
@@ -30,7 +30,7 @@ def gone(pid: int | None) -> bool:
 
 
 def test_it_is_the_environment_itself() -> None:
-    env = RealProcess(RealEnvSpec(ID))
+    env = RealEnvProcess(RealEnvSpec(ID))
     try:
         assert env.pid != os.getpid()
         assert (env.observation_space, env.action_space) == (WalkingEnv.observation_space, WalkingEnv.action_space)
@@ -51,7 +51,7 @@ def test_it_is_the_environment_itself() -> None:
     [({"dies_at": 1}, "died"), ({"raises_at": 1}, "out of the ordinary"), ({"hangs_at": 1}, "did not answer")],
 )
 def test_failures_are_told_and_leave_no_process(kwargs: dict[str, Any], message: str) -> None:
-    env = RealProcess(RealEnvSpec(ID, kwargs=kwargs))
+    env = RealEnvProcess(RealEnvSpec(ID, kwargs=kwargs))
     try:
         env.reset()
         if "hangs_at" in kwargs:
@@ -67,7 +67,7 @@ def test_failures_are_told_and_leave_no_process(kwargs: dict[str, Any], message:
 
 def test_an_unknown_environment_is_said_to_be_one() -> None:
     with pytest.raises(UnknownDreamError, match="Nowhere-v0"):
-        RealProcess(RealEnvSpec("Nowhere-v0"))
+        RealEnvProcess(RealEnvSpec("Nowhere-v0"))
 
 
 def test_the_real_world_is_the_latent_twin() -> None:
