@@ -5,6 +5,9 @@ Importing the package registers its ids with Gymnasium; torch is imported when a
     >>> import gymnasium as gym, dreamenv
     >>> env = gym.make("DreamCarRacing-v0")
     >>> envs = gym.make_vec("DreamCarRacing-v0", num_envs=1024)
+
+The verbs of the workflow, in the order in which data passes through them: `collect`, `train`, `evolve` or
+`train_actor_critic`, `evaluate`, `dream_gap`; and `run_loop`, which goes round.
 """
 
 from __future__ import annotations
@@ -17,11 +20,18 @@ from dreamenv.registration import register, register_known
 from dreamenv.types import Episode, RealEnvSpec
 
 if TYPE_CHECKING:
-    from dreamenv.agents import load_agent
+    from dreamenv.agents.evolution import evolve
+    from dreamenv.agents.imagination import train_actor_critic
+    from dreamenv.agents.resolve import load_agent
+    from dreamenv.data.collect import collect
     from dreamenv.envs import DreamEnv, DreamVectorEnv, LatentObservation
     from dreamenv.memory.base import MemoryModel
     from dreamenv.memory.kinds import register_memory
+    from dreamenv.scoring.gap import dream_gap
+    from dreamenv.scoring.score import evaluate
+    from dreamenv.training.pipeline import train
     from dreamenv.vision.kinds import register_vision
+    from dreamenv.workflows.loop import run_loop
     from dreamenv.world_model import WorldModel
 
 __version__ = "0.1.0"
@@ -36,10 +46,17 @@ __all__ = [
     "RealEnvSpec",
     "WorldModel",
     "__version__",
+    "collect",
+    "dream_gap",
+    "evaluate",
+    "evolve",
     "load_agent",
     "register",
     "register_memory",
     "register_vision",
+    "run_loop",
+    "train",
+    "train_actor_critic",
 ]
 
 _LAZY = {
@@ -48,9 +65,16 @@ _LAZY = {
     "LatentObservation": "dreamenv.envs",
     "MemoryModel": "dreamenv.memory.base",
     "WorldModel": "dreamenv.world_model",
-    "load_agent": "dreamenv.agents",
+    "collect": "dreamenv.data.collect",
+    "dream_gap": "dreamenv.scoring.gap",
+    "evaluate": "dreamenv.scoring.score",
+    "evolve": "dreamenv.agents.evolution",
+    "load_agent": "dreamenv.agents.resolve",
     "register_memory": "dreamenv.memory.kinds",
     "register_vision": "dreamenv.vision.kinds",
+    "run_loop": "dreamenv.workflows.loop",
+    "train": "dreamenv.training.pipeline",
+    "train_actor_critic": "dreamenv.agents.imagination",
 }
 
 

@@ -8,9 +8,8 @@ python examples/02_collect_and_train.py [--out FOLDER] [--frames N] [--steps N]
 import argparse
 from pathlib import Path
 
-from dreamenv import RealEnvSpec
-from dreamenv.data.collect import collect
-from dreamenv.training.pipeline import TrainOptions, train
+from dreamenv import RealEnvSpec, collect, train
+from dreamenv.training.pipeline import TrainOptions
 
 
 def main() -> None:

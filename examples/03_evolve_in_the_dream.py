@@ -6,8 +6,8 @@ python examples/03_evolve_in_the_dream.py [--out FOLDER] [--generations N]
 import argparse
 from pathlib import Path
 
-from dreamenv import WorldModel
-from dreamenv.agents import EvolutionOptions, Generation, evolve
+from dreamenv import WorldModel, evolve
+from dreamenv.agents import EvolutionOptions, Generation
 
 
 def show(generation: Generation) -> None:

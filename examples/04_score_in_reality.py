@@ -6,8 +6,7 @@ python examples/04_score_in_reality.py [--out FOLDER] [--episodes N]
 import argparse
 from pathlib import Path
 
-from dreamenv import WorldModel, load_agent
-from dreamenv.scoring import evaluate
+from dreamenv import WorldModel, evaluate, load_agent
 from dreamenv.scoring.dream_score import dream_returns
 
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from stable_baselines3 import PPO
 
+from dreamenv import evaluate
 from dreamenv.sb3 import DreamVecEnv
-from dreamenv.scoring import evaluate
 
 
 def main() -> None:

@@ -6,8 +6,7 @@ python examples/06_plan_in_the_dream.py [--out FOLDER] [--planner NAME] [--episo
 import argparse
 from pathlib import Path
 
-from dreamenv import WorldModel, load_agent
-from dreamenv.scoring import evaluate
+from dreamenv import WorldModel, evaluate, load_agent
 from dreamenv.scoring.dream_score import dream_returns
 
 

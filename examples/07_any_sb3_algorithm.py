@@ -14,9 +14,9 @@ from pathlib import Path
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 
-from dreamenv import WorldModel, load_agent, registry
+from dreamenv import WorldModel, evaluate, load_agent, registry
 from dreamenv.sb3 import ALGORITHMS, DreamVecEnv, RealFramesCallback, algorithm
-from dreamenv.scoring import bootstrap_interval, evaluate
+from dreamenv.scoring import bootstrap_interval
 from dreamenv.scoring.dream_score import dream_returns
 
 # What differs from the defaults of Stable-Baselines3: those are for a few environments, not for a batch of them.

@@ -24,9 +24,9 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.evaluation import evaluate_policy
 
+from dreamenv import WorldModel
 from dreamenv.sb3 import BranchSchedule, MixedReplayBuffer, MixingCallback
 from dreamenv.training.recipes.fit_ensemble import ensemble_world_model
-from dreamenv.world_model import WorldModel
 
 METHODS = ("sac", "mixed", "sac_utd")
 # Settings that only some methods depend on

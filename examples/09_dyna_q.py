@@ -15,10 +15,9 @@ import gymnasium as gym
 import numpy as np
 import torch
 
-from dreamenv import DreamVectorEnv, WorldModel
+from dreamenv import DreamVectorEnv, RealEnvSpec, WorldModel
 from dreamenv.bundle import StartStates
 from dreamenv.memory.tabular import TabularMemory
-from dreamenv.types import RealEnvSpec
 from dreamenv.vision.identity import IdentityVision
 
 KWARGS = {"FrozenLake-v1": {"is_slippery": False}}

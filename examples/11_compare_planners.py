@@ -17,8 +17,7 @@ import gymnasium as gym
 import numpy as np
 import torch
 
-from dreamenv import WorldModel, load_agent, registry
-from dreamenv.scoring import evaluate
+from dreamenv import WorldModel, evaluate, load_agent, registry
 from dreamenv.training.recipes.fit_ensemble import ensemble_world_model, fit_ensemble
 from dreamenv.training.transitions import Transitions
 
