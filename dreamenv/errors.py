@@ -53,6 +53,21 @@ class NonFiniteError(DreamEnvError, ArithmeticError):
     """A loss, gradient or state became NaN or infinite."""
 
 
+class UnknownFigureError(DreamEnvError, KeyError):
+    """No published figure of that name, or no such number of one."""
+
+    def __str__(self) -> str:  # KeyError would show the message's repr
+        return str(self.args[0])
+
+
+class FigureListError(DreamEnvError, ValueError):
+    """A list of published figures that does not fit its schema, or stored results that its runner cannot read."""
+
+
+class ReproductionError(DreamEnvError, RuntimeError):
+    """A published figure that cannot be made again, or whose commands failed."""
+
+
 class ConfigurationError(DreamEnvError, ValueError):
     """A keyword argument outside its range or combined with one it excludes."""
 

@@ -8,9 +8,12 @@ python examples/07_any_sb3_algorithm.py --id DreamDoom-v0 --algo ppo --steps 200
 """
 
 import argparse
+import json
 import time
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 
@@ -47,9 +50,15 @@ def make_envs(name: str, where: str, envs: int, observation: str, start: str) ->
     return DreamVecEnv(name, num_envs=envs, observation=observation, start=start)
 
 
+def summary(returns: np.ndarray) -> dict[str, Any]:
+    """Mean, sample standard deviation and 95% bootstrap interval of the mean, by the names of `Score`."""
+    mean, spread = float(returns.mean()), float(returns.std(ddof=1))
+    return {"mean": mean, "std": spread, "ci95": list(bootstrap_interval(returns)), "episodes": len(returns)}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--id", default="DreamDoom-v0")
+    parser.add_argument("--id", default="DreamDoom-v0", help="a dream's id, or the folder of a bundle")
     parser.add_argument("--algo", default="ppo", help=", ".join(ALGORITHMS))
     parser.add_argument("--observation", default="features", help="features, latent or pixels")
     parser.add_argument("--in", dest="where", choices=("dream", "reality"), default="dream")
@@ -60,6 +69,7 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=2, help="processes that play the real episodes; 0: this one")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=Path("runs/examples/sb3"))
+    parser.add_argument("--json", type=Path, help="write the figures to this file")
     arguments = parser.parse_args()
 
     envs = make_envs(arguments.id, arguments.where, arguments.envs, arguments.observation, arguments.start)
@@ -73,7 +83,7 @@ def main() -> None:
     model = kind(f"{network}{memory}Policy", envs, seed=arguments.seed, device="cpu", **settings)
     model.learn(arguments.steps, callback=RealFramesCallback())
     seconds = time.perf_counter() - begin
-    file = arguments.out / f"{arguments.algo}-{arguments.id}.zip"
+    file = arguments.out / f"{arguments.algo}-{Path(arguments.id).name}.zip"
     model.save(file)
     print(f"{file}: {model.num_timesteps:,} actions in {arguments.where}, {seconds:,.0f} s")
 
@@ -81,12 +91,16 @@ def main() -> None:
     world_model = WorldModel.load(arguments.id)
     agent = load_agent(file, algo=arguments.algo)
     dreamed = dream_returns(world_model, agent, episodes=arguments.episodes, seed=arguments.seed)
-    low, high = bootstrap_interval(dreamed)
-    print(f"dream: {dreamed.mean():.1f} ± {dreamed.std(ddof=1):.1f} (95% interval of the mean {low:.1f} to {high:.1f})")
+    dream = summary(dreamed)
+    low, high = dream["ci95"]
+    print(f"dream: {dream['mean']:.1f} ± {dream['std']:.1f} (95% interval of the mean {low:.1f} to {high:.1f})")
     score = evaluate(arguments.id, file, algo=arguments.algo, episodes=arguments.episodes, workers=arguments.workers)
     low, high = score.ci95
     print(f"real:  {score.mean:.1f} ± {score.std:.1f} (95% interval of the mean {low:.1f} to {high:.1f})")
     print(f"real frames of model and agent: {score.real_frames}")
+    if arguments.json:
+        figures = {"actions": model.num_timesteps, "training_s": seconds, "dream": dream, "real": score.to_json()}
+        arguments.json.write_text(json.dumps(figures, indent=1), encoding="utf-8")
 
 
 if __name__ == "__main__":  # the workers that play import this file

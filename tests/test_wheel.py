@@ -64,6 +64,8 @@ def test_wheel_holds_the_package_and_nothing_else(wheel: Path, root: Path) -> No
     assert "dreamenv/py.typed" in names
     modules = {path.relative_to(root).as_posix() for path in (root / "dreamenv").rglob("*.py")}
     assert modules <= set(names)
+    published = root / "dreamenv" / "workflows" / "published"
+    assert {path.relative_to(root).as_posix() for path in published.rglob("*.*") if path.suffix != ".pyc"} <= set(names)
     assert any(name.endswith(".dist-info/licenses/LICENSE") for name in names)
 
 

@@ -27,7 +27,7 @@ from dreamenv.figures.report import write_report
 from dreamenv.figures.video import side_by_side, write_video
 from dreamenv.files import sha256_of, write_json
 from dreamenv.scoring.score import EpisodeResult, Validator, evaluate
-from dreamenv.workflows.published_scores import PUBLISHED
+from dreamenv.workflows.published_scores import published_scores
 from dreamenv.world_model import WorldModel
 
 VIDEO_FILE, REPORT_FILE, JSON_FILE, STAGES_FILE = "demo.mp4", "report.html", "report.json", "stages.json"
@@ -160,7 +160,7 @@ def run_demo(
         "options": asdict(options),
         "evolution": evolved,
         "scores": scores,
-        "published": [asdict(item) for item in PUBLISHED.get(model.real.id, ())],
+        "published": [asdict(item) for item in published_scores(model.real.id)],
         "video": video,
         "seconds": stages.seconds,
     }

@@ -1,0 +1,158 @@
+"""`dreamenv reproduce`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from dreamenv.cli import app
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from rich.table import Table
+
+    from dreamenv.workflows.published import Entry, Figure
+    from dreamenv.workflows.reproduce import Reproduction
+
+
+@app.command()
+def reproduce(
+    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="The figure, ENTRY or ENTRY.PART.")] = None,
+    show_list: Annotated[bool, typer.Option("--list", help="Print every published figure instead.")] = False,
+    seed: Annotated[int | None, typer.Option(min=0, help="Of the run; as published by default.")] = None,
+    out: Annotated[Path, typer.Option(help="Folder of all runs; what has ended there is not run again.")] = Path(
+        "runs/reproduce"
+    ),
+    figures: Annotated[Path | None, typer.Option(help="Another list: a YAML file or a folder of them.")] = None,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", help="Write the figure, or the list, to this file.")
+    ] = None,
+) -> None:
+    """Make a published figure anew, and print it next to the published one.
+
+    Example: dreamenv reproduce doom-score --json doom.json
+
+    Example: dreamenv reproduce --list
+    """
+    from dreamenv.cli.progress import write_json
+    from dreamenv.errors import ConfigurationError
+    from dreamenv.workflows.published import SHIPPED, read_figures
+    from dreamenv.workflows.reproduce import reproduce as run
+
+    known = read_figures(SHIPPED if figures is None else figures)
+    if show_list:
+        if name is not None:
+            raise ConfigurationError(f"give either --list or the name of a figure, got both (--list and {name})")
+        _print(list_table(known))
+        write_json(json_file, list_json(known))
+        return
+    if name is None:
+        raise ConfigurationError("give the name of a figure, or --list to see all of them")
+    found = run(name, seed=seed, out=out, figures=known, report=lambda line: print(line, flush=True))
+    _print(comparison_table(found))
+    print(verdict(found))
+    write_json(json_file, found.to_json())
+
+
+def list_table(known: Mapping[str, Entry]) -> Table:
+    """Every published figure: its name, what it is, its value, its real steps, how long it takes, its commands."""
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+
+    table = Table(box=SIMPLE_HEAD, show_lines=True)
+    for head in ("figure", "published", "real steps", "about"):
+        table.add_column(head, no_wrap=True)
+    table.add_column("what", ratio=2)
+    table.add_column("commands", ratio=3)
+    for entry in known.values():
+        section = entry.section
+        parts = entry.published()
+        names = [entry.full_name(part) for part in parts] or [entry.name]
+        values = [show_figure(figure) for figure in parts.values()] or ["not yet"]
+        steps = ["" if figure.real_steps is None else f"{figure.real_steps:,}" for figure in parts.values()]
+        about = f"{section.minutes:g} min" if section.minutes else ""
+        commands = "\n".join(section.commands) if section.rerun else f"not again: {section.reason}"
+        table.add_row("\n".join(names), "\n".join(values), "\n".join(steps), about, section.what, commands)
+    return table
+
+
+def list_json(known: Mapping[str, Entry]) -> list[dict[str, Any]]:
+    """The list, JSON-ready: a row for each figure."""
+    from dreamenv.workflows.published import all_figures
+
+    return [
+        {
+            "name": name,
+            "what": entry.section.what,
+            "commands": entry.section.commands,
+            "seed": entry.section.seed,
+            "minutes": entry.section.minutes,
+            "rerun": entry.section.rerun,
+            "reason": entry.section.reason,
+            "published": None if figure is None else figure.mean,
+            "real_steps": None if figure is None else figure.real_steps,
+            "numbers": {} if figure is None else figure.numbers(),
+        }
+        for name, entry, figure in all_figures(known)
+    ]
+
+
+def comparison_table(found: Reproduction) -> Table:
+    """The numbers of the figure that was asked for as published and anew, and the means of the entry's other parts."""
+    from rich.table import Table
+
+    table = Table("figure", "number", "published", "anew", "difference")
+    old = found.published.get(found.part)
+    before = {} if old is None else old.numbers()
+    entry = found.name.partition(".")[0]
+    rows = [(found.name, key, before.get(key), value) for key, value in found.figure.numbers().items()]
+    for part, figure in found.found.items():
+        if part != found.part and figure.mean is not None:
+            other = found.published.get(part)
+            rows.append(
+                (f"{entry}.{part}" if part else entry, "mean", None if other is None else other.mean, figure.mean)
+            )
+    for name, key, published, anew in rows:
+        shown = ("", "") if published is None else (show_number(published), f"{anew - published:+,.4g}")
+        table.add_row(name, key, shown[0], show_number(anew), shown[1])
+    return table
+
+
+def verdict(found: Reproduction) -> str:
+    """Whether the two intervals of the mean have a common part, where both are known."""
+    old, new = found.published.get(found.part), found.figure
+    if old is None:
+        return f"{found.name} has not been published yet"
+    if old.ci95 is None or new.ci95 is None:
+        return f"{found.name}: published {show_figure(old)}, anew {show_figure(new)}"
+    overlap = old.ci95[0] <= new.ci95[1] and new.ci95[0] <= old.ci95[1]
+    words = "overlap" if overlap else "do not overlap"
+    return f"{found.name}: published {show_figure(old)}, anew {show_figure(new)}: the 95% intervals {words}"
+
+
+def show_figure(figure: Figure) -> str:
+    """A figure in one line."""
+    shown = "" if figure.mean is None else show_number(figure.mean)
+    shown += "" if figure.std is None else f" ± {show_number(figure.std)}"
+    if figure.ci95 is not None:
+        shown += f" ({show_number(figure.ci95[0])} to {show_number(figure.ci95[1])})"
+    return shown
+
+
+def show_number(value: float) -> str:
+    """Whole numbers whole, others with four digits."""
+    if float(value).is_integer() or abs(value) >= 1000:
+        return f"{value:,.0f}"
+    return f"{value:.1f}" if abs(value) >= 10 else f"{value:.3g}"
+
+
+def _print(table: Table) -> None:
+    import sys
+
+    from rich.console import Console
+
+    # Without a terminal nobody has said how wide a line may be
+    Console(width=None if sys.stdout.isatty() else 200).print(table)
