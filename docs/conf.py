@@ -24,7 +24,7 @@ extensions = [
     "myst_nb",
     "dream_pages",
 ]
-exclude_patterns = ["extensions", "measurements", "pictures", "static"]
+exclude_patterns = ["extensions", "pictures", "static"]
 
 # Every reference within the project must be found. Names of other packages are not: their inventories lie on foreign
 # hosts, and the build asks no host for anything. Type variables are no place to go to.

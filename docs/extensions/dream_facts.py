@@ -1,9 +1,8 @@
-"""What the pages say of a dream, as Markdown: read from registry, bundle, docstrings and measurements."""
+"""What the pages say of a dream, as Markdown: read from registry, bundle, docstrings and stored results."""
 
 from __future__ import annotations
 
 import inspect
-import json
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -15,12 +14,14 @@ import numpy as np
 from dreamenv import registry
 from dreamenv.bundle import read_config
 from dreamenv.envs import DreamEnv, DreamVectorEnv
-from dreamenv.files import sha256_of
+from dreamenv.files import read_json, sha256_of
 from dreamenv.registry import DreamEntry, read_registry, shipped_registry_path
+from dreamenv.workflows.published import SHIPPED, read_figures
+from dreamenv.workflows.published.entries import read_outputs
+from dreamenv.workflows.reproduce import RECORD
 from dreamenv.world_model import OBSERVATION_KINDS, WorldModel
 
 DOCS = Path(__file__).resolve().parent.parent
-MEASUREMENTS = DOCS / "measurements"
 
 
 def shipped() -> dict[str, DreamEntry]:
@@ -154,23 +155,30 @@ def model_card(name: str) -> str:
     return re.sub(r"^(#+ )", r"#\1", body.strip(), flags=re.MULTILINE)
 
 
-def measurement(what: str, name: str) -> dict[str, Any]:
-    """What docs/measure.py has written, with `note`: the command, and whether the bundle was the shipped one.
+def measurement(what: str, name: str, figures: str | Path = SHIPPED) -> dict[str, Any]:
+    """What is stored of a dream's gap or temperature: under `what` the content, and as `note` how it was measured and
+    whether the bundle was the shipped one.
 
     Raises:
-        LookupError: It has not been measured.
+        LookupError: No figure of the list is it, or it has not been published.
     """
-    file = MEASUREMENTS / f"{what}_{name}.json"
-    if not file.exists():
-        raise LookupError(f"{file.relative_to(DOCS.parent)} is not there; run python docs/measure.py {what} {name}")
-    found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+    entries = read_figures(figures).values()
+    found = [entry for entry in entries if entry.section.runner == what and name in entry.section.commands[0].split()]
+    if len(found) != 1:
+        raise LookupError(f"expected one published {what} of {name}, found {len(found)}")
+    (entry,) = found
+    if not entry.folder.exists():
+        raise LookupError(f"{entry.name} is not stored; run dreamenv reproduce {entry.name}, and docs/fill_figures.py")
+    (content,) = read_outputs(entry.folder, entry.files).values()
+    record = read_json(entry.folder / RECORD)
     folder = registry.find(name).checkpoint
-    changed = [part for part, sha256 in found["sha256"].items() if sha256_of(folder / part) != sha256]
-    note = f"Measured by `{found['command']}` on the shipped bundle."
+    measured = record["sha256"][name]
+    changed = [part for part, sha256 in measured.items() if sha256_of(folder / part) != sha256]
+    note = f"Measured by `dreamenv reproduce {entry.name}` on the shipped bundle."
     if changed:
-        short = ", ".join(f"{part} {found['sha256'][part][:12]}" for part in changed)
-        note = f"Measured by `{found['command']}` on an earlier bundle than the one that is shipped now ({short})."
-    return found | {"note": note}
+        short = ", ".join(f"{part} {measured[part][:12]}" for part in changed)
+        note = f"Measured by `dreamenv reproduce {entry.name}` on an earlier bundle than the one shipped now ({short})."
+    return {what: content, "note": note}
 
 
 def dreamed_and_real(experiments: str) -> list[dict[str, Any]]:

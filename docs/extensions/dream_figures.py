@@ -1,4 +1,4 @@
-"""Figures of the pages, drawn from measurements when the site is built."""
+"""Figures of the pages, drawn from stored results when the site is built."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Sphinx directives that put into a page what the registry, the bundles and the measurements say.
+"""Sphinx directives that put into a page what the registry, the bundles and the stored results say.
 
 {dream-list}                  all shipped dreams
 {dream-facts} ID              spaces, limits, observation kinds, parts

@@ -1,8 +1,9 @@
-"""What the site says of the dreams is what registry, bundles, docstrings and measurements say."""
+"""What the site says of the dreams is what registry, bundles, docstrings and stored results say."""
 
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import gymnasium as gym
@@ -11,12 +12,19 @@ import pytest
 
 from dreamenv import registry
 from dreamenv.envs import DreamEnv, DreamVectorEnv
+from dreamenv.files import sha256_of
 from dreamenv.world_model import WorldModel
 from tests.docs.site import DOCS, extension
 
 dream_facts = extension("dream_facts")
 dream_figures = extension("dream_figures")
 SHIPPED = sorted(dream_facts.shipped())
+# What the pages ask for
+MEASURED = sorted(
+    match
+    for page in DOCS.rglob("*.md")
+    for match in re.findall(r"^```\{(gap|temperature)\} (\S+)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+)
 EXPERIMENTS = """
 | no. | dream | base | change | command | seeds | real frames | dream (τ) | real [95%] (episodes) | time | kept |
 |---|---|---|---|---|---|---|---|---|---|---|
@@ -100,19 +108,22 @@ def test_the_model_card_goes_one_heading_deeper() -> None:
     assert all(line.startswith("### ") for line in headings)
 
 
-def test_a_measurement_tells_when_the_bundle_has_changed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(dream_facts, "MEASUREMENTS", tmp_path)
-    monkeypatch.setattr(dream_facts, "DOCS", tmp_path)
-    name = SHIPPED[0]
-    with pytest.raises(LookupError, match=rf"run python docs/measure\.py gap {name}"):
-        dream_facts.measurement("gap", name)
-    measure = {"command": "python docs/measure.py gap", "gap": {}}
-    from dreamenv.files import sha256_of
-
-    own = {part: sha256_of(registry.find(name).checkpoint / part) for part in ("model.safetensors",)}
+def test_a_measurement_tells_when_the_bundle_has_changed(tmp_path: Path) -> None:
+    name, figures, stored = SHIPPED[0], tmp_path / "figures.yaml", tmp_path / "stored" / "own-gap"
+    entry = f"{{what: a gap, runner: gap, minutes: 1, commands: [dreamenv gap {name}]}}"
+    figures.write_text(f"format: 1\nfigures:\n  own-gap: {entry}\n", encoding="utf-8")
+    with pytest.raises(LookupError, match="own-gap is not stored; run dreamenv reproduce own-gap"):
+        dream_facts.measurement("gap", name, figures)
+    with pytest.raises(LookupError, match=f"expected one published temperature of {name}, found 0"):
+        dream_facts.measurement("temperature", name, figures)
+    stored.mkdir(parents=True)
+    (stored / "gap.json").write_text('{"seeds": [1]}', encoding="utf-8")
+    own = {"model.safetensors": sha256_of(registry.find(name).checkpoint / "model.safetensors")}
     for hashes, words in ((own, "on the shipped bundle"), ({"model.safetensors": "0" * 64}, "on an earlier bundle")):
-        (tmp_path / f"gap_{name}.json").write_text(json.dumps(measure | {"sha256": hashes}), encoding="utf-8")
-        assert words in dream_facts.measurement("gap", name)["note"]
+        (stored / "record.json").write_text(json.dumps({"sha256": {name: hashes}}), encoding="utf-8")
+        found = dream_facts.measurement("gap", name, figures)
+        assert words in found["note"]
+        assert found["gap"] == {"seeds": [1]}
 
 
 def test_dreamed_and_real_returns_are_read_off_the_experiments() -> None:
@@ -131,9 +142,8 @@ def test_every_experiment_is_a_point() -> None:
     assert doom.lines[1].get_xydata().tolist() == [[1164, 285], [645, 804]]
 
 
-@pytest.mark.parametrize("file", sorted((DOCS / "measurements").glob("*.json")), ids=lambda file: file.stem)
-def test_what_was_measured_can_be_drawn(file: Path) -> None:
-    what, _, name = file.stem.partition("_")
+@pytest.mark.parametrize(("what", "name"), MEASURED)
+def test_what_was_measured_can_be_drawn(what: str, name: str) -> None:
     found = dream_facts.measurement(what, name)
     if what == "gap":
         texts = [text for _, text in dream_figures.gap_figures(found["gap"])]
