@@ -66,6 +66,9 @@ def test_wheel_holds_the_package_and_nothing_else(wheel: Path, root: Path) -> No
     assert modules <= set(names)
     published = root / "dreamenv" / "workflows" / "published"
     assert {path.relative_to(root).as_posix() for path in published.rglob("*.*") if path.suffix != ".pyc"} <= set(names)
+    templates = {f"dreamenv/figures/templates/{path.name}" for path in (root / "dreamenv/figures/templates").iterdir()}
+    assert "dreamenv/figures/templates/base.html" in templates
+    assert templates <= set(names)
     assert any(name.endswith(".dist-info/licenses/LICENSE") for name in names)
 
 

@@ -10,7 +10,7 @@ from dream_facts import table
 from dreamenv import registry
 from dreamenv.bundle import read_config
 from dreamenv.figures.canvas import new_figure
-from dreamenv.figures.gap import calibration_figure, open_loop_figure, returns_figure
+from dreamenv.figures.gap import calibration_figure, open_loop_error_figure, return_comparison_figure
 from dreamenv.scoring.gap import Gap
 from dreamenv.scoring.open_loop import OpenLoopRow
 
@@ -33,7 +33,7 @@ def gap_figures(content: dict[str, Any]) -> list[tuple[Figure, str]]:
     )
     drawn = [
         (
-            returns_figure(gap),
+            return_comparison_figure(gap),
             f"Left: {len(gap.dream_returns)} dreams (mean {gap.dream_return:.0f}) and {len(gap.real_returns)} real "
             f"episodes (mean {gap.real_return:.0f}) of the same agent. Right: what M predicts along each real episode, "
             f"a step ahead (mean {gap.predicted_return:.0f}), against what the episode returned.",
@@ -59,7 +59,7 @@ def gap_figures(content: dict[str, Any]) -> list[tuple[Figure, str]]:
     return [
         *drawn,
         (
-            open_loop_figure(gap.open_loop),
+            open_loop_error_figure(gap.open_loop),
             "Errors of dreams under the real actions. No change predicts that the present stays; V alone draws what "
             "really followed, below which no dream can be expected.",
         ),

@@ -22,7 +22,7 @@ from dream_figures import dreamed_and_real_figure, gap_figures, gap_table, tempe
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
-from dreamenv.figures.report import svg
+from dreamenv.figures.page import svg
 
 
 class _Page(SphinxDirective):

@@ -110,6 +110,17 @@ class PreprocessedEnv(gym.Wrapper[Any, Any, Any, Any]):
         skip = spec.skip_unseen_frames
         self._unseen = None if skip is None else UNSEEN_FRAMES[skip].of(env)
 
+    @property
+    def last_observation(self) -> NDArray[Any]:
+        """What the last `reset` or `step` returned.
+
+        Raises:
+            StepError: There was none.
+        """
+        if self._last is None:
+            raise StepError("there is no observation before reset; call reset first")
+        return self._last
+
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         observation, info = self.env.reset(seed=seed, options=options)
         self._last = self._prepare(observation)

@@ -16,6 +16,11 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
+# The same in every figure; neutral is what neither has dreamed nor happened
+REAL_COLOUR, DREAM_COLOUR, NEUTRAL_COLOUR = "#1f77b4", "#d62728", "#7f7f7f"
+_SHOWN_DIMENSIONS = 4
+
+
 def save_figure(figure: Figure, file: str | Path) -> Path:
     """Write a figure as .png or .svg, by the file's suffix; its folder is made."""
     file = Path(file)
@@ -27,10 +32,6 @@ def save_figure(figure: Figure, file: str | Path) -> Path:
 def save_figures(figures: Mapping[str, Figure], folder: str | Path) -> list[Path]:
     """Write each figure as `<folder>/<name>.png` and `.svg`; returns the files."""
     return [save_figure(f, Path(folder) / f"{name}{kind}") for name, f in figures.items() for kind in (".png", ".svg")]
-
-
-_SHOWN_DIMENSIONS = 4
-_REAL, _DREAM = "#1f77b4", "#d62728"
 
 
 def new_figure(width: float, height: float) -> Figure:
@@ -71,10 +72,10 @@ def line_grid(real: NDArray[Any], dreamed: torch.Tensor, title: str) -> Figure:
     steps = np.arange(len(real))
     dreams = dreamed.cpu().numpy()
     for dimension, axes in enumerate(grid):
-        axes.plot(steps, real[:, dimension], color=_REAL, label="real")
+        axes.plot(steps, real[:, dimension], color=REAL_COLOUR, label="real")
         for number, sample in enumerate(dreams):
             line = np.concatenate([real[:1, dimension], sample[:, dimension]])
-            axes.plot(steps, line, color=_DREAM, alpha=0.6, label="dream" if number == 0 else None)
+            axes.plot(steps, line, color=DREAM_COLOUR, alpha=0.6, label="dream" if number == 0 else None)
         axes.set_ylabel(f"observation[{dimension}]", fontsize=8)
         axes.grid(alpha=0.3)
     grid[0].legend(fontsize=8)

@@ -31,7 +31,7 @@ _SHOWN_DIMENSIONS = 4
 _ROWS_OF_A_SHEET = 8
 _MOST_GROUPS = 12
 _GAP = 3
-_END_COLOURS = {"terminated": "#d62728", "truncated": "#1f77b4", "both": "#9467bd"}
+_END_COLOURS = {"terminated": "C3", "truncated": "C0", "both": "C4"}
 
 
 def find_store(run: str | Path) -> EpisodeStore:

@@ -3,68 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from html import escape
 from pathlib import Path
-from string import Template
 from typing import TYPE_CHECKING
 
-from dreamenv.figures.canvas import new_figure
-from dreamenv.figures.report import svg
-from dreamenv.files import write_text
+from dreamenv.figures.canvas import DREAM_COLOUR, NEUTRAL_COLOUR, REAL_COLOUR, new_figure
+from dreamenv.figures.page import NUMBER, TableRow, svg, write_page
 from dreamenv.scoring.gap import Gap
 from dreamenv.scoring.open_loop import OpenLoopRow
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-
-_REAL, _DREAM, _IDLE = "#1f77b4", "#d62728", "#7f7f7f"
-
-_PAGE = Template(
-    """<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>$title</title>
-<style>
-body { font: 16px/1.5 system-ui, sans-serif; max-width: 52rem; margin: 2rem auto; padding: 0 1rem; color: #1c1c22; }
-h1 { font-size: 1.6rem; line-height: 1.2; } h2 { font-size: 1.15rem; margin-top: 2rem; }
-table { border-collapse: collapse; width: 100%; }
-th, td { text-align: right; padding: .3rem .6rem; border-bottom: 1px solid #ddd; font-variant-numeric: tabular-nums; }
-th:first-child, td:first-child { text-align: left; }
-svg { max-width: 100%; height: auto; }
-p.note { color: #555; font-size: .9rem; }
-</style>
-</head>
-<body>
-<h1>$title</h1>
-<p>$summary</p>
-<h2>Returns</h2>
-$returns
-<p class="note">Left: whole dreams and real episodes of the same agent. Right: for each real episode, the sum of the
-rewards that M predicts a step ahead, beside what it really returned; an agent that exploits the model lies far above
-the line.</p>
-<h2>Rewards, a step ahead</h2>
-$rewards
-<p class="note">R² over all steps of the real episodes: $reward_r2. Steps are put into ten equal bins by predicted
-reward.</p>
-<h2>Ends, a step ahead</h2>
-$ends
-<p class="note">$ends_note</p>
-<h2>Open-loop dreams</h2>
-$open_loop
-<table>
-<thead><tr>$groups</tr><tr>$columns</tr></thead>
-<tbody>
-$rows
-</tbody>
-</table>
-<p class="note">$open_loop_note</p>
-</body>
-</html>
-"""
-)
 
 
 def write_gap_report(path: str | Path, gap: Gap) -> Path:
@@ -73,38 +22,31 @@ def write_gap_report(path: str | Path, gap: Gap) -> Path:
     Raises:
         MissingExtraError: matplotlib is not installed.
     """
-    path = Path(path)
     pixels = any(row.pixel_mse is not None for row in gap.open_loop)
     columns = ["actions", "moments", "dream", "one sample", "no change"]
     columns += ["dream", "one sample", "no change", "frame kept", "V alone"] if pixels else []
-    groups = [("latent error", 3), *([("pixel error", 5)] if pixels else [])]
-    figures = gap_figures(gap)
-    content = _PAGE.substitute(
-        title=escape(f"{gap.real_id}: how wrong is the dream?"),
-        summary=escape(summarise_gap(gap)),
-        returns=svg(figures["returns"]),
-        rewards=svg(figures["rewards"]),
+    return write_page(
+        path,
+        "gap",
+        title=f"{gap.real_id}: how wrong is the dream?",
+        summary=summarise_gap(gap),
+        **{name: svg(figure) for name, figure in gap_figures(gap).items()},
         reward_r2=f"{gap.reward_r2:.3f}",
-        ends=svg(figures["ends"]),
-        ends_note=escape(_ends_note(gap)),
-        open_loop=svg(figures["open_loop_errors"]),
-        groups="<th></th><th></th>" + "".join(f'<th colspan="{width}">{name}</th>' for name, width in groups),
-        columns="".join(f"<th>{escape(name)}</th>" for name in columns),
-        rows="\n".join(_table_row(row, pixels) for row in gap.open_loop),
-        open_loop_note=escape(_open_loop_note(gap, pixels)),
+        ends_note=_ends_note(gap),
+        groups=[("", 1), ("", 1), ("latent error", 3), *([("pixel error", 5)] if pixels else [])],
+        columns=[(name, NUMBER) for name in columns],
+        rows=[_table_row(row, pixels) for row in gap.open_loop],
+        open_loop_note=_open_loop_note(gap, pixels),
     )
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_text(path, content)
-    return path
 
 
 def gap_figures(gap: Gap) -> dict[str, Figure]:
     """The page's figures: "returns", "rewards", "ends" and "open_loop_errors"."""
     return {
-        "returns": returns_figure(gap),
+        "returns": return_comparison_figure(gap),
         "rewards": calibration_figure(gap.reward_calibration, "reward"),
         "ends": calibration_figure(gap.termination_calibration, "chance of an end", logarithmic=True),
-        "open_loop_errors": open_loop_figure(gap.open_loop),
+        "open_loop_errors": open_loop_error_figure(gap.open_loop),
     }
 
 
@@ -117,7 +59,7 @@ def summarise_gap(gap: Gap) -> str:
     )
 
 
-def returns_figure(gap: Gap) -> Figure:
+def return_comparison_figure(gap: Gap) -> Figure:
     """Dreamed and real returns side by side, and predicted against real returns of the real episodes."""
     figure = new_figure(7.0, 3.0)
     left, right = figure.subplots(1, 2)
@@ -125,7 +67,7 @@ def returns_figure(gap: Gap) -> Figure:
     left.set_xticks([1, 2], ["dream", "real"])
     left.set_ylabel("return")
     _diagonal(right, [*gap.real_returns, *gap.predicted_returns])
-    right.plot(gap.real_returns, gap.predicted_returns, "o", color=_DREAM, markersize=4, alpha=0.7)
+    right.plot(gap.real_returns, gap.predicted_returns, "o", color=DREAM_COLOUR, markersize=4, alpha=0.7)
     right.set_xlabel("real return of the episode")
     right.set_ylabel("predicted along it")
     return figure
@@ -137,7 +79,7 @@ def calibration_figure(rows: Sequence[dict[str, float]], what: str, *, logarithm
     axes = figure.subplots()
     predicted, real = [row["predicted"] for row in rows], [row["real"] for row in rows]
     _diagonal(axes, [*predicted, *real])
-    axes.plot(predicted, real, "o-", color=_DREAM, markersize=4)
+    axes.plot(predicted, real, "o-", color=DREAM_COLOUR, markersize=4)
     if logarithmic:
         for scale in (axes.set_xscale, axes.set_yscale):
             scale("symlog", linthresh=1e-3)
@@ -146,16 +88,16 @@ def calibration_figure(rows: Sequence[dict[str, float]], what: str, *, logarithm
     return figure
 
 
-def open_loop_figure(rows: Sequence[OpenLoopRow]) -> Figure:
+def open_loop_error_figure(rows: Sequence[OpenLoopRow]) -> Figure:
     """Errors of latents, and of pictures where there are some, by horizon."""
     pixels = any(row.pixel_mse is not None for row in rows)
     figure = new_figure(7.0 if pixels else 4.6, 3.2)
     for axes, kind in zip(
         figure.subplots(1, 2 if pixels else 1, squeeze=False)[0], ("latent_mse", "pixel_mse"), strict=False
     ):
-        curves = [("", "dream (mean of samples)", _DREAM, "o-"), ("_sample", "one sample", _DREAM, ".:")]
-        curves += [("_no_change", "no change", _IDLE, "s--")]
-        curves += [("_reconstruction", "V alone", _REAL, "--")] if kind == "pixel_mse" else []
+        curves = [("", "dream (mean of samples)", DREAM_COLOUR, "o-"), ("_sample", "one sample", DREAM_COLOUR, ".:")]
+        curves += [("_no_change", "no change", NEUTRAL_COLOUR, "s--")]
+        curves += [("_reconstruction", "V alone", REAL_COLOUR, "--")] if kind == "pixel_mse" else []
         for suffix, label, colour, style in curves:
             points = [(row.horizon, getattr(row, kind + suffix)) for row in rows if row.moments]
             axes.plot(*zip(*points, strict=True) if points else ([], []), style, color=colour, label=label)
@@ -169,17 +111,17 @@ def open_loop_figure(rows: Sequence[OpenLoopRow]) -> Figure:
 
 def _diagonal(axes: Axes, values: Sequence[float]) -> None:
     ends = [min(values), max(values)]
-    axes.plot(ends, ends, "--", color=_IDLE, linewidth=1)
+    axes.plot(ends, ends, "--", color=NEUTRAL_COLOUR, linewidth=1)
     axes.grid(alpha=0.3)
 
 
-def _table_row(row: OpenLoopRow, pixels: bool) -> str:
+def _table_row(row: OpenLoopRow, pixels: bool) -> TableRow:
     values = [row.latent_mse, row.latent_mse_sample, row.latent_mse_no_change]
     if pixels:
         values += [row.pixel_mse, row.pixel_mse_sample, row.pixel_mse_no_change, row.pixel_mse_frame_no_change]
         values += [row.pixel_mse_reconstruction]
-    cells = [str(row.horizon), str(row.moments), *("-" if value is None else f"{value:.4g}" for value in values)]
-    return "<tr>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>"
+    shown = ("-" if value is None else f"{value:.4g}" for value in values)
+    return TableRow((str(row.horizon), str(row.moments), *shown))
 
 
 def _ends_note(gap: Gap) -> str:

@@ -15,7 +15,7 @@ from dreamenv.data.collect import record_episode
 from dreamenv.data.explore import POLICIES, Actor, default_exploration
 from dreamenv.data.preprocess import make_real_env
 from dreamenv.errors import BundleError, ConfigurationError
-from dreamenv.figures.canvas import line_grid, new_figure, picture_grid
+from dreamenv.figures.canvas import DREAM_COLOUR, REAL_COLOUR, line_grid, new_figure, picture_grid
 from dreamenv.scoring.horizons import HORIZONS, check_horizons
 from dreamenv.training.panels import open_loop, reconstruct
 from dreamenv.types import Episode, episode_seeds
@@ -23,9 +23,6 @@ from dreamenv.world_model import WorldModel
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-
-
-_REAL, _DREAM = "#1f77b4", "#d62728"
 
 
 def record_episodes(
@@ -175,15 +172,17 @@ def evolution_figure(history: Sequence[dict[str, Any]], title: str = "") -> Figu
     figure = new_figure(7.0, 3.6)
     axes = figure.subplots()
     index = [record["index"] for record in history]
-    axes.plot(index, [r["dream_best"] for r in history], color=_DREAM, alpha=0.4, label="dream: best candidate")
-    axes.plot(index, [r["dream_mean"] for r in history], color=_DREAM, label="dream: mean of the candidates")
+    axes.plot(index, [r["dream_best"] for r in history], color=DREAM_COLOUR, alpha=0.4, label="dream: best candidate")
+    axes.plot(index, [r["dream_mean"] for r in history], color=DREAM_COLOUR, label="dream: mean of the candidates")
     for name, marker, label in (
         ("validation_mean", "o", "real validation: mean solution"),
         ("validation_best", "^", "real validation: best candidate"),
     ):
         scored = [(r["index"], r[name]["mean"]) for r in history if r.get(name)]
         if scored:
-            axes.plot(*zip(*scored, strict=True), marker=marker, color=_REAL, linestyle="", markersize=5, label=label)
+            axes.plot(
+                *zip(*scored, strict=True), marker=marker, color=REAL_COLOUR, linestyle="", markersize=5, label=label
+            )
     axes.set_xlabel("generation")
     axes.set_ylabel("return")
     axes.set_title(title, fontsize=10)

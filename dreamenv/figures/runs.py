@@ -9,14 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 from dreamenv.bundle import read_config
 from dreamenv.errors import BundleError, missing_extra
-from dreamenv.figures.canvas import new_figure
+from dreamenv.figures.canvas import DREAM_COLOUR, NEUTRAL_COLOUR, REAL_COLOUR, new_figure
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 Curve = list[tuple[int, float]]
 
-_REAL, _DREAM = "#1f77b4", "#d62728"
 # What is drawn of a training run: tag, title, unit.
 _SHOWN = (
     ("vision/{}/reconstruction", "V: reconstruction", "nats a picture"),
@@ -86,7 +85,7 @@ def training_figure(scalars: Mapping[str, Curve], title: str = "") -> Figure | N
         return None
     figure = new_figure(3.6 * len(shown), 3.0)
     for axes, (curves, name, unit) in zip(figure.subplots(1, len(shown), squeeze=False)[0], shown, strict=True):
-        for part, colour in (("train", _DREAM), ("held_out", _REAL)):
+        for part, colour in (("train", DREAM_COLOUR), ("held_out", REAL_COLOUR)):
             if part in curves:
                 axes.plot(*zip(*curves[part], strict=True), color=colour, label=part.replace("_", " "))
         axes.set_title(name, fontsize=9)
@@ -125,7 +124,7 @@ def dream_against_real_figure(points: Mapping[str, Sequence[tuple[float, float]]
     figure = new_figure(4.6, 4.2)
     axes = figure.subplots()
     every = [value for pairs in points.values() for pair in pairs for value in pair]
-    axes.plot([min(every), max(every)], [min(every), max(every)], "--", color="#7f7f7f", linewidth=1)
+    axes.plot([min(every), max(every)], [min(every), max(every)], "--", color=NEUTRAL_COLOUR, linewidth=1)
     for name, pairs in points.items():
         axes.plot(*zip(*pairs, strict=True), "o-", markersize=4, linewidth=0.7, alpha=0.8, label=name)
     axes.set_xlabel("score in the dream")

@@ -15,7 +15,7 @@ from dreamenv.play import devices
 from dreamenv.play.devices import COMMANDS, Devices
 from dreamenv.play.driver import AGENT, HUMAN
 from dreamenv.play.game import DREAM, RATES, REAL, Game
-from dreamenv.play.recorder import Recorder
+from dreamenv.play.video_recorder import VideoRecorder
 
 FRAMES_PER_SECOND = 30
 _SIDE, _MARGIN, _LINE = 384, 16, 24
@@ -45,7 +45,7 @@ class PlayWindow:
         self._game = game
         self._record_to = record_to
         self._report = report
-        self._recorder: Recorder | None = None
+        self._recorder: VideoRecorder | None = None
         self._message = ""
         self._seen = game.moment
         pygame.display.init()
@@ -135,7 +135,7 @@ class PlayWindow:
                 self._report(f"speed {game.rate:g}")
             case devices.RECORD:
                 if self._recorder is None:
-                    self._recorder = Recorder(self._record_to, game.rate)
+                    self._recorder = VideoRecorder(self._record_to, game.rate)
                     self._report("recording")
                 else:
                     self._stop_recording()

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-import gymnasium as gym
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -146,8 +145,8 @@ class RealWorld:
         self._on_close = on_close
         self._generator = generator
         self._process = RealEnvProcess(spec)
-        self._watched = _Watched(PreprocessedEnv(self._process, spec))
-        self._env = LatentObservation(self._watched, self._model, observation="state")
+        self._seen = PreprocessedEnv(self._process, spec)
+        self._env = LatentObservation(self._seen, self._model, observation="state")
         self._observation: NDArray[Any] = np.empty(0)
         self._total, self._step = 0.0, 0
 
@@ -169,7 +168,7 @@ class RealWorld:
         seed = episode_seeds("validation", int(self._generator.integers(5000)), 1)[0]
         self._observation, _ = self._env.reset(seed=seed)
         self._total, self._step = 0.0, 0
-        return Moment(self._latent(), self._watched.last)
+        return Moment(self._latent(), self._seen.last_observation.copy())
 
     def step(self, action: Any) -> Moment:
         """Take one action in the real environment; errors as `reset`."""
@@ -178,7 +177,7 @@ class RealWorld:
         self._step += 1
         return Moment(
             latent=self._latent(),
-            frame=self._watched.last,
+            frame=self._seen.last_observation.copy(),
             step=self._step,
             undiscounted_return=self._total,
             reward=reward,
@@ -196,20 +195,6 @@ class RealWorld:
     def _latent(self) -> NDArray[np.float32]:
         latent = self._model.memory.latent(self.state)[0]
         return latent.float().cpu().numpy()
-
-
-class _Watched(gym.Wrapper[Any, Any, Any, Any]):
-    """Keeps the observation that V was given last."""
-
-    last: NDArray[Any]
-
-    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
-        self.last, info = self.env.reset(seed=seed, options=options)
-        return self.last, info
-
-    def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
-        self.last, reward, terminated, truncated, info = self.env.step(action)
-        return self.last, reward, terminated, truncated, info
 
 
 def snapshot(state: Any, generator: np.random.Generator) -> dict[str, Any]:

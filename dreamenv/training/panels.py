@@ -17,7 +17,7 @@ from dreamenv.vision.base import Vision
 Picture = NDArray[np.uint8]
 
 
-def tile(rows: list[list[Picture]], *, scale: int = 2, gap: int = 2) -> Picture:
+def picture_sheet(rows: list[list[Picture]], *, scale: int = 2, gap: int = 2) -> Picture:
     """Pictures `[h, w, 3]` as a grid on white, each pixel `scale` times as large."""
     height, width = (side * scale + gap for side in rows[0][0].shape[:2])
     sheet = np.full((height * len(rows) + gap, width * max(map(len, rows)) + gap, 3), 255, np.uint8)
@@ -38,7 +38,7 @@ def reconstruct(vision: Vision, frames: Picture) -> Picture:
 
 def reconstruction_panel(vision: Vision, frames: Picture) -> Picture:
     """Frames in the first row, V's reconstructions in the second."""
-    return tile([list(frames), list(reconstruct(vision, frames))])
+    return picture_sheet([list(frames), list(reconstruct(vision, frames))])
 
 
 @torch.inference_mode()
@@ -120,4 +120,4 @@ def open_loop_panel(
     for sample in dreamed:
         pictures = vision.decode_uint8(sample[[h - 1 for h in horizons]]).cpu().numpy()
         rows.append([rows[1][0], *pictures])
-    return tile(rows)
+    return picture_sheet(rows)

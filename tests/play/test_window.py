@@ -12,7 +12,7 @@ import pytest
 from dreamenv.errors import ConfigurationError
 from dreamenv.play.devices import BUTTONS, COMMANDS, Devices
 from dreamenv.play.game import Game
-from dreamenv.play.recorder import MOST_FRAMES, Recorder
+from dreamenv.play.video_recorder import MOST_FRAMES, VideoRecorder
 from dreamenv.play.window import PlayWindow
 from tests.fakes import trained_like_world_model
 from tests.play.openings import CHOICE, known_opening, open_model, small_opening
@@ -186,11 +186,11 @@ def test_recordings_do_not_overwrite_and_are_bounded(tmp_path: Path) -> None:
     picture = np.zeros((64, 64, 3), np.uint8)
     written = []
     for _ in range(2):
-        recorder = Recorder(tmp_path / "clip.gif", 10.0)
+        recorder = VideoRecorder(tmp_path / "clip.gif", 10.0)
         recorder.add(picture, None, "return 0")
         written.append(recorder.write())
     assert written == [tmp_path / "clip.gif", tmp_path / "clip-2.gif"]
-    recorder = Recorder(tmp_path / "clip.gif", 10.0)
+    recorder = VideoRecorder(tmp_path / "clip.gif", 10.0)
     assert recorder.write() is None
     for _ in range(MOST_FRAMES + 5):
         recorder.add(picture, None, "")

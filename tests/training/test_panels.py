@@ -9,7 +9,7 @@ from gymnasium import spaces
 
 from dreamenv.errors import ConfigurationError
 from dreamenv.memory.mdn_rnn.model import MDNRNN
-from dreamenv.training.panels import open_loop, open_loop_panel, reconstruct, reconstruction_panel, tile
+from dreamenv.training.panels import open_loop, open_loop_panel, picture_sheet, reconstruct, reconstruction_panel
 from dreamenv.vision.identity import IdentityVision
 from dreamenv.vision.vae import ConvVAE
 from tests.fakes import DISCRETE, CountingMemory, draw_weights
@@ -27,7 +27,7 @@ def plain(value: int) -> np.ndarray:
 
 
 def test_pictures_are_tiled_on_white() -> None:
-    sheet = tile([[plain(1), plain(2)], [plain(3)]], scale=2, gap=1)
+    sheet = picture_sheet([[plain(1), plain(2)], [plain(3)]], scale=2, gap=1)
     assert sheet.shape == (1 + 2 * (4 + 1), 1 + 2 * (6 + 1), 3)
     assert sheet[1:5, 1:7].tolist() == np.full((4, 6, 3), 1).tolist()
     assert (sheet[1:5, 8:14] == 2).all()
@@ -42,7 +42,7 @@ def test_reconstructions_stand_below_their_frames() -> None:
     seen = reconstruct(vision, frames)
     with torch.no_grad():
         assert np.array_equal(seen, vision.decode_uint8(vision.encode(torch.from_numpy(frames))).numpy())
-    assert np.array_equal(reconstruction_panel(vision, frames), tile([list(frames), list(seen)]))
+    assert np.array_equal(reconstruction_panel(vision, frames), picture_sheet([list(frames), list(seen)]))
 
 
 def test_an_open_loop_dream_follows_the_real_actions() -> None:

@@ -14,7 +14,7 @@ MOST_FRAMES = 3000
 _SIZE = 256
 
 
-class Recorder:
+class VideoRecorder:
     """Keeps small pictures while it records, and writes them enlarged.
 
     Args:
