@@ -99,15 +99,19 @@ def test_the_step_rate_holds(driver: Any) -> None:
         driver.get("about:blank")
 
 
-def test_temperature_moves(page: Page) -> None:
+def test_temperature_moves(server: Any, page: Page) -> None:
     page.set_slider("temperature", 2.5)
     assert page.text("temperature-value") == "2.50"
     tap(page, "]", "BracketRight")
     assert page.text("temperature-value") == "2.55"
     # A page that is opened anew is another player, with the dream's own temperature
+    assert Page(page.driver, server.address).text("temperature-value") == "1.00"
+
+
+def test_a_page_at_rest_shows_no_steps(page: Page) -> None:
     page.click("#pause")
     page.wait("document.getElementById('pause').getAttribute('aria-pressed') === 'true'")
-    assert page.text("steps-per-second") == "0.0"
+    page.wait("document.getElementById('steps-per-second').textContent === '0.0'")
 
 
 def test_pause_step_reset_and_hand_over_by_key(page: Page) -> None:
