@@ -9,6 +9,7 @@ import pytest
 import torch
 from gymnasium import spaces
 
+from dreamenv.bench import growth
 from dreamenv.bench import startup as bench_startup
 from dreamenv.bench.alternatives import PlainStep
 from dreamenv.bench.growth import CURVES, HORIZONS, POPULATIONS, untrained_model
@@ -41,7 +42,10 @@ def test_the_plain_loop_is_the_dream(components: str) -> None:
     assert abs(float(ended.float().mean() - said.terminated.float().mean())) < 0.05
 
 
-def test_comparison_and_curves_have_rows_and_figures(tmp_path: Path) -> None:
+def test_comparison_and_curves_have_rows_and_figures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All models and lengths that are published, in small batches."""
+    monkeypatch.setattr(growth, "_ROWS", 8)
+    monkeypatch.setattr(growth, "_ROLLOUTS", 2)
     gym.register("Colour-v0", entry_point=ColourEnv)
     try:
         model = trained_like_world_model(action_space=spaces.Discrete(3), real=RealEnvSpec("Colour-v0"))
@@ -50,11 +54,12 @@ def test_comparison_and_curves_have_rows_and_figures(tmp_path: Path) -> None:
         )
     finally:
         del gym.registry["Colour-v0"]
-    names = {row.case for row in rows}
-    assert {"plain PyTorch", "SyncVectorEnv", "AsyncVectorEnv", "real, every core"} <= names
+    names = {row.case: row.num_envs for row in rows}
+    assert {"plain PyTorch", "SyncVectorEnv", "AsyncVectorEnv", "real, every core"} <= names.keys()
     curves = {f"curve {name} {value}" for name, values in CURVES.items() for value in values}
-    assert curves | {f"curve horizon {value}" for value in HORIZONS} <= names
-    assert {f"curve population {value}" for value in POPULATIONS} <= names
+    curves |= {f"curve horizon {value}" for value in HORIZONS}
+    assert {name: names[name] for name in curves} == dict.fromkeys(curves, 8)
+    assert [names[f"curve population {value}"] for value in POPULATIONS] == [2 * value for value in POPULATIONS]
     assert all(row.steps_per_s > 0 for row in rows)
     figures = bench_figures(rows)
     assert set(figures) == {"throughput", "growth"}
