@@ -16,7 +16,7 @@ export SDL_AUDIODRIVER ?= dummy
 
 help:
 	@echo "make demo    evolve an agent in the shipped Doom dream, score it on the real one, write demo/report.html"
-	@echo "make test    lint, types, floors, then the tests (PYTEST_ARGS='-m \"not slow\"' for a short run)"
+	@echo "make test    lint, types, floors, then the tests (PYTEST_ARGS='-m \"not slow\"' for a short run, '-n 0' in one process)"
 	@echo "make test-integrations    TorchRL, RLlib, skrl, RL Zoo and Gymnasium's wrappers, in $(INTEGRATIONS)"
 	@echo "make lint    ruff, mypy and import-linter"
 	@echo "make bench   steps per second of the dreams and of what else there is, into bench.json"
@@ -33,7 +33,7 @@ demo: $(INSTALLED)
 	$(BIN)/dreamenv demo --out demo
 
 test: lint
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n 2 --dist loadgroup $(PYTEST_ARGS)
 
 # Ray pins an older Gymnasium and moviepy an older Pillow, so the other libraries live apart from the developer's tools.
 $(INTEGRATIONS)/.installed: pyproject.toml constraints-integrations.txt

@@ -1,11 +1,11 @@
-"""What all tests share: no screen, no sound, steady hypothesis runs, and a Python outside this process."""
+"""What all tests share: no screen, no sound, a folder of their own, steady hypothesis runs, and a Python outside."""
 
 from __future__ import annotations
 
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -14,6 +14,9 @@ from hypothesis import settings
 os.environ.setdefault("SDL_VIDEODRIVER", "dummy")
 os.environ.setdefault("SDL_AUDIODRIVER", "dummy")
 os.environ.setdefault("MPLBACKEND", "Agg")
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # The processes of a parallel run share the cores; with a thread for each core they would starve each other.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 # A busy machine is slow now and then; a deadline would fail for that.
 settings.register_profile("dreamenv", deadline=None, print_blob=True)
@@ -26,6 +29,15 @@ RunPython = Callable[..., "subprocess.CompletedProcess[str]"]
 def root() -> Path:
     """The checkout."""
     return Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="session", autouse=True)
+def folder_of_this_process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The current folder: Doom leaves files where it starts, and two that start in a fresh folder at once may hang."""
+    before, folder = Path.cwd(), tmp_path_factory.mktemp("current")
+    os.chdir(folder)
+    yield folder
+    os.chdir(before)
 
 
 @pytest.fixture(scope="session")

@@ -17,7 +17,7 @@ MEBIBYTE = 2**20
 LARGEST_BUNDLE = 16 * MEBIBYTE
 DREAMS = ("DreamCarRacing-v0", "DreamDoom-v0")
 
-pytestmark = [pytest.mark.integration, pytest.mark.slow]
+pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.xdist_group("wheel")]
 
 
 @pytest.fixture(scope="module")

@@ -19,6 +19,7 @@ if browser.missing() is None:
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.integration,
+    pytest.mark.xdist_group("browser"),
     pytest.mark.skipif(browser.missing() is not None, reason=str(browser.missing())),
 ]
 

@@ -19,7 +19,7 @@ from dreamenv.noise.hashed import hashed_bits, hashes, numbers_of
 from tests.fakes import fake_world_model, trained_like_world_model
 from tests.memory.small_memory import actions, seeded, small
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("compiler")]  # the first to compile warms up for all
 compiles = pytest.mark.skipif(
     not any(map(shutil.which, ("g++", "clang++"))), reason="torch.compile needs g++ or clang++ on the CPU"
 )
