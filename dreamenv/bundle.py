@@ -68,8 +68,8 @@ class Bundle:
     provenance: dict[str, Any]
 
 
-def write_bundle(path: str | Path, bundle: Bundle) -> dict[str, str]:
-    """Write `bundle` (fp16 weights) to folder `path` and return the sha256 of each file written.
+def write_bundle(path: str | Path, bundle: Bundle, *, half: bool = True) -> dict[str, str]:
+    """Write `bundle` to folder `path`, in fp16 unless `half` is false, and return the sha256 of each file written.
 
     Files that a bundle does not consist of, such as agent.safetensors and README.md, stay as they are.
     """
@@ -78,9 +78,11 @@ def write_bundle(path: str | Path, bundle: Bundle) -> dict[str, str]:
     weights = {f"vision.{name}": tensor for name, tensor in bundle.vision.state_dict().items()}
     weights |= {f"memory.{name}": tensor for name, tensor in bundle.memory.state_dict().items()}
     for filename, tensors in ((WEIGHTS_FILE, weights), (STARTS_FILE, start_tensors(bundle.starts))):
-        halves = {name: _half(tensor).cpu().contiguous() for name, tensor in tensors.items()}
+        parts = {name: _half(part) if half else part for name, part in tensors.items()}
+        # Copies, since safetensors refuses tensors that share memory
+        written = {name: part.detach().to("cpu", copy=True).contiguous() for name, part in parts.items()}
         # save_file leaves files that their owner alone can read
-        write_bytes(path / filename, save(halves, metadata={"format_version": str(FORMAT_VERSION)}))
+        write_bytes(path / filename, save(written, metadata={"format_version": str(FORMAT_VERSION)}))
     config = {
         "format_version": FORMAT_VERSION,
         "real": bundle.real.to_json(),

@@ -179,6 +179,16 @@ class WorldModel:
             {name: part.float() if part.is_floating_point() else part for name, part in parts.items()}
         )
 
+    def with_starts(self, starts: StartStates) -> WorldModel:
+        """The same model, its weights shared, with other start states."""
+        parts = self.vision, self.memory, self.real, self.action_space, starts
+        return WorldModel(
+            *parts,
+            max_episode_steps=self.max_episode_steps,
+            temperature=self.temperature,
+            provenance=self.provenance,
+        )
+
     def start_count(self, start: str) -> int:
         """How many start states of a kind there are: "initial" ones are where dreams begin, "first" ones the first
         observations of real episodes (the same where the real environment has no start margin), "replay" ones moments
@@ -196,13 +206,13 @@ class WorldModel:
             raise ConfigurationError(f"start={start!r}: this model of {self.real.id} holds no {start} start states")
         return count
 
-    def save(self, path: str | Path) -> dict[str, str]:
-        """Write the bundle (fp16 weights) to folder `path` and return the sha256 of each file written.
+    def save(self, path: str | Path, *, half: bool = True) -> dict[str, str]:
+        """Write the bundle to folder `path`, in fp16 unless `half` is false; returns the sha256 of each file written.
 
         An agent.safetensors or README.md that is there already stays.
         """
         parts = (self.vision, self.memory, self.real, self.action_space, self.starts)
-        return write_bundle(path, Bundle(*parts, self.max_episode_steps, self.temperature, self.provenance))
+        return write_bundle(path, Bundle(*parts, self.max_episode_steps, self.temperature, self.provenance), half=half)
 
     @classmethod
     def load(cls, id_or_path: str | Path, *, device: torch.device | str = "cpu") -> WorldModel:

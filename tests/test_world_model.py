@@ -242,6 +242,26 @@ def test_other_spaces_cannot_be_saved() -> None:
         space_to_json(gym.spaces.MultiBinary(2))
 
 
+def test_in_full_precision_what_is_loaded_is_what_was_saved_to_the_bit(tmp_path: Path) -> None:
+    saved = trained_like_world_model()  # its replay states share memory with the first ones
+    saved.save(tmp_path, half=False)
+    loaded = WorldModel.load(tmp_path)
+    assert loaded.fingerprint() == saved.fingerprint()
+    saved.save(tmp_path)
+    assert WorldModel.load(tmp_path).fingerprint() != saved.fingerprint()
+
+
+def test_other_start_states_leave_the_model_and_its_own_alone() -> None:
+    model = fake_world_model()
+    other = model.with_starts(StartStates(torch.ones(2, 3)))
+    assert (other.start_count("initial"), model.start_count("initial")) == (2, 5)
+    assert other.memory is model.memory
+    assert other.vision is model.vision
+    assert (other.real, other.max_episode_steps, other.temperature) == (model.real, 7, model.temperature)
+    with pytest.raises(ConfigurationError, match="holds no replay start states"):
+        other.start_count("replay")
+
+
 def test_observations_of_any_number_are_encoded_on_the_way_to_a_state() -> None:
     model = trained_like_world_model()
     frames = np.random.default_rng(0).integers(0, 256, (260, 64, 64, 3), dtype=np.uint8)

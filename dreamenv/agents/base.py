@@ -44,7 +44,7 @@ class Agent(Protocol):
 
 @runtime_checkable
 class SavableAgent(Agent, Protocol):
-    """An agent that `save_agent` can write. Its `kind` is entered in `dreamenv.agents.resolve.AGENT_KINDS`."""
+    """An agent that `save_agent` can write. Its `kind` is entered by `register_agent`."""
 
     kind: ClassVar[str]
     provenance: dict[str, Any]

@@ -19,7 +19,7 @@ from dreamenv.agents.evolution_state import CHECKPOINT_FILE, EvolutionState, Gen
 from dreamenv.agents.optimisers import Optimiser, make_optimiser
 from dreamenv.agents.options import EvolutionOptions
 from dreamenv.agents.population import initial_weights, score_population
-from dreamenv.agents.resolve import save_agent
+from dreamenv.agents.saved import save_agent
 from dreamenv.errors import ConfigurationError, NonFiniteError, missing_extra
 from dreamenv.noise.base import step_generator
 from dreamenv.world_model import WorldModel

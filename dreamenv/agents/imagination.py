@@ -16,7 +16,7 @@ from dreamenv.agents.actor_critic import ActorCritic, ActorCriticAgent
 from dreamenv.agents.base import Agent
 from dreamenv.agents.evolution_state import ValidationScore
 from dreamenv.agents.options import ImaginationOptions
-from dreamenv.agents.resolve import save_agent
+from dreamenv.agents.saved import save_agent
 from dreamenv.memory.base import Imagine
 from dreamenv.noise.base import Noise, as_noise, seeded_weights, step_generator
 from dreamenv.training.fit import Losses, Scalars, fit

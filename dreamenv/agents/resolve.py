@@ -1,67 +1,170 @@
-"""Agents as files: one agent.safetensors holds the parameters and, as JSON, all that rebuilds the agent."""
+"""Who acts: the one place where a name, a path or an object becomes an agent."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, overload
+from typing import overload
 
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
+import gymnasium as gym
 
-from dreamenv.agents.actor_critic import ActorCriticAgent
-from dreamenv.agents.base import Agent, SavableAgent
-from dreamenv.agents.controller import LinearController
+from dreamenv.agents.base import Agent, SavableAgent, check_spaces, observation_kind
+from dreamenv.agents.kinds import AGENTS, FOREIGN_FORMATS
 from dreamenv.agents.mpc import PREFIX, MPCAgent, mpc_agent
-from dreamenv.bundle import read_tensors, resolve_bundle, space_from_json, space_to_json
-from dreamenv.errors import BundleError, ConfigurationError, DreamEnvError, UnknownDreamError, did_you_mean
-from dreamenv.files import write_bytes
-from dreamenv.kinds import Register
+from dreamenv.agents.random_agent import RandomAgent
+from dreamenv.agents.saved import AGENT_FILE, is_savable, read_agent, save_agent
+from dreamenv.bundle import resolve_bundle
+from dreamenv.envs.loading import open_world_model
+from dreamenv.errors import BundleError, ConfigurationError, UnknownDreamError
+from dreamenv.planners.schemes import PLANNERS
 from dreamenv.world_model import WorldModel
 
-FORMAT_VERSION = 1
-AGENT_FILE = "agent.safetensors"
-
-# Readers of agents that another library has saved, called as `reader(path, algorithm)`
-FOREIGN_FORMATS: Register[Callable[[Path, str], Any]] = Register(
-    "agent_format", {"stable_baselines3": "dreamenv.sb3.models:load_model"}
-)
-# Every agent that can be saved, by its `kind`: a new one is added here.
-AGENT_KINDS: dict[str, type[SavableAgent]] = {
-    LinearController.kind: LinearController,
-    ActorCriticAgent.kind: ActorCriticAgent,
-}
+RANDOM, SHIPPED = "random", "shipped"
+# The library whose algorithms are named without it
+_DEFAULT_FORMAT = "stable_baselines3"
 
 
-def save_agent(agent: SavableAgent, path: str | Path) -> Path:
-    """Write `agent` to `path` (a .safetensors file, or a folder, where it is called agent.safetensors), atomically.
+@dataclass(frozen=True)
+class ResolvedAgent:
+    """An agent that fits a world model, and what it is called.
 
-    Returns:
-        The file written.
+    Attributes:
+        label: Its name in reports: "shipped", "random", the id, path or planner's name it was given by, or the kind of
+            an object.
+        agent: What acts.
+        observation: The observation kind it reads.
+        blind: It looks at no observation ("random"), so that V and M need not run for it.
+    """
+
+    label: str
+    agent: Agent
+    observation: str
+    blind: bool = False
+
+    def of_episode(self, seed: int, observation_space: gym.Space[object] | None = None) -> Agent:
+        """The agent that plays the episode of `seed`, whatever has been played before.
+
+        Args:
+            seed: What a blind agent draws its actions from; others are the same in every episode.
+            observation_space: What a blind agent is shown; None is what the model shows.
+        """
+        if not self.blind:
+            return self.agent
+        space = self.agent.observation_space if observation_space is None else observation_space
+        return RandomAgent(space, self.agent.action_space, generator=seed)
+
+    @property
+    def portable(self) -> bool:
+        """Whether a worker process can make the same agent."""
+        if self.blind or is_savable(self.agent):
+            return True
+        if isinstance(self.agent, MPCAgent):
+            return self.agent.name is not None
+        return _foreign_format(self.agent) is not None
+
+    def hand_over(self, model: WorldModel, folder: Path) -> AgentDescription:
+        """Write to `folder` what a worker process needs to make the same agent, exact to the bit.
+
+        Raises:
+            ConfigurationError: An agent that no other process can make, or a planner that dreams with another model.
+        """
+        if self.blind:
+            return AgentDescription(self.label, RANDOM)
+        if is_savable(self.agent):
+            kind = type(self.agent)
+            return AgentDescription(self.label, str(save_agent(self.agent, folder)), kind=kind)
+        if isinstance(self.agent, MPCAgent) and self.agent.name is not None:
+            if self.agent.world_model is not model:
+                raise ConfigurationError(
+                    "the planner dreams with another model than it is scored on; use workers=0, or score it on its "
+                    "own: evaluate(agent.world_model, agent)"
+                )
+            return AgentDescription(self.label, self.agent.name)
+        foreign = _foreign_format(self.agent)
+        if foreign is None:
+            raise ConfigurationError(
+                f"an agent of class {type(self.agent).__name__} cannot be handed to worker processes; use workers=0"
+            )
+        library, algo = foreign
+        file = folder / "agent.zip"
+        FOREIGN_FORMATS[library].save(self.agent, file)
+        return AgentDescription(self.label, str(file), f"{library}:{algo}")
+
+
+@dataclass(frozen=True)
+class AgentDescription:
+    """An agent as another process makes it; it can be pickled.
+
+    Attributes:
+        label: As in `ResolvedAgent`.
+        name: A file, "random", or a planner's name.
+        algo: As for `load_agent`.
+        kind: The agent's class, which the process may not have registered.
+    """
+
+    label: str
+    name: str
+    algo: str | None = None
+    kind: type[SavableAgent] | None = None
+
+    def resolve(self, model: WorldModel) -> ResolvedAgent:
+        """The agent, in this process."""
+        if self.kind is not None:
+            AGENTS.add(self.kind.kind, self.kind)
+        return resolve_agent(self.name, model, algo=self.algo, label=self.label)
+
+
+# What names an agent, or is one
+AnyAgent = Agent | ResolvedAgent | str | Path
+
+
+def resolve_agent(
+    agent: AnyAgent | None,
+    model: WorldModel,
+    *,
+    source: WorldModel | str | Path | None = None,
+    algo: str | None = None,
+    otherwise: str | None = None,
+    label: str | None = None,
+) -> ResolvedAgent:
+    """The agent that is meant, checked against a world model.
+
+    Args:
+        agent: An agent; "random" (uniform over the action space); a planner in the dream of `model`
+            ("planner:cem,horizon=12"; see `mpc_agent`); a registered id, whose bundle's agent is taken; a folder with
+            agent.safetensors; a file. None is the agent that lies in the bundle `source`.
+        model: Through which it sees; in whose dream a planner plans.
+        source: Id or folder of the model; a model itself has no agent.
+        algo: As for `load_agent`.
+        otherwise: What None is where the bundle holds no agent, such as "random"; by default that is an error.
+        label: Its name in reports; by default what it was given by.
 
     Raises:
-        BundleError: An agent of a kind that could not be loaded again.
+        UnknownDreamError, BundleError, MissingExtraError: It cannot be loaded.
+        SpaceMismatchError: Its spaces are not those of the model.
+        ConfigurationError: There is no agent to take, `algo` for what is not a file, or as for `load_agent`.
     """
-    if not isinstance(agent, SavableAgent) or agent.kind not in AGENT_KINDS:
-        kind = getattr(agent, "kind", type(agent).__name__)
-        raise BundleError(f"agents of kind {kind!r} cannot be saved; these can: {', '.join(sorted(AGENT_KINDS))}")
-    path = Path(path)
-    file = path if path.suffix == ".safetensors" else path / AGENT_FILE
-    file.parent.mkdir(parents=True, exist_ok=True)
-    metadata = {
-        "format_version": str(FORMAT_VERSION),
-        "kind": agent.kind,
-        "observation": agent.observation,
-        "observation_space": json.dumps(space_to_json(agent.observation_space)),
-        "action_space": json.dumps(space_to_json(agent.action_space)),
-        "config": json.dumps(agent.config()),
-        "provenance": json.dumps(agent.provenance),
-    }
-    tensors = {name: part.contiguous().cpu() for name, part in agent.tensors().items()}
-    # save_file leaves files that their owner alone can read
-    write_bytes(file, save(tensors, metadata=metadata))
-    return file
+    is_random = isinstance(agent, str) and agent == RANDOM
+    if algo is not None and (is_random or not isinstance(agent, (str, Path))):
+        raise ConfigurationError(
+            f"algo={algo!r} is for a model of stable-baselines3 in a file; name it: --agent FILE.zip --algo {algo}"
+        )
+    if isinstance(agent, ResolvedAgent):
+        found, shown = agent.agent, agent.label
+    elif agent is None:
+        if source is None or isinstance(source, WorldModel):
+            raise ConfigurationError("give an agent, or name the world model by id or folder to take the shipped one")
+        if otherwise is not None and not (resolve_bundle(source)[0] / AGENT_FILE).exists():
+            return resolve_agent(otherwise, model, label=label)
+        found, shown = load_agent(source), SHIPPED
+    elif isinstance(agent, (str, Path)):
+        found, shown = load_agent(agent, algo=algo, world_model=model), str(agent)
+    else:
+        found, shown = agent, getattr(agent, "kind", type(agent).__name__)
+    blind = is_random or (isinstance(agent, ResolvedAgent) and agent.blind)
+    kind = observation_kind(found, model)
+    check_spaces(found, model.observation_space(kind), model.action_space, f"the model of {model.real.id}")
+    return ResolvedAgent(label or shown, found, kind, blind)
 
 
 @overload
@@ -81,84 +184,56 @@ def load_agent(
 
     Args:
         id_or_path: Where it is.
-        algo: The algorithm of stable-baselines3 that saved the zip at `id_or_path` ("ppo", "sac", ...). Such a file
-            holds pickled parts, which may run any code: name the algorithm only of files that you trust.
-        world_model: The model, id or bundle in whose dream `planner:SCHEME[,SETTING=VALUE...]` plans; see `mpc_agent`.
-            Agents that are read from files take none of it.
+        algo: The algorithm of stable-baselines3 that saved the zip at `id_or_path` ("ppo", "sac", ...), or
+            "LIBRARY:ALGORITHM" of another library that is registered. Such a file holds pickled parts, which may run
+            any code: name the algorithm only of files that you trust.
+        world_model: The model, id or bundle in whose dream `planner:SCHEME[,SETTING=VALUE...]` plans (see `mpc_agent`),
+            whose actions "random" draws, and whose actions the algorithm has to take. Agents that are read from files
+            take none of it.
 
     Raises:
         UnknownDreamError: No such id, path or scheme; the nearest ids are named.
         BundleError: The file is missing, cut short, of a wrong sha256, of a newer format or of an unknown kind; or a
             zip of stable-baselines3 without `algo`.
-        ConfigurationError, MissingExtraError: See `dreamenv.sb3.load_model` and `mpc_agent`; or a planner without
-            `world_model`.
+        ConfigurationError, MissingExtraError: See `dreamenv.sb3.load_model` and `mpc_agent`; or "random" or a planner
+            without `world_model`.
     """
-    if str(id_or_path).startswith(PREFIX):
+    name, path = str(id_or_path), Path(id_or_path)
+    if name.startswith(PREFIX) or name == RANDOM:
         if algo is not None:
-            raise ConfigurationError(f"algo={algo!r} is for files of stable-baselines3, got the planner {id_or_path!r}")
-        return _load_planner(str(id_or_path), world_model)
-    path = Path(id_or_path)
+            raise ConfigurationError(f"algo={algo!r} is for files of stable-baselines3, got {name!r}")
+        if world_model is None:
+            raise ConfigurationError(
+                f"{name!r} acts for a world model: give it, as in load_agent({name!r}, world_model='DreamDoom-v0')"
+            )
+        model = open_world_model(world_model)
+        if name == RANDOM:
+            return RandomAgent(model.observation_space(), model.action_space, generator=0)
+        return mpc_agent(name, model)
     if algo is not None:
-        return FOREIGN_FORMATS["stable_baselines3"](path, algo)
+        library, _, algorithm = algo.rpartition(":")
+        actions = None if world_model is None else open_world_model(world_model).action_space
+        return FOREIGN_FORMATS[library or _DEFAULT_FORMAT].load(path, algorithm, actions)
     if path.suffix == ".zip":
         raise BundleError(
             f"{path}: a model of stable-baselines3 holds pickled parts, so it is loaded only where its algorithm is "
             "named: --algo ppo, or load_agent(path, algo='ppo')"
         )
-    expected: dict[str, str]
     if path.is_file() or path.suffix == ".safetensors":
-        folder, name, expected = path.parent, path.name, {}
-    else:
-        scheme = str(id_or_path).partition(":")
-        if scheme[1] and scheme[0] != "dreamenv" and not path.exists() and path.name == str(path):
-            raise UnknownDreamError(
-                f"{id_or_path}: there are no agents of scheme {scheme[0]!r}. Planners are called {PREFIX}cem, "
-                f"{PREFIX}mppi, {PREFIX}shooting and {PREFIX}mcts."
-            )
-        folder, expected = resolve_bundle(id_or_path)
-        name = AGENT_FILE
-    file = folder / name
-    tensors = read_tensors(folder, name, expected)
-    metadata = _read_metadata(file)
-    kind = metadata["kind"]
-    if kind not in AGENT_KINDS:
-        raise BundleError(f"{file}: kind is {kind!r}. {did_you_mean(kind, AGENT_KINDS)}")
-    try:
-        return AGENT_KINDS[kind].from_tensors(
-            tensors,
-            observation_space=space_from_json(json.loads(metadata["observation_space"])),
-            action_space=space_from_json(json.loads(metadata["action_space"])),
-            observation=metadata["observation"],
-            provenance=json.loads(metadata["provenance"]),
-            **json.loads(metadata["config"]),
-        )
-    except (KeyError, TypeError, ValueError, DreamEnvError) as error:
-        raise BundleError(f"{file}: does not rebuild an agent of kind {kind!r}: {error}") from error
+        return read_agent(path)
+    scheme, colon, _ = name.partition(":")
+    if colon and scheme != "dreamenv" and not path.exists() and path.name == str(path):
+        planners = ", ".join(PREFIX + planner for planner in sorted(PLANNERS))
+        raise UnknownDreamError(f"{name}: no scheme of agents is called {scheme!r}. Planners are called {planners}.")
+    folder, expected = resolve_bundle(id_or_path)
+    return read_agent(folder / AGENT_FILE, expected)
 
 
-def _load_planner(name: str, world_model: WorldModel | str | Path | None) -> MPCAgent:
-    if world_model is None:
-        raise ConfigurationError(
-            f"{name!r} plans in the dream of a world model: give it, as in load_agent({name!r}, "
-            "world_model='DreamDoom-v0')"
-        )
-    return mpc_agent(name, world_model if isinstance(world_model, WorldModel) else WorldModel.load(world_model))
-
-
-def _read_metadata(file: Path) -> dict[str, Any]:
-    try:
-        with safe_open(file, framework="pt") as opened:
-            metadata = opened.metadata() or {}
-    except SafetensorError as error:
-        raise BundleError(f"{file}: not a whole safetensors file (cut short?): {error}") from error
-    version = metadata.get("format_version", "")
-    if not version.isdigit() or int(version) > FORMAT_VERSION:
-        raise BundleError(
-            f"{file}: format_version {version or 'missing'}, this dreamenv reads agents up to {FORMAT_VERSION}. "
-            "Upgrade dreamenv, or give an agent.safetensors."
-        )
-    wanted = {"kind", "observation", "observation_space", "action_space", "config", "provenance"}
-    missing = sorted(wanted - metadata.keys())
-    if missing:
-        raise BundleError(f"{file}: its metadata has no {', '.join(missing)}")
-    return metadata
+def _foreign_format(agent: Agent) -> tuple[str, str] | None:
+    """Library and algorithm of an agent whose class comes from a library with a registered format."""
+    for base in type(agent).__mro__:
+        library = base.__module__.partition(".")[0]
+        if library in FOREIGN_FORMATS:
+            algo = FOREIGN_FORMATS[library].algorithm_of(agent)
+            return None if algo is None else (library, algo)
+    return None

@@ -105,8 +105,7 @@ def _plot_model(
     temperature: float,
     seed: int,
 ) -> None:
-    from dreamenv.agents.resolve import AGENT_FILE
-    from dreamenv.bundle import resolve_bundle
+    from dreamenv.agents.resolve import RANDOM, resolve_agent
     from dreamenv.errors import ConfigurationError
     from dreamenv.figures.model import open_loop_figure, reconstruction_figure, record_episodes
     from dreamenv.scoring.horizons import check_horizons
@@ -117,11 +116,10 @@ def _plot_model(
     except ValueError as error:
         raise ConfigurationError(f"--horizons {horizons}: expected whole numbers like 1,5,15,50") from error
     model = WorldModel.load(source)
-    if agent is None and (resolve_bundle(source)[0] / AGENT_FILE).exists():
-        agent = source
-    driver = None if agent == "random" else agent
+    player = resolve_agent(agent, model, source=source, otherwise=RANDOM)
     before = model.real.first_moment if context is None else context
-    episodes = record_episodes(model, least=before + steps[-1], seed=seed, source=source, agent=driver)
+    least = before + steps[-1]
+    episodes = record_episodes(model, least=least, seed=seed, agent=None if player.blind else player)
     if model.vision.is_image:
         _save({"reconstructions": reconstruction_figure(model, episodes)}, out)
     figure = open_loop_figure(

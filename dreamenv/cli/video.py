@@ -33,9 +33,9 @@ def video(
 
     Example: dreamenv video DreamDoom-v0 --out doom.gif --steps 150
     """
-    from dreamenv.agents.resolve import load_agent
+    from dreamenv.agents.resolve import resolve_agent
     from dreamenv.errors import ConfigurationError, did_you_mean
-    from dreamenv.figures.clips import RANDOM, record_dream, record_real
+    from dreamenv.figures.clips import record_dream, record_real
     from dreamenv.figures.video import grid, write_video
     from dreamenv.types import episode_seeds
     from dreamenv.world_model import WorldModel
@@ -44,8 +44,7 @@ def video(
     if what not in kinds:
         raise ConfigurationError(f"--what {what}: not known. {did_you_mean(what, kinds)}")
     world_model = WorldModel.load(model)
-    name = model if agent is None else agent
-    player = RANDOM if name == RANDOM else load_agent(name, algo=algo, world_model=world_model)
+    player = resolve_agent(agent, world_model, source=model, algo=algo)
     episode = episode_seeds("validation", seed, 1)[0]
     length = None if steps is None else skip + steps
     clips = {}

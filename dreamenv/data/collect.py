@@ -13,7 +13,8 @@ import numpy as np
 from dreamenv.data.episodes import EpisodeStore, read_attributes
 from dreamenv.data.explore import POLICIES, Actor, Exploration, check_policy, default_exploration
 from dreamenv.data.preprocess import PreprocessedEnv, make_real_env
-from dreamenv.errors import CollectionError, ConfigurationError, EpisodeFileError, NonFiniteError
+from dreamenv.data.recorder import Recorder
+from dreamenv.errors import CollectionError, ConfigurationError, EpisodeFileError
 from dreamenv.files import write_json
 from dreamenv.types import Episode, RealEnvSpec, episode_seeds, recorded_fields
 from dreamenv.workers import process_count, run_tasks
@@ -236,32 +237,11 @@ def record_episode(env: PreprocessedEnv, actor: Actor, *, seed: int, max_steps: 
     Raises:
         NonFiniteError: The environment returned a reward or an observation that is not finite.
     """
-    observation, _ = env.reset(seed=seed)
-    observations, actions = [observation], []
-    rewards: list[float] = []
-    terminated = truncated = False
-    real_frames, valid = 0, True
-    while not (terminated or truncated):
-        action = actor.act(observation)
-        observation, reward, terminated, truncated, info = env.step(action)
-        truncated = truncated or len(rewards) + 1 == max_steps
-        if not (np.isfinite(float(reward)) and np.isfinite(observation).all()):
-            raise NonFiniteError(
-                f"{env.real_spec.id}: reward {reward}, observation {observation} at step {len(rewards)} of seed {seed}"
-            )
-        observations.append(observation)
-        actions.append(action)
-        rewards.append(float(reward))
-        real_frames += info["real_frames"]
-        valid = info["observation_valid"]
-    return Episode(
-        observations=np.stack(observations),
-        actions=np.stack(actions),
-        rewards=np.array(rewards, np.float32),
-        terminated=terminated,
-        truncated=truncated,
-        seed=seed,
-        policy=actor.name,
-        real_frames=real_frames,
-        final_observation_valid=valid,
-    )
+    recorder = Recorder(env)
+    seen = actor.view(recorder)
+    observation, _ = seen.reset(seed=seed)
+    over = False
+    while not over:
+        observation, _, terminated, truncated, _ = seen.step(actor.act(observation))
+        over = terminated or truncated or recorder.length == max_steps
+    return recorder.episode(actor.name, cut=recorder.length == max_steps)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import inspect
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 import gymnasium as gym
 import numpy as np
@@ -17,16 +18,25 @@ from dreamenv.errors import ConfigurationError, did_you_mean
 Range = tuple[float, float]
 
 
-class Actor(Protocol):
-    """Chooses the actions of one episode."""
+class Actor(ABC):
+    """Chooses the actions of one episode.
+
+    Attributes:
+        name: What it is called in the episode's record.
+    """
 
     name: str
 
+    def view(self, env: gym.Env[Any, Any]) -> gym.Env[Any, Any]:
+        """The preprocessed real environment as this actor looks at it: by default as it is."""
+        return env
+
+    @abstractmethod
     def act(self, observation: NDArray[Any]) -> Any:
-        """The action at `observation` (as the preprocessed environment returns it)."""
+        """The action at `observation` of its view."""
 
 
-class Uniform:
+class Uniform(Actor):
     """Independent uniform actions."""
 
     def __init__(self, action_space: gym.Space[Any], rng: np.random.Generator) -> None:
@@ -37,7 +47,7 @@ class Uniform:
         return uniform_action(self._space, self._rng)
 
 
-class Autocorrelated:
+class Autocorrelated(Actor):
     """A first-order autoregressive process around a bias, clipped to the Box.
 
     In units where the Box is [-1, 1]: x' = ρ x + sqrt(1 - ρ²) σ ε, action = clip(bias + x), with ρ from `correlation`
@@ -95,7 +105,7 @@ class Autocorrelated:
         return np.clip(self._bias + self.offset(), self._low, self._high).astype(np.float32)
 
 
-class Sticky:
+class Sticky(Actor):
     """Discrete actions held for a while: each step keeps the action with a probability drawn once an episode."""
 
     def __init__(self, action_space: gym.Space[Any], rng: np.random.Generator, *, stay: Range = (0.5, 0.98)) -> None:
@@ -112,17 +122,16 @@ class Sticky:
         return self._action
 
 
-class Noisy:
-    """An agent's actions with noise: Gaussian and autocorrelated for Box, a sticky random action for Discrete.
+class Noisy(Actor):
+    """Another actor's actions with noise: Gaussian and autocorrelated for Box, a sticky random action for Discrete.
 
-    `choose` maps an observation and the action executed before it (None at first) to the agent's action. Noise comes
-    in bursts of `1 / (1 - stay)` steps on average; a share `probability`, drawn once an episode, of the steps is noisy.
+    Noise comes in bursts of `1 / (1 - stay)` steps on average; a share `probability`, drawn once an episode, of the
+    steps is noisy.
     """
 
     def __init__(
         self,
-        choose: Callable[[NDArray[Any], Any], Any],
-        name: str,
+        actor: Actor,
         action_space: gym.Space[Any],
         rng: np.random.Generator,
         *,
@@ -130,7 +139,7 @@ class Noisy:
         stay: float = 0.8,
         scale: Range = (0.1, 0.5),
     ) -> None:
-        self._choose, self._rng, self._stay = choose, rng, stay
+        self._actor, self._rng, self._stay = actor, rng, stay
         self._probability = float(rng.uniform(*checked_range("probability", probability, 0.0, 1.0)))
         self._noise: Sticky | Autocorrelated
         if isinstance(action_space, spaces.Discrete):
@@ -139,20 +148,20 @@ class Noisy:
             self._low, self._high = _finite_bounds(action_space)
             self._noise = Autocorrelated(action_space, rng, scale=scale, correlation=(stay, stay))
         self._bursting = False
-        self._executed: Any = None
-        self.name = f"{name}+noise({self._probability:.2f})"
+        self.name = f"{actor.name}+noise({self._probability:.2f})"
+
+    def view(self, env: gym.Env[Any, Any]) -> gym.Env[Any, Any]:
+        return self._actor.view(env)
 
     def act(self, observation: NDArray[Any]) -> Any:
-        action = self._choose(observation, self._executed)
+        action = self._actor.act(observation)
         if self._rng.random() >= self._stay:
             self._bursting = bool(self._rng.random() < self._probability)
         if isinstance(self._noise, Sticky):
             random_action = self._noise.act(observation)
-            self._executed = random_action if self._bursting else action
-        else:
-            offset = self._noise.offset() if self._bursting else 0.0
-            self._executed = np.clip(np.asarray(action) + offset, self._low, self._high).astype(np.float32)
-        return self._executed
+            return random_action if self._bursting else action
+        offset = self._noise.offset() if self._bursting else 0.0
+        return np.clip(np.asarray(action) + offset, self._low, self._high).astype(np.float32)
 
 
 @dataclass(frozen=True)

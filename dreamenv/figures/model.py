@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from dreamenv.agents.exploration import agent_with_noise
+from dreamenv.agents.exploration import AgentActor
+from dreamenv.agents.resolve import AnyAgent, ResolvedAgent, resolve_agent
 from dreamenv.data.collect import record_episode
-from dreamenv.data.explore import POLICIES, Actor, default_exploration
+from dreamenv.data.explore import POLICIES, Actor, Noisy, default_exploration
 from dreamenv.data.preprocess import make_real_env
 from dreamenv.errors import BundleError, ConfigurationError
 from dreamenv.figures.canvas import DREAM_COLOUR, REAL_COLOUR, line_grid, new_figure, picture_grid
@@ -31,8 +32,7 @@ def record_episodes(
     least: int,
     count: int = 2,
     seed: int = 0,
-    source: str | None = None,
-    agent: str | None = None,
+    agent: AnyAgent | None = None,
     tries: int = 20,
 ) -> list[Episode]:
     """Fresh real episodes with at least `least` usable actions, on validation seeds.
@@ -42,23 +42,22 @@ def record_episodes(
         least: Actions after each of which the observation is a real one.
         count: How many.
         seed: Which.
-        source: Id or folder of the model, for `agent`.
-        agent: Id, folder or file of an agent that drives with a little noise; None explores at random.
+        agent: An agent or its name (see `resolve_agent`) that drives with a little noise; None explores at random.
         tries: Episodes played at most, agent and random exploration in turn after half of them.
 
     Raises:
         ConfigurationError: None of the episodes played is long enough.
     """
+    player = None if agent is None else resolve_agent(agent, model)
     env = make_real_env(model.real)
     found: list[Episode] = []
     longest = 0
     try:
         for index, episode_seed in enumerate(episode_seeds("validation", seed, tries)):
             rng = np.random.default_rng([seed, index])
-            by_agent = agent is not None and source is not None and (index < tries // 2 or index % 2 == 0)
-            episode = record_episode(
-                env, _actor(env.action_space, rng, source, agent if by_agent else None), seed=episode_seed
-            )
+            by_agent = index < tries // 2 or index % 2 == 0
+            actor = _actor(model, env.action_space, rng, player if by_agent else None)
+            episode = record_episode(env, actor, seed=episode_seed)
             longest = max(longest, episode.usable_steps)
             if episode.usable_steps >= least:
                 found.append(episode)
@@ -191,8 +190,8 @@ def evolution_figure(history: Sequence[dict[str, Any]], title: str = "") -> Figu
     return figure
 
 
-def _actor(action_space: Any, rng: np.random.Generator, source: str | None, agent: str | None) -> Actor:
-    if agent is not None and source is not None:
-        return agent_with_noise(action_space, rng, world_model=source, agent=agent, probability=(0.1, 0.1))
+def _actor(model: WorldModel, action_space: Any, rng: np.random.Generator, player: ResolvedAgent | None) -> Actor:
+    if player is not None:
+        return Noisy(AgentActor(model, player, "agent", rng), action_space, rng, probability=(0.1, 0.1))
     exploration = default_exploration(action_space)[0]
     return POLICIES[exploration.policy](action_space, rng, **exploration.kwargs)

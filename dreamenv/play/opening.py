@@ -9,7 +9,8 @@ from pathlib import Path
 from dreamenv import registry
 from dreamenv.agents.base import Agent, check_spaces, observation_kind
 from dreamenv.agents.random_agent import RandomAgent
-from dreamenv.agents.resolve import AGENT_FILE, load_agent
+from dreamenv.agents.resolve import load_agent
+from dreamenv.agents.saved import AGENT_FILE
 from dreamenv.envs.loading import open_world_model
 from dreamenv.errors import ConfigurationError
 from dreamenv.world_model import WorldModel

@@ -133,6 +133,23 @@ def load_model(path: str | Path, algo: str) -> BaseAlgorithm:
         ) from error
 
 
+class _AgentFormat:
+    """Zips of this library as agents; see `dreamenv.agents.kinds.ForeignFormat`."""
+
+    def load(self, file: Path, algo: str, action_space: gym.Space[Any] | None) -> BaseAlgorithm:
+        algorithm(algo, action_space)  # before a file is asked for, say which algorithms could be meant
+        return load_model(file, algo)
+
+    def algorithm_of(self, agent: Any) -> str | None:
+        return algorithm_name(agent)
+
+    def save(self, agent: Any, file: Path) -> None:
+        agent.save(file)
+
+
+AGENT_FORMAT = _AgentFormat()
+
+
 def as_zip(path: str | Path) -> Path:
     """`path` with the suffix that `model.save` gives it."""
     path = Path(path)

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Any
+from contextlib import closing
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from dreamenv.agents.base import Agent, check_spaces, observation_kind
+from dreamenv.agents.resolve import AnyAgent, resolve_agent
 from dreamenv.envs.dream_vector_env import DreamVectorEnv
 from dreamenv.errors import ConfigurationError
+from dreamenv.scoring.play import play
 from dreamenv.world_model import WorldModel
 
 
 def dream_returns(
     world_model: WorldModel,
-    agent: Agent,
+    agent: AnyAgent,
     *,
     episodes: int = 64,
     seed: int = 0,
@@ -27,7 +28,8 @@ def dream_returns(
 
     Args:
         world_model: The dream.
-        agent: Acts deterministically on the observation kind it reads; it keeps its own state within an episode.
+        agent: An agent or its name, as for `resolve_agent`; it acts deterministically and keeps its own state within an
+            episode.
         episodes: How many dreams.
         seed: Dream i is that of `reset(seed=seed + i)`.
         temperature: None takes the model's own.
@@ -39,25 +41,13 @@ def dream_returns(
     """
     if episodes < 1:
         raise ConfigurationError(f"episodes must be at least 1, got {episodes}")
+    player = resolve_agent(agent, world_model)
     envs = DreamVectorEnv(
-        world_model,
-        num_envs=episodes,
-        observation=observation_kind(agent, world_model),
-        temperature=temperature,
-        start=start,
+        world_model, num_envs=episodes, observation=player.observation, temperature=temperature, start=start
     )
-    spaces = envs.single_observation_space, envs.single_action_space
-    check_spaces(agent, *spaces, f"the model of {world_model.real.id}")
-    observation, _ = envs.reset(seed=seed)
-    total = np.zeros(episodes)
-    alive, begins = np.ones(episodes, bool), np.ones(episodes, bool)
-    state: Any = None
-    with torch.inference_mode():
-        while alive.any():
-            action, state = agent.predict(observation, state, begins, True)
-            begins = np.zeros(episodes, bool)
-            observation, reward, terminated, truncated, _ = envs.step(action)
-            total += np.where(alive, reward, 0.0)
-            alive &= ~(terminated | truncated)
-    envs.close()
+    total, alive = np.zeros(episodes), np.ones(episodes, bool)
+    with torch.inference_mode(), closing(envs):
+        for moment in play(envs, player.of_episode(seed), seed=seed):
+            total += np.where(alive, moment.reward, 0.0)
+            alive &= ~np.logical_or(moment.terminated, moment.truncated)
     return total

@@ -11,25 +11,17 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from dreamenv.agents.base import Agent
-from dreamenv.agents.exploration import agent_with_noise
-from dreamenv.agents.mpc import PREFIX
-from dreamenv.agents.random_agent import RandomAgent
-from dreamenv.agents.resolve import load_agent
-from dreamenv.bundle import resolve_bundle
-from dreamenv.data.collect import record_episode
-from dreamenv.data.explore import Uniform
-from dreamenv.data.preprocess import make_real_env
+from dreamenv.agents.resolve import AnyAgent, resolve_agent
+from dreamenv.envs.loading import open_world_model
 from dreamenv.errors import ConfigurationError
 from dreamenv.scoring.calibration import ends, reward_calibration, termination_calibration
 from dreamenv.scoring.dream_score import dream_returns
 from dreamenv.scoring.horizons import HORIZONS, check_horizons
 from dreamenv.scoring.open_loop import OpenLoopRow, open_loop_errors
-from dreamenv.scoring.play import RANDOM
-from dreamenv.scoring.teacher_forcing import Forced, force_episodes
+from dreamenv.scoring.play import RealEpisodes, play_episodes
+from dreamenv.scoring.teacher_forcing import force_episodes
 from dreamenv.training.explained import explained
-from dreamenv.types import Episode, RealEnvSpec, episode_seeds
-from dreamenv.workers import process_count, run_tasks
+from dreamenv.types import Episode, episode_seeds
 from dreamenv.world_model import WorldModel
 
 
@@ -108,8 +100,8 @@ class Gap:
 
 
 def dream_gap(
-    world_model: str | Path,
-    agent: str | Path | None = None,
+    world_model: WorldModel | str | Path,
+    agent: AnyAgent | None = None,
     *,
     algo: str | None = None,
     episodes: int = 20,
@@ -124,8 +116,9 @@ def dream_gap(
     """Play an agent on real evaluation episodes and measure on them how wrong the dream is.
 
     Args:
-        world_model: Registered id or bundle's folder.
-        agent: Its id, folder or file, a planner's name, or "random"; None takes the agent that lies in the bundle.
+        world_model: The model, a registered id, or a bundle's folder.
+        agent: An agent, its id, folder or file, a planner's name, or "random"; None takes the agent that lies in the
+            bundle. See `resolve_agent`.
         algo: The algorithm of stable-baselines3 that saved it, if one did; see `load_agent`.
         episodes: Real episodes.
         horizons: Dreamed actions after which to compare.
@@ -147,24 +140,19 @@ def dream_gap(
     for name, value in (("episodes", episodes), ("samples", samples), ("moments", moments)):
         if value < 1:
             raise ConfigurationError(f"{name} must be at least 1, got {value}")
-    model = WorldModel.load(world_model)
-    player: Agent
-    if agent == RANDOM:
-        player = RandomAgent(model.observation_space(), model.action_space, generator=seed)
-    else:
-        player = load_agent(world_model if agent is None else agent, algo=algo, world_model=model)
+    model = open_world_model(world_model)
+    player = resolve_agent(agent, model, source=world_model, algo=algo)
     recorded = record_agent(
-        world_model, agent, algo=algo, episodes=episodes, seed=seed, workers=workers, progress=progress, report=report
+        model, player, episodes=episodes, seed=seed, workers=workers, progress=progress, report=report
     )
-    label = "shipped" if agent is None else str(agent)
-    return measure_gap(model, player, recorded, label, horizons=horizons, samples=samples, moments=moments, seed=seed)
+    return measure_gap(model, player, recorded, horizons=horizons, samples=samples, moments=moments, seed=seed)
 
 
 def measure_gap(
     model: WorldModel,
-    agent: Agent,
+    agent: AnyAgent,
     episodes: Sequence[Episode],
-    label: str,
+    label: str | None = None,
     *,
     horizons: Sequence[int] = HORIZONS,
     samples: int = 16,
@@ -179,7 +167,7 @@ def measure_gap(
         model: The world model.
         agent: What drove; it dreams too.
         episodes: The real episodes.
-        label: The agent's name in the report.
+        label: The agent's name in the report; by default what it was given by.
         horizons, samples, moments, seed: As for `dream_gap`.
         temperature: Of the open-loop dreams; 1 is M's own distribution.
         dreams: Whole dreams for the dreamed return.
@@ -189,35 +177,41 @@ def measure_gap(
     """
     if not episodes:
         raise ConfigurationError("the gap is measured on real episodes; got none")
+    player = resolve_agent(agent, model, label=label)
     forced = force_episodes(model, episodes, moments=moments, horizons=check_horizons(horizons), seed=seed)
-    real = torch.from_numpy(np.concatenate([episode.rewards for episode in episodes]))
-    threshold, said = _cut(model, forced)
+    real = np.concatenate([episode.rewards for episode in episodes])
+    predicted = np.concatenate(forced.rewards)
+    ended, probability = ends(episodes), np.concatenate(forced.termination_probability)
+    threshold = _cut(model)
+    precision, recall = _precision_and_recall(probability > threshold, ended)
     return Gap(
-        model.real.id,
-        label,
-        tuple(episode.seed for episode in episodes),
-        tuple(dream_returns(model, agent, episodes=dreams, seed=seed).tolist()),
-        tuple(episode.undiscounted_return for episode in episodes),
-        tuple(float(part.sum(dtype=np.float64)) for part in forced.rewards),
-        explained(real, torch.from_numpy(np.concatenate(forced.rewards))),
-        reward_calibration(np.concatenate(forced.rewards), real.numpy()),
-        threshold,
-        *_precision_and_recall(said, ends(episodes)),
-        termination_calibration(np.concatenate(forced.termination_probability), ends(episodes)),
-        int(ends(episodes).sum()),
-        open_loop_errors(model, forced, horizons=horizons, samples=samples, seed=seed, temperature=temperature),
-        samples,
-        temperature,
-        sum(episode.real_frames for episode in episodes),
+        real_id=model.real.id,
+        agent=player.label,
+        seeds=tuple(episode.seed for episode in episodes),
+        dream_returns=tuple(dream_returns(model, player, episodes=dreams, seed=seed).tolist()),
+        real_returns=tuple(episode.undiscounted_return for episode in episodes),
+        predicted_returns=tuple(float(part.sum(dtype=np.float64)) for part in forced.rewards),
+        reward_r2=explained(torch.from_numpy(real), torch.from_numpy(predicted)),
+        reward_calibration=reward_calibration(predicted, real),
+        termination_threshold=threshold,
+        termination_precision=precision,
+        termination_recall=recall,
+        termination_calibration=termination_calibration(probability, ended),
+        real_ends=int(ended.sum()),
+        open_loop=open_loop_errors(
+            model, forced, horizons=horizons, samples=samples, seed=seed, temperature=temperature
+        ),
+        samples=samples,
+        open_loop_temperature=temperature,
+        played_frames=sum(episode.real_frames for episode in episodes),
     )
 
 
-def _cut(model: WorldModel, forced: Forced) -> tuple[float, NDArray[np.bool_]]:
-    """M's own cut as a calibrated probability, and the steps at which M says "it ends"."""
+def _cut(model: WorldModel) -> float:
+    """M's own cut as a calibrated probability."""
     head = getattr(model.memory, "termination_head", None)
     # The weighted head's decision; a backend without one decides for what is likelier
-    threshold = 0.5 if head is None else 1 / (1 + float(head.weight))
-    return threshold, np.concatenate(forced.termination_probability) > threshold
+    return 0.5 if head is None else 1 / (1 + float(head.weight))
 
 
 def _precision_and_recall(said: NDArray[np.bool_], real: NDArray[np.bool_]) -> tuple[float | None, float | None]:
@@ -226,8 +220,8 @@ def _precision_and_recall(said: NDArray[np.bool_], real: NDArray[np.bool_]) -> t
 
 
 def record_agent(
-    world_model: str | Path,
-    agent: str | Path | None,
+    world_model: WorldModel | str | Path,
+    agent: AnyAgent | None = None,
     *,
     algo: str | None = None,
     episodes: int,
@@ -238,49 +232,15 @@ def record_agent(
     report: Callable[[str], None] = print,
 ) -> list[Episode]:
     """Real episodes of an agent without noise, on seeds of `role` and in their order; see `dream_gap`."""
-    # Workers know no ids that were registered at run time, but every folder
-    bundle = str(resolve_bundle(world_model)[0])
-    driver = bundle if agent is None else str(agent)
-    if driver != RANDOM and not driver.startswith(PREFIX) and not Path(driver).exists():
-        driver = str(resolve_bundle(driver)[0])
-    setup = _Setup(WorldModel.load(world_model).real, bundle, driver, algo)
-    found: dict[int, Episode] = {}
-    processes = process_count(workers, episodes)
-    seeds = episode_seeds(role, seed, episodes)
-    threads = torch.get_num_threads()
-    try:
-        for key, episode in run_tasks(seeds, _make_recorder, setup, workers=processes, report=report):
-            found[key] = episode
-            progress(len(found))
-    finally:
-        torch.set_num_threads(threads)
-    return [found[key] for key in seeds]
-
-
-@dataclass(frozen=True)
-class _Setup:
-    real: RealEnvSpec
-    bundle: str
-    agent: str
-    algo: str | None
-
-
-def _make_recorder(setup: _Setup) -> Callable[[int], Episode]:
-    torch.set_num_threads(1)  # another number of threads may round otherwise
-    env = make_real_env(setup.real)
-
-    def record(seed: int) -> Episode:
-        rng = np.random.default_rng(seed)
-        if setup.agent == RANDOM:
-            return record_episode(env, Uniform(env.action_space, rng), seed=seed)
-        actor = agent_with_noise(
-            env.action_space,
-            rng,
-            world_model=setup.bundle,
-            agent=setup.agent,
-            algo=setup.algo,
-            probability=(0.0, 0.0),
-        )
-        return record_episode(env, actor, seed=seed)
-
-    return record
+    model = open_world_model(world_model)
+    player = resolve_agent(agent, model, source=world_model, algo=algo)
+    count = iter(range(1, episodes + 1))
+    return play_episodes(
+        model,
+        player,
+        episode_seeds(role, seed, episodes),
+        RealEpisodes.record,
+        workers=workers,
+        progress=lambda _: progress(next(count)),
+        report=report,
+    )

@@ -1,202 +1,198 @@
-"""Playing an agent through real episodes, in this process or in several, with the same result."""
+"""Episodes of an agent: the one loop in which agents play, and real episodes in this process or in several."""
 
 from __future__ import annotations
 
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, NamedTuple, TypeVar
 
+import gymnasium as gym
 import numpy as np
 import torch
-from safetensors.torch import save_file
+from numpy.typing import NDArray
 
-from dreamenv.agents.base import Agent, SavableAgent, check_spaces, observation_kind
-from dreamenv.agents.mpc import MPCAgent
-from dreamenv.agents.random_agent import RandomAgent
-from dreamenv.agents.resolve import AGENT_KINDS, load_agent, save_agent
+from dreamenv.agents.base import Agent
+from dreamenv.agents.resolve import AgentDescription, ResolvedAgent
 from dreamenv.data.preprocess import make_real_env
+from dreamenv.data.recorder import Recorder
 from dreamenv.envs.latent_observation import LatentObservation
-from dreamenv.errors import ConfigurationError, NonFiniteError
-from dreamenv.workers import run_tasks
+from dreamenv.memory.base import MemoryModel
+from dreamenv.memory.kinds import register_memory
+from dreamenv.types import Episode
+from dreamenv.vision.base import Vision
+from dreamenv.vision.kinds import register_vision
+from dreamenv.workers import process_count, run_tasks
 from dreamenv.world_model import WorldModel
 
-RANDOM = "random"
+ResultT = TypeVar("ResultT")
 
 
-@dataclass(frozen=True)
-class EpisodeResult:
-    """One real episode.
+class Moment(NamedTuple):
+    """What follows `reset` or an action; of a vector environment each with a row an episode.
 
     Attributes:
-        seed: Seed of its reset.
-        undiscounted_return: Sum of the rewards, in units of the real environment.
-        length: Actions taken.
-        real_frames: Real frames consumed, action repeat counted.
-        terminated: It ended by the task, not by the time limit.
-        deciding_s: Seconds spent in the agent's `predict`, V and M not counted; equal episodes may differ in it.
+        observation: What the agent sees.
+        reward: Of the action, in units of the real environment; 0 behind `reset`.
+        terminated, truncated: Whether the episode is over.
+        info: The environment's.
+        deciding_s: Seconds that the agent spent in `predict`.
     """
 
-    seed: int
-    undiscounted_return: float
-    length: int
-    real_frames: int
-    terminated: bool
-    deciding_s: float = field(default=0.0, compare=False)
+    observation: Any
+    reward: Any
+    terminated: Any
+    truncated: Any
+    info: dict[str, Any]
+    deciding_s: float = 0.0
+
+
+def play(env: Any, agent: Agent, *, seed: int, steps: int | None = None) -> Iterator[Moment]:
+    """Play one episode, in a vector environment one in each row: what follows `reset` and each action, as it comes.
+
+    Args:
+        env: A Gymnasium environment or vector environment whose observations the agent reads. Rows that have ended go
+            on until all have; what they show then means nothing.
+        agent: Acts deterministically; its state begins anew.
+        seed: Of the reset.
+        steps: Most actions.
+    """
+    observation, info = env.reset(seed=seed)
+    yield Moment(observation, 0.0, False, False, info)
+    rows = getattr(env, "num_envs", 1)
+    begins, ended = np.ones(rows, np.bool_), np.zeros(rows, np.bool_)
+    state: Any = None
+    taken = 0
+    while not ended.all() and taken != steps:
+        began = time.perf_counter()
+        action, state = agent.predict(observation, state, begins, True)
+        deciding_s = time.perf_counter() - began
+        observation, reward, terminated, truncated, info = env.step(action)
+        yield Moment(observation, reward, terminated, truncated, info, deciding_s)
+        begins = np.zeros(rows, np.bool_)
+        ended |= np.logical_or(terminated, truncated)
+        taken += 1
+
+
+class RealEpisodes:
+    """The real environment of a world model, and an agent that plays it seeing through V and M.
+
+    Attributes:
+        recorder: The preprocessed environment; it keeps what V is given last, and in `record` all of it.
+    """
+
+    def __init__(self, model: WorldModel, agent: ResolvedAgent, *, render_mode: str | None = None) -> None:
+        self.recorder = Recorder(make_real_env(model.real, render_mode=render_mode), only_present=True)
+        self._agent = agent
+        self._env: gym.Env[Any, Any] = self.recorder
+        try:
+            if not agent.blind:  # V and M cost more than the environment
+                self._env = LatentObservation(self.recorder, model, observation=agent.observation)
+        except BaseException:
+            self.recorder.close()
+            raise
+
+    def play(self, seed: int, *, steps: int | None = None) -> Iterator[Moment]:
+        """The episode of `seed`; see `play`."""
+        agent = self._agent.of_episode(seed, self._env.observation_space)
+        return play(self._env, agent, seed=seed, steps=steps)
+
+    def render(self) -> NDArray[np.uint8]:
+        """The real environment's own picture of the present."""
+        return np.asarray(self.recorder.render())
+
+    def record(self, seed: int) -> Episode:
+        """The whole episode of `seed`, as V is given it."""
+        self.recorder.only_present = False
+        for _ in self.play(seed):
+            pass
+        return self.recorder.episode(self._agent.label)
+
+    def close(self) -> None:
+        """Close the real environment."""
+        self.recorder.close()
 
 
 def play_episodes(
     model: WorldModel,
-    agent: Agent | str,
+    agent: ResolvedAgent,
     seeds: Sequence[int],
+    played: Callable[[RealEpisodes, int], ResultT],
     *,
-    workers: int,
-    progress: Callable[[EpisodeResult], None] | None = None,
+    workers: int | None,
+    progress: Callable[[ResultT], None] | None = None,
     report: Callable[[str], None] = print,
-) -> list[EpisodeResult]:
-    """Results of real episodes in the order of `seeds`; they do not depend on `workers`.
+) -> list[ResultT]:
+    """What `played` returns of real episodes, in the order of `seeds`; it does not depend on `workers`.
 
     Networks run on the CPU in one thread each, since another number of threads may round otherwise and send a chaotic
     episode elsewhere. One environment is stepped at a time for the same reason: a batch rounds by its size.
 
     Args:
         model: The world model through which the agent sees.
-        agent: The agent, or "random" for actions uniform over the action space, drawn from the episode's seed.
+        agent: What acts.
         seeds: One an episode.
-        workers: Processes; 0 plays in this one.
+        played: Called with the environment and an episode's seed; a module-level function.
+        workers: Processes; 0 plays in this one, None takes one a core, if they can make the agent. They are spawned, so
+            a script needs its `if __name__ == "__main__"`.
         progress: Called after each episode, in the order in which they end.
         report: Receives a line when a worker dies; its episode is tried again.
 
     Raises:
-        SpaceMismatchError: The agent's spaces are not those of the model.
-        ConfigurationError: Workers, and an agent that cannot be saved.
+        ConfigurationError: Workers, and an agent that they cannot make.
         CollectionError: An episode kills its worker again and again.
     """
-    if not isinstance(agent, str):
-        seen = model.observation_space(observation_kind(agent, model))
-        check_spaces(agent, seen, model.action_space, f"the model of {model.real.id}")
-    results: dict[int, EpisodeResult] = {}
+    processes = 0 if workers is None and not agent.portable else process_count(workers, len(seeds))
+    results: dict[int, ResultT] = {}
 
-    def keep(result: EpisodeResult) -> None:
-        results[result.seed] = result
+    def keep(seed: int, result: ResultT) -> None:
+        results[seed] = result
         if progress is not None:
             progress(result)
 
-    if workers == 0:
-        with _one_thread(), _Player(model, agent) as player:
+    if processes == 0:
+        with _one_thread(), closing(RealEpisodes(model, agent)) as real:
             for seed in seeds:
-                keep(player.play(seed))
+                keep(seed, played(real, seed))
     else:
         with tempfile.TemporaryDirectory(prefix="dreamenv-") as folder:
-            setup = _hand_over(model, agent, Path(folder))
-            for _, result in run_tasks(seeds, _make_player, setup, workers=min(workers, len(seeds)), report=report):
-                keep(result)
+            setup = _hand_over(model, agent, Path(folder), played)
+            for seed, result in run_tasks(seeds, _open, setup, workers=processes, report=report):
+                keep(seed, result)
     return [results[seed] for seed in seeds]
 
 
-class _Player:
-    """A real environment and an agent before it; open until `close`."""
+@dataclass(frozen=True)
+class _Setup(Generic[ResultT]):
+    """What a worker needs; its process may not have registered the kinds of V and M."""
 
-    def __init__(self, model: WorldModel, agent: Agent | str) -> None:
-        real = make_real_env(model.real)
-        self._agent: Agent | None = None
-        self._env: Any = real
-        try:
-            if isinstance(agent, str):
-                RandomAgent(real.observation_space, real.action_space, generator=0)  # refuses unbounded spaces
-                return
-            self._env = LatentObservation(real, model, observation=observation_kind(agent, model))
-            self._agent = agent
-        except BaseException:
-            real.close()
-            raise
-
-    def __enter__(self) -> _Player:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._env.close()
-
-    def play(self, seed: int) -> EpisodeResult:
-        env = self._env
-        # V and M cost more than the environment, and a random agent looks at neither
-        agent = self._agent or RandomAgent(env.observation_space, env.action_space, generator=seed)
-        observation, _ = env.reset(seed=seed)
-        state, total, length, frames, deciding_s = None, 0.0, 0, 0, 0.0
-        terminated = truncated = False
-        while not (terminated or truncated):
-            begin = time.perf_counter()
-            action, state = agent.predict(
-                observation, state=state, episode_start=np.array([length == 0]), deterministic=True
-            )
-            deciding_s += time.perf_counter() - begin
-            observation, reward, terminated, truncated, info = env.step(action)
-            total += float(reward)
-            length += 1
-            frames += int(info["real_frames"])
-            if not np.isfinite(total):
-                raise NonFiniteError(f"reward {reward} at step {length} of the real episode with seed {seed}")
-        return EpisodeResult(seed, total, length, frames, bool(terminated), deciding_s)
+    bundle: Path
+    vision: type[Vision]
+    memory: type[MemoryModel[Any]]
+    kinds: tuple[str, str]
+    agent: AgentDescription
+    played: Callable[[RealEpisodes, int], ResultT]
 
 
-def can_be_handed_over(agent: Agent | str) -> bool:
-    """Whether worker processes can load the agent."""
-    if isinstance(agent, MPCAgent):
-        return agent.name is not None
-    return isinstance(agent, (str, SavableAgent)) or _algorithm_of(agent) is not None
+def _hand_over(
+    model: WorldModel, agent: ResolvedAgent, folder: Path, played: Callable[[RealEpisodes, int], ResultT]
+) -> _Setup[ResultT]:
+    described = agent.hand_over(model, folder)
+    model.save(folder, half=False)
+    kinds = model.vision.config()["kind"], model.memory.config()["kind"]
+    return _Setup(folder, type(model.vision), type(model.memory), kinds, described, played)
 
 
-def _algorithm_of(agent: Any) -> str | None:
-    if "stable_baselines3" not in sys.modules:  # then it cannot be a model of it, and may not be installed
-        return None
-    from dreamenv.sb3.models import algorithm_name
-
-    return algorithm_name(agent)
-
-
-def _hand_over(model: WorldModel, agent: Any, folder: Path) -> tuple[str, str, str | None]:
-    """Write model and agent where workers read them, exact to the bit; the algorithm is that of stable-baselines3."""
-    algo = None
-    if isinstance(agent, str):
-        where = agent
-    elif isinstance(agent, SavableAgent) and agent.kind in AGENT_KINDS:
-        where = str(save_agent(agent, folder))
-    elif isinstance(agent, MPCAgent) and agent.name is not None:
-        if agent.world_model is not model:
-            raise ConfigurationError(
-                "the planner dreams with another model than it is scored on; use workers=0, or score it on its own: "
-                "evaluate(agent.world_model, agent)"
-            )
-        where = agent.name
-    elif (algo := _algorithm_of(agent)) is not None:
-        where = str(folder / "agent.zip")
-        agent.save(where)
-    else:
-        raise ConfigurationError(
-            f"an agent of class {type(agent).__name__} cannot be handed to worker processes; use workers=0"
-        )
-    model.save(folder)
-    weights = {f"vision.{name}": part for name, part in model.vision.state_dict().items()}
-    weights |= {f"memory.{name}": part for name, part in model.memory.state_dict().items()}
-    # A saved bundle holds half precision; the workers' model is to be this one
-    save_file(
-        {name: part.detach().cpu().contiguous() for name, part in weights.items()},
-        folder / "model.safetensors",
-        metadata={"format_version": "1"},
-    )
-    return str(folder), where, algo
-
-
-def _make_player(setup: tuple[str, str, str | None]) -> Callable[[int], EpisodeResult]:
+def _open(setup: _Setup[ResultT]) -> Callable[[int], ResultT]:
     torch.set_num_threads(1)
-    folder, where, algo = setup
-    model = WorldModel.load(Path(folder))
-    agent = where if where == RANDOM else load_agent(where, algo=algo, world_model=model)
-    return _Player(model, agent).play
+    register_vision(setup.kinds[0], setup.vision)
+    register_memory(setup.kinds[1], setup.memory)
+    model = WorldModel.load(setup.bundle)
+    return partial(setup.played, RealEpisodes(model, setup.agent.resolve(model)))
 
 
 @contextmanager

@@ -11,14 +11,35 @@ import numpy as np
 
 from dreamenv.agents.base import Agent
 from dreamenv.agents.evolution_state import ValidationScore
-from dreamenv.agents.resolve import load_agent
+from dreamenv.agents.resolve import AnyAgent, ResolvedAgent, resolve_agent
+from dreamenv.envs.loading import open_world_model
 from dreamenv.errors import ConfigurationError
-from dreamenv.scoring.play import RANDOM, EpisodeResult, can_be_handed_over, play_episodes
+from dreamenv.scoring.play import RealEpisodes, play_episodes
 from dreamenv.types import consumed_frames, episode_seeds
-from dreamenv.workers import process_count
 from dreamenv.world_model import WorldModel
 
 __all__ = ["EpisodeResult", "Score", "Validator", "bootstrap_interval", "evaluate"]
+
+
+@dataclass(frozen=True)
+class EpisodeResult:
+    """One real episode.
+
+    Attributes:
+        seed: Seed of its reset.
+        undiscounted_return: Sum of the rewards, in units of the real environment.
+        length: Actions taken.
+        real_frames: Real frames consumed, action repeat counted.
+        terminated: It ended by the task, not by the time limit.
+        deciding_s: Seconds spent in the agent's `predict`, V and M not counted; equal episodes may differ in it.
+    """
+
+    seed: int
+    undiscounted_return: float
+    length: int
+    real_frames: int
+    terminated: bool
+    deciding_s: float = field(default=0.0, compare=False)
 
 
 @dataclass(frozen=True)
@@ -78,7 +99,7 @@ class Score:
 
 def evaluate(
     world_model: WorldModel | str | Path,
-    agent: Agent | str | Path | None = None,
+    agent: AnyAgent | None = None,
     *,
     algo: str | None = None,
     episodes: int = 100,
@@ -93,9 +114,8 @@ def evaluate(
 
     Args:
         world_model: The model, a registered id, or a bundle's folder.
-        agent: An agent, its id, folder or file, "random" (uniform over the action space), or a planner in the dream of
-            `world_model` ("planner:cem,horizon=12"; see `mpc_agent`). None takes the agent that lies in the bundle;
-            then `world_model` must be an id or a folder.
+        agent: An agent, its id, folder or file, "random", or a planner in the dream of `world_model`; see
+            `resolve_agent`. None takes the agent that lies in the bundle; then `world_model` must be an id or a folder.
         algo: The algorithm of stable-baselines3 that saved the zip at path `agent`; see `load_agent`.
         episodes: How many.
         seed: Which: episodes of one seed are always the same.
@@ -114,30 +134,36 @@ def evaluate(
     """
     if episodes < 1:
         raise ConfigurationError(f"episodes must be at least 1, got {episodes}")
-    processes = process_count(workers, episodes)
-    try:
-        seeds = episode_seeds(role, seed, episodes)
-    except ValueError as error:
-        raise ConfigurationError(str(error)) from error
-    model = world_model if isinstance(world_model, WorldModel) else WorldModel.load(world_model)
-    player, label = _resolve(world_model, model, agent, algo)
-    if workers is None and not can_be_handed_over(player):
-        processes = 0
-    results = play_episodes(model, player, seeds, workers=processes, progress=progress, report=report)
+    seeds = episode_seeds(role, seed, episodes)
+    model = open_world_model(world_model)
+    player = resolve_agent(agent, model, source=world_model, algo=algo)
+    results = play_episodes(model, player, seeds, _play, workers=workers, progress=progress, report=report)
     returns = [result.undiscounted_return for result in results]
+    length = sum(result.length for result in results)
     return Score(
-        model.real.id,
-        label,
-        tuple(seeds),
-        tuple(returns),
-        tuple(result.length for result in results),
-        float(np.mean(returns)),
-        float(np.std(returns, ddof=1)) if episodes > 1 else 0.0,
-        bootstrap_interval(returns, resamples=resamples, seed=seed),
-        _training_frames(model, player),
-        sum(result.real_frames for result in results),
-        1000 * sum(result.deciding_s for result in results) / sum(result.length for result in results),
+        real_id=model.real.id,
+        agent=player.label,
+        seeds=tuple(seeds),
+        returns=tuple(returns),
+        lengths=tuple(result.length for result in results),
+        mean=float(np.mean(returns)),
+        std=float(np.std(returns, ddof=1)) if episodes > 1 else 0.0,
+        ci95=bootstrap_interval(returns, resamples=resamples, seed=seed),
+        real_frames=_training_frames(model, player),
+        played_frames=sum(result.real_frames for result in results),
+        ms_per_decision=1000 * sum(result.deciding_s for result in results) / length,
     )
+
+
+def _play(real: RealEpisodes, seed: int) -> EpisodeResult:
+    total, frames, deciding_s = 0.0, 0, 0.0
+    terminated = False
+    for moment in real.play(seed):
+        total += float(moment.reward)
+        frames += int(moment.info.get("real_frames", 0))  # none behind the reset
+        deciding_s += moment.deciding_s
+        terminated = bool(moment.terminated)
+    return EpisodeResult(seed, total, real.recorder.length, frames, terminated, deciding_s)
 
 
 class Validator:
@@ -155,7 +181,7 @@ class Validator:
         workers: int | None = None,
         report: Callable[[str], None] = print,
     ) -> None:
-        self._model = world_model if isinstance(world_model, WorldModel) else WorldModel.load(world_model)
+        self._model = open_world_model(world_model)
         self._episodes, self._seed, self._workers = episodes, seed, workers
         self._report = report
 
@@ -197,29 +223,6 @@ def bootstrap_interval(
     return float(low), float(high)
 
 
-def _resolve(
-    world_model: WorldModel | str | Path, model: WorldModel, agent: Agent | str | Path | None, algo: str | None
-) -> tuple[Agent | str, str]:
-    if algo is not None:
-        if not isinstance(agent, (str, Path)) or agent == RANDOM:
-            raise ConfigurationError(
-                f"algo={algo!r} is for a model of stable-baselines3 in a file; name it: --agent FILE.zip --algo {algo}"
-            )
-        from dreamenv.sb3.models import algorithm
-
-        algorithm(algo, model.action_space)  # before a file is asked for, say which algorithms could be meant
-        return load_agent(agent, algo=algo), str(agent)
-    if agent is None:
-        if isinstance(world_model, WorldModel):
-            raise ConfigurationError("give an agent, or name the world model by id or folder to take the shipped one")
-        return load_agent(world_model), "shipped"
-    if isinstance(agent, str) and agent == RANDOM:
-        return RANDOM, RANDOM
-    if isinstance(agent, (str, Path)):
-        return load_agent(agent, world_model=model), str(agent)
-    return agent, getattr(agent, "kind", type(agent).__name__)
-
-
-def _training_frames(model: WorldModel, agent: Agent | str) -> int | None:
+def _training_frames(model: WorldModel, player: ResolvedAgent) -> int | None:
     """Real frames of model and agent together; a baseline that learned nothing has consumed none."""
-    return 0 if isinstance(agent, str) else consumed_frames(model.provenance, getattr(agent, "provenance", {}))
+    return 0 if player.blind else consumed_frames(model.provenance, getattr(player.agent, "provenance", {}))

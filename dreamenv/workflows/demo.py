@@ -17,11 +17,12 @@ import torch
 from dreamenv.agents.evolution import evolve
 from dreamenv.agents.evolution_state import Generation
 from dreamenv.agents.options import EvolutionOptions
-from dreamenv.agents.resolve import AGENT_FILE, load_agent
+from dreamenv.agents.resolve import RANDOM, load_agent
+from dreamenv.agents.saved import AGENT_FILE
 from dreamenv.bundle import resolve_bundle
 from dreamenv.data.preprocess import make_real_env
 from dreamenv.errors import BundleError, ConfigurationError, missing_extra
-from dreamenv.figures.clips import RANDOM, record_dream, record_real
+from dreamenv.figures.clips import record_dream, record_real
 from dreamenv.figures.model import evolution_figure, read_evolution
 from dreamenv.figures.report import write_report
 from dreamenv.figures.video import side_by_side, write_video

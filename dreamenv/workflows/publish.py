@@ -12,7 +12,8 @@ from torch import Tensor
 
 from dreamenv import registry
 from dreamenv.agents.base import SavableAgent
-from dreamenv.agents.resolve import AGENT_FILE, load_agent
+from dreamenv.agents.resolve import load_agent
+from dreamenv.agents.saved import AGENT_FILE
 from dreamenv.bundle import StartStates
 from dreamenv.errors import ConfigurationError, RegistryError
 from dreamenv.files import sha256_of, write_bytes, write_text

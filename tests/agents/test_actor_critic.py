@@ -9,7 +9,8 @@ import torch
 from gymnasium import spaces
 
 from dreamenv.agents.actor_critic import Actor, ActorCritic, ActorCriticAgent, Critic
-from dreamenv.agents.resolve import load_agent, save_agent
+from dreamenv.agents.resolve import load_agent
+from dreamenv.agents.saved import save_agent
 from dreamenv.errors import BundleError, ConfigurationError, NonFiniteError, SpaceMismatchError
 from dreamenv.memory.actions import ActionEncoder
 from dreamenv.noise.base import GeneratorNoise

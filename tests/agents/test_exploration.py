@@ -13,7 +13,8 @@ import torch
 from dreamenv.agents.controller import LinearController
 from dreamenv.agents.exploration import FACTORIES, agent_with_noise, random_linear
 from dreamenv.agents.population import weight_shape
-from dreamenv.agents.resolve import load_agent, save_agent
+from dreamenv.agents.resolve import load_agent
+from dreamenv.agents.saved import save_agent
 from dreamenv.data.collect import collect, record_episode
 from dreamenv.data.episodes import EpisodeStore
 from dreamenv.data.explore import Exploration
@@ -114,7 +115,7 @@ def test_a_bundle_written_anew_is_loaded_anew(tmp_path: Path) -> None:
 
     def first_action() -> Any:
         actor = agent_with_noise(env.action_space, rng(), world_model=where, agent=where, probability=(0, 0))
-        return actor.act(np.array([0.5, 0.5, 0.0], np.float32))
+        return record_episode(env, actor, seed=4, max_steps=1).actions
 
     before = first_action()
     assert np.array_equal(first_action(), before)

@@ -12,13 +12,12 @@ import torch
 from gymnasium import spaces
 
 import dreamenv
-from dreamenv.agents import MPCAgent, load_agent, mpc_agent
+from dreamenv.agents import MPCAgent, load_agent, mpc_agent, resolve_agent
 from dreamenv.envs import DreamEnv, DreamVectorEnv, LatentObservation
 from dreamenv.errors import BundleError, ConfigurationError, SpaceMismatchError, UnknownDreamError
 from dreamenv.planners import CEM, MCTS, RandomShooting
 from dreamenv.scoring import evaluate
 from dreamenv.scoring.dream_score import dream_returns
-from dreamenv.scoring.play import can_be_handed_over
 from dreamenv.types import RealEnvSpec
 from dreamenv.world_model import WorldModel
 from tests.agents.small_dreams import CHOICE, MOVE, TARGET, StairsMemory, TargetMemory, small_dream
@@ -184,8 +183,8 @@ def test_only_what_has_a_name_is_handed_to_workers() -> None:
     model = small_dream(TargetMemory(), MOVE)
     planner = CEM(terminal_value=lambda features: features[:, 0])
     assert MPCAgent(model, planner).name is None
-    assert not can_be_handed_over(MPCAgent(model, planner))
-    assert can_be_handed_over(MPCAgent(model, CEM()))
+    assert not resolve_agent(MPCAgent(model, planner), model).portable
+    assert resolve_agent(MPCAgent(model, CEM()), model).portable
     with pytest.raises(ConfigurationError, match="MPCAgent cannot be handed to worker processes; use workers=0"):
         evaluate(model, MPCAgent(model, planner), episodes=2, workers=2)
     with pytest.raises(ConfigurationError, match="dreams with another model than it is scored on"):
@@ -200,11 +199,11 @@ def test_load_agent_takes_the_name_and_a_model(tmp_path: Any) -> None:
         assert isinstance(agent, MPCAgent)
         assert agent.action_space == PENDULUM
         assert agent.observation == "state"
-    with pytest.raises(ConfigurationError, match="plans in the dream of a world model: give it"):
+    with pytest.raises(ConfigurationError, match="acts for a world model: give it"):
         load_agent("planner:mppi")
     with pytest.raises(ConfigurationError, match="algo='ppo' is for files of stable-baselines3"):
         load_agent("planner:mppi", algo="ppo", world_model=model)
-    with pytest.raises(UnknownDreamError, match=r"no agents of scheme 'plan'.*planner:cem"):
+    with pytest.raises(UnknownDreamError, match=r"no scheme of agents is called 'plan'.*planner:cem"):
         load_agent("plan:mppi", world_model=model)
     with pytest.raises(BundleError, match=r"agent\.safetensors"):
         load_agent(str(tmp_path), world_model=model)

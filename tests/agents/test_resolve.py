@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import importlib
 import json
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +14,20 @@ from gymnasium import spaces
 from safetensors.torch import save_file
 
 from dreamenv import registry
-from dreamenv.agents import LinearController, RandomAgent, load_agent, save_agent
-from dreamenv.errors import BundleError, UnknownDreamError
+from dreamenv.agents import (
+    LinearController,
+    RandomAgent,
+    load_agent,
+    register_agent,
+    resolve_agent,
+    save_agent,
+    weight_shape,
+)
+from dreamenv.agents.kinds import FOREIGN_FORMATS
+from dreamenv.errors import BundleError, ConfigurationError, SpaceMismatchError, UnknownDreamError
 from dreamenv.files import sha256_of
+from dreamenv.world_model import WorldModel
+from tests import own_kinds
 from tests.fakes import trained_like_world_model, write_registry
 
 FEATURES = spaces.Box(-np.inf, np.inf, (4,), np.float32)
@@ -119,3 +132,155 @@ def test_agents_that_could_not_be_loaded_are_not_saved(tmp_path: Path) -> None:
     with pytest.raises(BundleError, match=r"'RandomAgent' cannot be saved; these can: .*linear"):
         save_agent(RandomAgent(FEATURES, PEDALS, generator=0), tmp_path)  # type: ignore[arg-type]
     assert not list(tmp_path.iterdir())
+
+
+def model_of(tmp_path: Path, **kwargs: Any) -> WorldModel:
+    model = trained_like_world_model(image=False, **kwargs)
+    model.save(tmp_path)
+    return model
+
+
+def linear(model: WorldModel, scale: float = 0.3) -> LinearController:
+    weights = scale * np.random.default_rng(5).normal(size=weight_shape(model))
+    return LinearController(weights, model.observation_space(), model.action_space)
+
+
+def test_everything_that_names_an_agent(tmp_path: Path) -> None:
+    model = model_of(tmp_path)
+    agent = linear(model)
+    file = save_agent(agent, tmp_path)
+    planner = "planner:shooting,candidates=4,horizon=2"
+    found = {
+        source: resolve_agent(source, model, source=tmp_path)
+        for source in (None, tmp_path, str(file), "random", planner, agent)
+    }
+    labels = ["shipped", str(tmp_path), str(file), "random", planner, "linear"]
+    assert [entry.label for entry in found.values()] == labels
+    assert [entry.observation for entry in found.values()] == [*["features"] * 4, "state", "features"]
+    assert [entry.blind for entry in found.values()] == [False, False, False, True, False, False]
+    assert all(entry.portable for entry in found.values())
+    seen = np.random.default_rng(0).normal(size=(3, *agent.observation_space.shape))
+    for source in (None, tmp_path, str(file)):
+        np.testing.assert_array_equal(found[source].agent.predict(seen)[0], agent.predict(seen)[0])
+    again = resolve_agent(found[None], model)
+    assert (again.label, again.agent) == ("shipped", found[None].agent)
+    assert resolve_agent(found["random"], model).blind
+    assert resolve_agent(agent, model, label="mine").label == "mine"
+    assert found[agent].of_episode(3) is agent
+
+
+def test_a_bundle_without_an_agent(tmp_path: Path) -> None:
+    model = model_of(tmp_path)
+    with pytest.raises(BundleError, match=r"agent\.safetensors: cannot be read"):
+        resolve_agent(None, model, source=tmp_path)
+    assert resolve_agent(None, model, source=tmp_path, otherwise="random").label == "random"
+    save_agent(linear(model), tmp_path)
+    assert resolve_agent(None, model, source=tmp_path, otherwise="random").label == "shipped"
+    for source in (None, model):
+        with pytest.raises(ConfigurationError, match="give an agent, or name the world model by id or folder"):
+            resolve_agent(None, model, source=source)
+
+
+def test_random_acts_anew_in_every_episode(tmp_path: Path) -> None:
+    model = model_of(tmp_path)
+    player = resolve_agent("random", model)
+    seen = np.zeros((4, model.memory.feature_size))
+    drawn = [player.of_episode(seed).predict(seen)[0] for seed in (1, 2, 1)]
+    assert np.array_equal(drawn[0], drawn[2])
+    assert not np.array_equal(drawn[0], drawn[1])
+    other = spaces.Box(0, 1, (7,), np.float32)
+    assert player.of_episode(1, other).predict(np.zeros(7))[0].shape == (2,)
+    assert model.action_space.contains(load_agent("random", world_model=tmp_path).predict(seen[0])[0])
+    with pytest.raises(ConfigurationError, match="'random' acts for a world model: give it"):
+        load_agent("random")
+
+
+@pytest.mark.parametrize("kind", ["linear", "random", "planner", "sb3"])
+def test_a_worker_is_described_the_same_agent(tmp_path: Path, kind: str) -> None:
+    model = model_of(tmp_path / "bundle")
+    agent: Any = {"random": "random", "planner": "planner:shooting,candidates=4,horizon=2,seed=3"}.get(kind)
+    if kind == "linear":
+        agent = linear(model)
+    if kind == "sb3":
+        stable_baselines3 = pytest.importorskip("stable_baselines3")
+        envs = importlib.import_module("dreamenv.sb3").DreamVecEnv(model, 2)
+        agent = stable_baselines3.PPO("MlpPolicy", envs, policy_kwargs={"net_arch": [4]}, seed=1, device="cpu")
+    player = resolve_agent(agent, model)
+    described = pickle.loads(pickle.dumps(player.hand_over(model, tmp_path)))  # noqa: S301
+    again = described.resolve(model)
+    assert (again.label, again.observation, again.blind) == (player.label, player.observation, player.blind)
+    size = model.observation_space(player.observation).shape
+    seen = 0.1 * np.random.default_rng(2).normal(size=(3, *size)).astype(np.float32)
+    expected, _ = player.of_episode(4).predict(seen, None, None, True)
+    np.testing.assert_array_equal(again.of_episode(4).predict(seen, None, None, True)[0], expected)
+
+
+def test_own_kinds_are_saved_and_loaded_once_they_are_registered(tmp_path: Path) -> None:
+    model = own_kinds.drawn_model()
+    agent = own_kinds.spy_agent(model)
+    with pytest.raises(BundleError, match="kind 'spy' cannot be saved; these can: actor_critic, linear"):
+        save_agent(agent, tmp_path)
+    assert not resolve_agent(agent, model).portable
+    with own_kinds.own_kinds():
+        assert isinstance(load_agent(save_agent(agent, tmp_path)), own_kinds.SpyAgent)
+        assert resolve_agent(agent, model).portable
+        with pytest.raises(ConfigurationError, match="agent 'linear' is <class"):
+            register_agent("linear", own_kinds.SpyAgent)
+    with pytest.raises(BundleError, match="kind is 'spy'"):
+        load_agent(tmp_path)
+
+
+class OwnAgent:
+    """An agent of a library of one's own, whose package is that of this module."""
+
+    def __init__(self, model: WorldModel, action: float) -> None:
+        self.observation_space, self.action_space = model.observation_space(), model.action_space
+        self.action = action
+
+    def predict(
+        self, observation: Any, state: Any = None, episode_start: Any = None, deterministic: bool = True
+    ) -> Any:
+        return np.full((len(observation), 2), self.action, np.float32), None
+
+
+def test_a_library_of_ones_own_can_register_how_it_saves(tmp_path: Path) -> None:
+    model = model_of(tmp_path / "bundle")
+
+    class Format:
+        def load(self, file: Path, algo: str, action_space: Any) -> OwnAgent:
+            if algo != "constant":
+                raise ConfigurationError(f"no algorithm is called {algo!r}")
+            return OwnAgent(model, float(file.read_text(encoding="utf-8")))
+
+        def algorithm_of(self, agent: Any) -> str | None:
+            return "constant" if type(agent) is OwnAgent else None
+
+        def save(self, agent: Any, file: Path) -> None:
+            file.write_text(str(agent.action), encoding="utf-8")
+
+    agent = OwnAgent(model, 0.625)
+    assert not resolve_agent(agent, model).portable
+    with pytest.raises(ConfigurationError, match="OwnAgent cannot be handed to worker processes; use workers=0"):
+        resolve_agent(agent, model).hand_over(model, tmp_path)
+    library = OwnAgent.__module__.partition(".")[0]
+    FOREIGN_FORMATS.add(library, Format())
+    try:
+        player = resolve_agent(agent, model)
+        assert player.portable
+        again = player.hand_over(model, tmp_path).resolve(model)
+        assert (again.label, again.agent.action) == ("OwnAgent", 0.625)  # type: ignore[attr-defined]
+        with pytest.raises(ConfigurationError, match="no algorithm is called 'moving'"):
+            load_agent(tmp_path / "agent.zip", algo=f"{library}:moving")
+    finally:
+        del FOREIGN_FORMATS._added[library]
+    with pytest.raises(ConfigurationError, match="agent_format 'mine' is not known"):
+        load_agent(tmp_path / "agent.zip", algo="mine:moving")
+
+
+def test_an_agent_that_does_not_fit_the_model_is_refused(tmp_path: Path) -> None:
+    model = model_of(tmp_path)
+    other = trained_like_world_model(action_space=spaces.Discrete(2), image=False)
+    with pytest.raises(SpaceMismatchError, match="action spaces differ"):
+        resolve_agent(linear(other), model)
+    with pytest.raises(ConfigurationError, match="name it: --agent FILE.zip --algo ppo"):
+        resolve_agent("random", model, algo="ppo")

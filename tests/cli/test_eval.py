@@ -30,7 +30,7 @@ def test_a_planner_is_scored_by_its_name(tmp_path: Path) -> None:
     for name, error, message in (
         ("planner:cme", ConfigurationError, "Did you mean cem?"),
         ("planner:cem,candidates=0", ConfigurationError, "candidates must be an integer of at least 1, got 0"),
-        ("plnner:cem", UnknownDreamError, "no agents of scheme 'plnner'"),
+        ("plnner:cem", UnknownDreamError, "no scheme of agents is called 'plnner'"),
     ):
         with pytest.raises(error, match=message):
             call("eval", tmp_path, "--agent", name)

@@ -10,10 +10,10 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 
-from dreamenv.data.explore import uniform_action
+from dreamenv.data.explore import Actor, uniform_action
 
 
-class Mortal:
+class Mortal(Actor):
     """Uniform actions; kills its process at step `at`, `most` times in all. Each death is a file in folder `deaths`."""
 
     name = "mortal"
@@ -32,7 +32,7 @@ class Mortal:
         return uniform_action(self._space, self._rng)
 
 
-class Faulty:
+class Faulty(Actor):
     """Raises an error whose class cannot be pickled back: its constructor wants two arguments."""
 
     name = "faulty"

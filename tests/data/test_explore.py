@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
+import gymnasium as gym
 import numpy as np
 import pytest
 from gymnasium import spaces
+from gymnasium.wrappers import TimeAwareObservation
 
 from dreamenv import registry
 from dreamenv.data.explore import (
     POLICIES,
+    Actor,
     Autocorrelated,
     Exploration,
     Noisy,
@@ -35,19 +38,32 @@ def run(actor: Any, steps: int) -> np.ndarray:
     return np.stack([actor.act(NOTHING) for _ in range(steps)])
 
 
+class Constant(Actor):
+    """Always the same action, looking at the environment through glasses of its own."""
+
+    name = "own"
+
+    def __init__(self, action: Any) -> None:
+        self._action = action
+
+    def view(self, env: gym.Env[Any, Any]) -> gym.Env[Any, Any]:
+        return TimeAwareObservation(env)
+
+    def act(self, observation: Any) -> Any:
+        return self._action
+
+
 @pytest.mark.parametrize("space", [BOX, DISCRETE, spaces.Box(-np.inf, np.inf, (2,), np.float32)])
 def test_actions_lie_in_the_space_whatever_the_parameters(space: Any) -> None:
     for seed in range(20):
         actors: list[Any] = [Uniform(space, rng(seed))]
         if isinstance(space, spaces.Discrete):
             actors.append(Sticky(space, rng(seed)))
-            actors.append(Noisy(lambda o, a: np.int64(3), "own", space, rng(seed), probability=(1, 1)))
+            actors.append(Noisy(Constant(np.int64(3)), space, rng(seed), probability=(1, 1)))
         else:
             actors.append(Autocorrelated(space, rng(seed), scale=(3.0, 3.0)))
             high = np.where(np.isfinite(space.high), space.high, 1.0).astype(np.float32)
-            actors.append(
-                Noisy(lambda o, a, high=high: high, "own", space, rng(seed), probability=(1, 1), scale=(2, 2))
-            )
+            actors.append(Noisy(Constant(high), space, rng(seed), probability=(1, 1), scale=(2, 2)))
         for actor in actors:
             for action in run(actor, 100):
                 assert space.contains(action), (actor.name, action)
@@ -110,19 +126,11 @@ def test_the_same_generator_gives_the_same_actions() -> None:
 
 @pytest.mark.parametrize("probability", [0.0, 0.4, 1.0])
 def test_noise_comes_as_often_as_it_says_and_in_bursts(probability: float) -> None:
-    executed: list[Any] = []
-
-    def choose(observation: Any, before: Any) -> Any:
-        executed.append(before)
-        return np.int64(5)
-
     space = spaces.Discrete(1000)
-    actor = Noisy(choose, "own", space, rng(), probability=(probability, probability), stay=0.9)
+    actor = Noisy(Constant(np.int64(5)), space, rng(), probability=(probability, probability), stay=0.9)
     actions = run(actor, 20_000)
     noisy = actions != 5
     assert noisy.mean() == pytest.approx(probability, abs=0.03)
-    assert executed[0] is None
-    assert executed[1:] == actions[:-1].tolist()  # the agent is told what was really done
     if 0 < probability < 1:
         bursts = np.count_nonzero(noisy[1:] & ~noisy[:-1])
         # a burst ends when a draw, one in ten steps, says so
@@ -141,14 +149,20 @@ def test_redraw_changes_the_manner_within_an_episode() -> None:
 
 
 def test_noise_on_a_box_is_added_and_autocorrelated() -> None:
-    own = np.array([20.0], np.float32)
-    actor = Noisy(lambda o, a: own, "own", WIDE, rng(2), probability=(1, 1), stay=0.8, scale=(0.05, 0.05))
+    own = Constant(np.array([20.0], np.float32))
+    actor = Noisy(own, WIDE, rng(2), probability=(1, 1), stay=0.8, scale=(0.05, 0.05))
     offsets = run(actor, 20_000)[100:, 0].astype(np.float64) - 20
     assert offsets.mean() == pytest.approx(0, abs=0.5)
     assert offsets.std() == pytest.approx(5, rel=0.06)
     assert np.corrcoef(offsets[:-1], offsets[1:])[0, 1] == pytest.approx(0.8, abs=0.03)
-    quiet = Noisy(lambda o, a: own, "own", WIDE, rng(2), probability=(0, 0))
+    quiet = Noisy(own, WIDE, rng(2), probability=(0, 0))
     assert (run(quiet, 50) == 20).all()
+
+
+def test_actors_look_at_the_environment_as_it_is_and_noise_as_the_actor_below_it_does() -> None:
+    env = gym.make("CartPole-v1")
+    assert Uniform(DISCRETE, rng()).view(env) is env
+    assert isinstance(Noisy(Constant(1), DISCRETE, rng()).view(env), TimeAwareObservation)
 
 
 def test_defaults_fit_the_space() -> None:
@@ -188,7 +202,7 @@ def test_further_policies_are_known_by_their_factories() -> None:
         (lambda: Autocorrelated(BOX, rng(), bias=[(0, 1)]), "1 bias ranges for 2 action dimensions"),
         (lambda: Autocorrelated(DISCRETE, rng()), "needs a Box action space.*try 'sticky'"),
         (lambda: Sticky(BOX, rng()), "needs a Discrete action space"),
-        (lambda: Noisy(lambda o, a: 0, "x", DISCRETE, rng(), probability=(0, 2)), "probability is"),
+        (lambda: Noisy(Constant(0), DISCRETE, rng(), probability=(0, 2)), "probability is"),
     ],
 )
 def test_parameters_out_of_range_are_refused(make: Any, message: str) -> None:

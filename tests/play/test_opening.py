@@ -9,7 +9,7 @@ import pytest
 import dreamenv
 from dreamenv.agents.controller import LinearController
 from dreamenv.agents.random_agent import RandomAgent
-from dreamenv.agents.resolve import save_agent
+from dreamenv.agents.saved import save_agent
 from dreamenv.errors import ConfigurationError, SpaceMismatchError, UnknownDreamError
 from dreamenv.play.opening import open_dream
 from dreamenv.world_model import WorldModel
