@@ -14,7 +14,7 @@ from dreamenv.types import Episode
 
 
 class Recorder(gym.Wrapper[Any, Any, Any, Any]):
-    """Keeps what a preprocessed environment shows, what is done in it and what comes of it, from `reset` on.
+    """Keeps what a preprocessed environment shows, the actions taken and what comes of them, from `reset` on.
 
     Attributes:
         observations: Those of the episode so far; the last one is the present.
