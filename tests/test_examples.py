@@ -175,8 +175,15 @@ def test_any_sb3_algorithm(
     )
     options = ["--algo", algo, "--in", where, "--steps", str(steps), "--envs", "2", "--episodes", "2", "--workers", "0"]
     example = root / "examples" / "07_any_sb3_algorithm.py"
-    output = run_python("-c", start, registry, example, "--id", "DreamOwn-v0", *options, "--out", tmp_path).stdout
-    file = tmp_path / f"{algo}-DreamOwn-v0.zip"
+    options += ["--out", str(tmp_path), "--json", str(tmp_path / "figures.json")]
+    dream = str(tmp_path / "bundle") if algo == "sac" else "DreamOwn-v0"
+    output = run_python("-c", start, registry, example, "--id", dream, *options).stdout
+    figures = json.loads((tmp_path / "figures.json").read_text(encoding="utf-8"))
+    assert figures["actions"] == int(played)
+    assert f"real:  {figures['real']['mean']:.1f} ± {figures['real']['std']:.1f}" in output
+    assert f"dream: {figures['dream']['mean']:.1f} ± {figures['dream']['std']:.1f}" in output
+    assert figures["dream"]["episodes"] == 2
+    file = tmp_path / f"{algo}-{Path(dream).name}.zip"
     assert file.is_file()
     assert f"{file}: {played} actions in {where}" in output
     assert "dream: " in output
