@@ -120,7 +120,7 @@ def store(run: Path, known: Mapping[str, Entry]) -> Path:
     for name in (RECORD, *entry.files):
         (entry.folder / name).parent.mkdir(parents=True, exist_ok=True)
         text = (run / name).read_text(encoding="utf-8")
-        write_text(entry.folder / name, text.replace(str(run.resolve()), "OUT"))
+        write_text(entry.folder / name, text.replace(str(run.resolve()), "OUT").replace(str(ROOT), "."))
     return entry.folder
 
 
