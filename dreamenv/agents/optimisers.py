@@ -182,7 +182,7 @@ def centred_ranks(fitness: Array) -> Array:
     return ranks / max(1, len(fitness) - 1) - 0.5
 
 
-_OPTIMISERS: dict[str, Any] = {"cma": CMAES, "openai": OpenAIES}
+OPTIMISERS: dict[str, Any] = {"cma": CMAES, "openai": OpenAIES}
 
 
 def make_optimiser(name: str, initial: Array, *, population: int, sigma: float, seed: int, **options: Any) -> Optimiser:
@@ -191,10 +191,10 @@ def make_optimiser(name: str, initial: Array, *, population: int, sigma: float, 
     Raises:
         ConfigurationError: An unknown name or option.
     """
-    if name not in _OPTIMISERS:
-        raise ConfigurationError(f"optimiser={name!r} is not known. {did_you_mean(str(name), _OPTIMISERS)}")
+    if name not in OPTIMISERS:
+        raise ConfigurationError(f"optimiser={name!r} is not known. {did_you_mean(str(name), OPTIMISERS)}")
     try:
-        optimiser: Optimiser = _OPTIMISERS[name](initial, population=population, sigma=sigma, seed=seed, **options)
+        optimiser: Optimiser = OPTIMISERS[name](initial, population=population, sigma=sigma, seed=seed, **options)
     except TypeError as error:
         raise ConfigurationError(f"optimiser {name!r}: {error}") from error
     return optimiser

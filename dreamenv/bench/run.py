@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -123,19 +123,6 @@ def bench(
     finally:
         for close in closing:
             close()
-
-
-def show_rows(rows: Sequence[Row]) -> str:
-    """The rows as a table of text."""
-    lines = [f"{'case':<28}{'num_envs':>9}{'steps/s':>13}{'bound/s':>13}{'fraction':>10}  device"]
-    for row in rows:
-        bound = "-" if row.bound_steps_per_s is None else f"{row.bound_steps_per_s:,.0f}"
-        fraction = "-" if row.fraction is None else f"{row.fraction:.2f}"
-        frames = "" if row.frames_per_s is None else f"  ({row.frames_per_s:,.0f} real frames/s)"
-        lines.append(
-            f"{row.case:<28}{row.num_envs:>9,}{row.steps_per_s:>13,.0f}{bound:>13}{fraction:>10}  {row.device}{frames}"
-        )
-    return "\n".join(lines)
 
 
 def _measure(cases: list[Case], seconds: float, progress: Callable[[int, int, str], None]) -> list[Row]:

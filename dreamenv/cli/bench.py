@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from dreamenv.cli import app
 from dreamenv.cli.options import JsonFile, Seed
 
+if TYPE_CHECKING:
+    from dreamenv.bench.run import Row
+    from dreamenv.cli.output import Output
+
+_TITLES = ("case", "num_envs", "steps/s", "bound/s", "fraction", "real frames/s", "device")
+
 
 @app.command()
 def bench(
-    model: Annotated[
-        str, typer.Option("--id", metavar="ID|BUNDLE", help="The dream to measure.")
-    ] = "DreamCarRacing-v0",
+    model: Annotated[str, typer.Argument(metavar="[ID|BUNDLE]", help="The dream to measure.")] = "DreamCarRacing-v0",
     seconds: Annotated[float, typer.Option(help="Of measurement a case, and again for its bound.")] = 2.0,
     max_envs: Annotated[int, typer.Option(min=1, help="Largest batch of dreams.")] = 4096,
     real: Annotated[bool, typer.Option(help="Measure the real environment too.")] = True,
@@ -24,19 +28,21 @@ def bench(
     training: Annotated[bool, typer.Option("--training", help="Also how fast V and M learn.")] = False,
     curves: Annotated[bool, typer.Option("--curves", help="Also the growth with latents, mixtures, ...")] = False,
     startup: Annotated[bool, typer.Option("--startup", help="Also imports, gym.make, and memory.")] = False,
-    plot: Annotated[Path | None, typer.Option(help="Draw the figures into this folder.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder to draw the figures into.")] = None,
     device: Annotated[str, typer.Option(help="Of the dreams: cpu, cuda, ...")] = "cpu",
     seed: Seed = 0,
     json_file: JsonFile = None,
 ) -> None:
-    """Measure steps a second beside the bound: the model's matrix products alone, at the same batch.
+    """Measure steps a second compared with the bound: the model's matrix products alone, at the same batch.
 
-    Example: dreamenv bench --id DreamCarRacing-v0 --json bench.json
+    Example: dreamenv bench DreamCarRacing-v0 --json bench.json
     """
-    from dreamenv.bench.run import REPETITIONS, show_rows
+    from dreamenv.bench.run import REPETITIONS
     from dreamenv.bench.run import bench as measure
-    from dreamenv.cli.progress import Progress, write_json
+    from dreamenv.cli.output import Output
+    from dreamenv.cli.progress import Progress
 
+    output = Output(json_file)
     bars: list[Progress] = []
 
     def on_progress(reached: int, total: int, case: str) -> None:
@@ -59,31 +65,43 @@ def bench(
     )
     for bar in bars:
         bar.close()
-    print(show_rows(rows))
-    print(
+    output.table(_TITLES, [_cells(row) for row in rows], numbers=_TITLES[1:-1])
+    output.line(
         f"medians of {REPETITIONS} interleaved repetitions; a step is one action (of the real environment: see there)"
     )
     if startup:
-        _show_startup(model)
-    if plot is not None:
+        _show_startup(model, output)
+    if out is not None:
         from dreamenv.figures.bench import bench_figures
         from dreamenv.figures.canvas import save_figures
 
-        for file in save_figures(bench_figures(rows), plot):
-            print(file)
-    write_json(json_file, [row.to_json() for row in rows])
+        for file in save_figures(bench_figures(rows), out):
+            output.line(file)
+    output.figures([row.to_json() for row in rows])
 
 
-def _show_startup(model: str) -> None:
+def _cells(row: Row) -> tuple[str, ...]:
+    return (
+        row.case,
+        f"{row.num_envs:,}",
+        f"{row.steps_per_s:,.0f}",
+        "-" if row.bound_steps_per_s is None else f"{row.bound_steps_per_s:,.0f}",
+        "-" if row.fraction is None else f"{row.fraction:.2f}",
+        "" if row.frames_per_s is None else f"{row.frames_per_s:,.0f}",
+        row.device,
+    )
+
+
+def _show_startup(model: str, output: Output) -> None:
     from dreamenv.bench.startup import measure_memory, measure_startup
 
     times = measure_startup(model)
-    print(
+    output.line(
         f"import gymnasium {times.import_gymnasium:.2f} s, dreamenv {times.import_dreamenv:.2f} s; "
         f"gym.make {times.make_cold:.2f} s cold, {1000 * times.make_warm:.1f} ms warm"
     )
     memory = measure_memory(model)
-    print(
+    output.line(
         f"memory: {memory.bytes_per_env:,.0f} bytes a dream; grew by {memory.growth / 2**20:.1f} MiB over the second "
         f"{memory.steps:,} steps"
     )

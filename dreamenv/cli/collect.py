@@ -22,7 +22,7 @@ def collect(
     algo: Annotated[str | None, typer.Option(help="Algorithm of stable-baselines3 that saved --agent.")] = None,
     model: Annotated[str | None, typer.Option(help="World model (id or bundle) that the agent sees through.")] = None,
     part: Annotated[
-        str | None, typer.Option(help="Collect into OUT/episodes/PART, beside what OUT/episodes holds already.")
+        str | None, typer.Option(help="Collect into OUT/episodes/PART; what else OUT/episodes holds stays.")
     ] = None,
     workers: Workers = None,
     seed: Seed = 0,
@@ -34,12 +34,14 @@ def collect(
     """
     from dreamenv.agents.exploration import FACTORIES
     from dreamenv.cli.options import explorations, preset, write_config
-    from dreamenv.cli.progress import Progress, write_json
+    from dreamenv.cli.output import Output
+    from dreamenv.cli.progress import Progress
     from dreamenv.data.collect import collect as collect_episodes
     from dreamenv.data.explore import Exploration
     from dreamenv.errors import ConfigurationError
     from dreamenv.training.ledger import record_frames
 
+    output = Output(json_file)
     section, spec = preset(name, real)
     explore = explorations(section)
     if agent is not None:
@@ -65,13 +67,13 @@ def collect(
         seed=seed,
         factories=FACTORIES,
         progress=on_episode,
+        report=output.line,
     )
     bar.close()
     stage = f"collect {part}" if part else "collect"
     record_frames(out, stage, found.real_frames)
     write_config(out, stage, {"real": spec.id, "seed": seed, "frames": frames, "episodes": episodes, "agent": agent})
-    print(f"{found.episodes} episodes, {found.real_frames:,} real frames, mean return {found.mean_return:.1f}")
-    write_json(
-        json_file,
+    output.line(f"{found.episodes} episodes, {found.real_frames:,} real frames, mean return {found.mean_return:.1f}")
+    output.figures(
         {"episodes": found.episodes, "real_frames": found.real_frames, "mean_return": found.mean_return},
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,6 +12,8 @@ from dreamenv.cli.options import JsonFile
 
 if TYPE_CHECKING:
     from dreamenv.data.summary import GroupRow
+
+_TITLES = ("policy", "episodes", "real frames", "return", "least", "most", "length", "terminated", "truncated")
 
 data = typer.Typer(
     name="data",
@@ -38,11 +39,13 @@ def show(
 
     Example: dreamenv data show runs/doom --out runs/doom/plots --json runs/doom/data.json
     """
-    from dreamenv.cli.progress import Progress, write_json
+    from dreamenv.cli.output import Output
+    from dreamenv.cli.progress import Progress
     from dreamenv.data.summary import group_rows, read_records, summarise, total_row
     from dreamenv.figures import data as figures
     from dreamenv.figures.canvas import save_figures
 
+    output = Output(json_file)
     store = figures.find_store(run)
     bar = Progress("read", len(store), "episode")
     records = read_records(store, progress=bar.update)
@@ -50,7 +53,8 @@ def show(
     action_space = figures.recorded_action_space(run)
     summary = summarise(records, action_space)
     rows = group_rows(records)
-    print("\n".join(policy_table([*rows, total_row(records)] if len(rows) > 1 else rows)))
+    shown = [*rows, total_row(records)] if len(rows) > 1 else rows
+    output.table(_TITLES, [_cells(row) for row in shown], numbers=_TITLES[1:])
     drawn = {
         "returns": figures.returns_figure(records),
         "lengths": figures.lengths_figure(records),
@@ -59,33 +63,19 @@ def show(
     sheets = figures.contact_sheets(figures.spread_over_returns(records, episodes), columns=columns)
     drawn |= {f"contact_sheet_{number}": sheet for number, sheet in enumerate(sheets, start=1)}
     for file in save_figures(drawn, out):
-        print(file)
-    write_json(json_file, summary)
+        output.line(file)
+    output.figures(summary)
 
 
-def policy_table(rows: Sequence[GroupRow]) -> list[str]:
-    """The rows as lines of text."""
-    titles = ("policy", "episodes", "real frames", "return", "least", "most", "length", "terminated", "truncated")
-    lines = [titles]
-    lines += [
-        (
-            f"{row.part}: {row.policy}" if row.part else row.policy,
-            f"{row.episodes:,}",
-            f"{row.real_frames:,}",
-            f"{row.return_mean:.1f} ± {row.return_std:.1f}",
-            f"{row.return_min:.1f}",
-            f"{row.return_max:.1f}",
-            f"{row.length_mean:.1f}",
-            f"{row.terminated + row.both:,}",
-            f"{row.truncated + row.both:,}",
-        )
-        for row in rows
-    ]
-    widths = [max(len(line[column]) for line in lines) for column in range(len(titles))]
-    return [
-        "  ".join(
-            cell.ljust(width) if column == 0 else cell.rjust(width)
-            for column, (cell, width) in enumerate(zip(line, widths, strict=True))
-        )
-        for line in lines
-    ]
+def _cells(row: GroupRow) -> tuple[str, ...]:
+    return (
+        f"{row.part}: {row.policy}" if row.part else row.policy,
+        f"{row.episodes:,}",
+        f"{row.real_frames:,}",
+        f"{row.return_mean:.1f} ± {row.return_std:.1f}",
+        f"{row.return_min:.1f}",
+        f"{row.return_max:.1f}",
+        f"{row.length_mean:.1f}",
+        f"{row.terminated + row.both:,}",
+        f"{row.truncated + row.both:,}",
+    )

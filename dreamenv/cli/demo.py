@@ -13,7 +13,7 @@ from dreamenv.cli.options import JsonFile, Seed, Workers
 
 @app.command()
 def demo(
-    dream: Annotated[str, typer.Option("--id", metavar="ID|BUNDLE", help="The dream to evolve in.")] = "DreamDoom-v0",
+    model: Annotated[str, typer.Argument(metavar="[ID|BUNDLE]", help="The dream to evolve in.")] = "DreamDoom-v0",
     out: Annotated[Path, typer.Option(help="Folder of report, video and agent.")] = Path("demo"),
     minutes: Annotated[float, typer.Option(help="Minutes of evolution.")] = 4.0,
     episodes: Annotated[int, typer.Option(min=1, help="Real episodes of each score.")] = 20,
@@ -32,12 +32,14 @@ def demo(
 
     The same command continues an interrupted demonstration.
 
-    Example: dreamenv demo --id DreamDoom-v0 --minutes 4 --out demo
+    Example: dreamenv demo DreamDoom-v0 --minutes 4 --out demo
     """
-    from dreamenv.cli.progress import Progress, write_json
+    from dreamenv.cli.output import Output
+    from dreamenv.cli.progress import Progress
     from dreamenv.figures.report import summarise
     from dreamenv.workflows.demo import REPORT_FILE, VIDEO_FILE, DemoOptions, run_demo
 
+    output = Output(json_file)
     bars: dict[str, Progress] = {}
 
     def on_progress(stage: str, reached: int, total: int | None, text: str) -> None:
@@ -57,10 +59,10 @@ def demo(
         validation_episodes=validation_episodes,
         video_steps=video_steps,
     )
-    result = run_demo(dream, out, options, workers=workers, progress=on_progress)
+    result = run_demo(model, out, options, workers=workers, progress=on_progress, report=output.line)
     for bar in bars.values():
         bar.close()
-    print(summarise(result))
-    print("seconds: " + ", ".join(f"{stage} {taken:.0f}" for stage, taken in result["seconds"].items()))
-    print(f"report: {out / REPORT_FILE}   video: {out / VIDEO_FILE}")
-    write_json(json_file, result)
+    output.line(summarise(result))
+    output.line("seconds: " + ", ".join(f"{stage} {taken:.0f}" for stage, taken in result["seconds"].items()))
+    output.line(f"report: {out / REPORT_FILE}   video: {out / VIDEO_FILE}")
+    output.figures(result)

@@ -35,10 +35,12 @@ def evaluate(
     Planners (planner:shooting, planner:cem, planner:mppi, planner:mcts) dream ahead in the model itself; their settings
     follow, such as planner:mcts,simulations=32,horizon=10,seed=1.
     """
-    from dreamenv.cli.progress import Progress, write_json
+    from dreamenv.cli.output import Output
+    from dreamenv.cli.progress import Progress
     from dreamenv.scoring.score import EpisodeResult
     from dreamenv.scoring.score import evaluate as score_agent
 
+    output = Output(json_file)
     bar = Progress("eval", episodes, "episode")
     returns: list[float] = []
 
@@ -46,14 +48,23 @@ def evaluate(
         returns.append(result.undiscounted_return)
         bar.update(len(returns), f"mean so far {sum(returns) / len(returns):.1f}")
 
-    score = score_agent(model, agent, algo=algo, episodes=episodes, seed=seed, workers=workers, progress=on_episode)
+    score = score_agent(
+        model,
+        agent,
+        algo=algo,
+        episodes=episodes,
+        seed=seed,
+        workers=workers,
+        progress=on_episode,
+        report=output.line,
+    )
     bar.close()
     low, high = score.ci95
-    print(
+    output.line(
         f"{score.real_id}, agent {score.agent}: {score.mean:.1f} ± {score.std:.1f} over {score.episodes} episodes "
         f"(95% interval of the mean {low:.1f} to {high:.1f})"
     )
     if score.real_frames is not None:
-        print(f"real frames consumed by model and agent: {score.real_frames:,}")
-    print(f"{score.ms_per_decision:.2f} ms a decision")
-    write_json(json_file, score.to_json())
+        output.line(f"real frames consumed by model and agent: {score.real_frames:,}")
+    output.line(f"{score.ms_per_decision:.2f} ms a decision")
+    output.figures(score.to_json())

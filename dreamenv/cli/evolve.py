@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from dreamenv.cli import app
-from dreamenv.cli.options import JsonFile, Seed, Workers
+from dreamenv.cli.options import ActionMapKind, JsonFile, Optimiser, Seed, Workers
 from dreamenv.types import Start
 
 
@@ -16,21 +16,23 @@ from dreamenv.types import Start
 def evolve(
     model: Annotated[str, typer.Argument(metavar="ID|BUNDLE", help="The dream to evolve in.")],
     out: Annotated[Path, typer.Option(help="Folder of checkpoint and agent.")] = Path("runs/run/agent"),
-    generations: Annotated[int, typer.Option(min=1)] = 100,
+    generations: Annotated[int, typer.Option(min=1, help="In all, those of earlier calls included.")] = 100,
     population: Annotated[int, typer.Option(min=2, help="Candidates a generation.")] = 64,
     rollouts: Annotated[int, typer.Option(min=1, help="Dreams a candidate; all candidates share their noise.")] = 16,
     horizon: Annotated[int | None, typer.Option(min=1, help="Longest dream in actions.")] = None,
     temperature: Annotated[float | None, typer.Option(help="Of the dream; the model's own by default.")] = None,
-    start: Annotated[Start, typer.Option(help="Where dreams begin.")] = "initial",
+    start: Annotated[
+        Start, typer.Option(help="Where dreams begin: an episode's first moment, behind its margin, any.")
+    ] = "initial",
     expected: Annotated[
         bool, typer.Option(help="Score by expected returns: ends weigh rewards instead of happening by chance.")
     ] = False,
-    optimiser: Annotated[str, typer.Option(help="cma (CMA-ES) or openai (OpenAI-ES).")] = "cma",
+    optimiser: Annotated[Optimiser, typer.Option(help="CMA-ES or OpenAI-ES.")] = "cma",
     begin: Annotated[str | None, typer.Option(help="Linear agent (id or path) to start the search from.")] = None,
     sigma: Annotated[float, typer.Option(help="Initial step size of the weights.")] = 0.1,
-    action_map: Annotated[str | None, typer.Option(help="squash, throttle or argmax; fit to the space.")] = None,
+    action_map: Annotated[ActionMapKind | None, typer.Option(help="From outputs to actions; fits the space.")] = None,
     validate_every: Annotated[int, typer.Option(min=0, help="Generations between real validations; 0: none.")] = 0,
-    validation_episodes: Annotated[int, typer.Option(min=1)] = 20,
+    validation_episodes: Annotated[int, typer.Option(min=1, help="Real episodes of a validation.")] = 20,
     time_limit: Annotated[float | None, typer.Option(help="Seconds after which no generation begins.")] = None,
     workers: Workers = None,
     seed: Seed = 0,
@@ -44,7 +46,8 @@ def evolve(
     from dreamenv.agents.evolution import evolve as evolve_controller
     from dreamenv.agents.evolution_state import Generation
     from dreamenv.agents.options import EvolutionOptions
-    from dreamenv.cli.progress import Progress, write_json
+    from dreamenv.cli.output import Output
+    from dreamenv.cli.progress import Progress
     from dreamenv.scoring.score import Validator
     from dreamenv.world_model import WorldModel
 
@@ -60,6 +63,7 @@ def evolve(
         sigma=sigma,
         action_map=action_map,
     )
+    output = Output(json_file)
     world_model = WorldModel.load(model)
     bar = Progress("evolve", generations, "generation")
 
@@ -70,7 +74,9 @@ def evolve(
                 text += f", real {name} {score.mean:.1f}"
         bar.update(record.index, text)
 
-    validator = Validator(model, episodes=validation_episodes, seed=seed, workers=workers) if validate_every else None
+    validator = None
+    if validate_every:
+        validator = Validator(model, episodes=validation_episodes, seed=seed, workers=workers, report=output.line)
     found = evolve_controller(
         world_model,
         out_dir=out,
@@ -85,13 +91,12 @@ def evolve(
     )
     bar.close()
     last = found.history[-1]
-    print(f"agent: {found.file}   {last.index} generations, dream mean {last.dream_mean:.1f}")
+    output.line(f"agent: {found.file}   {last.index} generations, dream mean {last.dream_mean:.1f}")
     if found.best_validation is not None:
         episodes = len(found.best_validation.returns)
-        print(f"best real validation: {found.best_validation.mean:.1f} over {episodes} episodes")
-    print(f"real frames of validation: {found.real_frames:,}")
-    write_json(
-        json_file,
+        output.line(f"best real validation: {found.best_validation.mean:.1f} over {episodes} episodes")
+    output.line(f"real frames of validation: {found.real_frames:,}")
+    output.figures(
         {
             "agent": str(found.file),
             "generations": last.index,

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from dreamenv.cli import app
 from dreamenv.cli.options import JsonFile, Seed, Workers
+
+if TYPE_CHECKING:
+    from dreamenv.scoring.open_loop import OpenLoopRow
+
+_TITLES = ("dreamed actions", "latent error", "latent, no change", "pixel error", "pixel, no change")
 
 
 @app.command()
@@ -23,7 +28,7 @@ def gap(
     samples: Annotated[int, typer.Option(min=1, help="Dreams of a moment; their mean is the prediction.")] = 16,
     html: Annotated[Path | None, typer.Option(help="Write a page with figures to this file.")] = None,
     json_file: JsonFile = None,
-    plot: Annotated[Path | None, typer.Option(help="Write the figures to this folder, as PNG and SVG.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder to draw the figures into, as PNG and SVG.")] = None,
     seed: Seed = 0,
     workers: Workers = None,
 ) -> None:
@@ -31,7 +36,8 @@ def gap(
 
     Example: dreamenv gap DreamCarRacing-v0 --json gap.json --html gap.html
     """
-    from dreamenv.cli.progress import Progress, write_json
+    from dreamenv.cli.output import Output
+    from dreamenv.cli.progress import Progress
     from dreamenv.errors import ConfigurationError
     from dreamenv.figures.canvas import save_figures
     from dreamenv.figures.gap import gap_figures, summarise_gap, write_gap_report
@@ -41,6 +47,7 @@ def gap(
         steps = [int(part) for part in horizons.split(",")]
     except ValueError as error:
         raise ConfigurationError(f"--horizons {horizons}: expected whole numbers like 1,5,15,50") from error
+    output = Output(json_file)
     bar = Progress("gap", episodes, "episode")
     found = dream_gap(
         model,
@@ -52,24 +59,25 @@ def gap(
         seed=seed,
         workers=workers,
         progress=bar.update,
+        report=output.line,
     )
     bar.close()
-    print(summarise_gap(found))
-    print(f"reward R² a step ahead: {found.reward_r2:.3f}")
+    output.line(summarise_gap(found))
+    output.line(f"reward R² a step ahead: {found.reward_r2:.3f}")
     precision, recall = (_shown(value) for value in (found.termination_precision, found.termination_recall))
-    print(f"ends: precision {precision}, recall {recall} at probability {found.termination_threshold:.3g}")
-    for row in found.open_loop:
-        line = f"after {row.horizon:>3}: latent error {_shown(row.latent_mse)}"
-        line += f" (no change {_shown(row.latent_mse_no_change)})"
-        if row.pixel_mse is not None:
-            line += f", pixel error {_shown(row.pixel_mse)} (no change {_shown(row.pixel_mse_no_change)})"
-        print(line)
-    write_json(json_file, found.to_json())
+    output.line(f"ends: precision {precision}, recall {recall} at probability {found.termination_threshold:.3g}")
+    output.table(_TITLES, [_cells(row) for row in found.open_loop], numbers=_TITLES)
+    output.figures(found.to_json())
     if html is not None:
-        print(write_gap_report(html, found))
-    if plot is not None:
-        for file in save_figures(gap_figures(found), plot):
-            print(file)
+        output.line(write_gap_report(html, found))
+    if out is not None:
+        for file in save_figures(gap_figures(found), out):
+            output.line(file)
+
+
+def _cells(row: OpenLoopRow) -> tuple[str, ...]:
+    errors = row.latent_mse, row.latent_mse_no_change, row.pixel_mse, row.pixel_mse_no_change
+    return str(row.horizon), *("-" if error is None else f"{error:.4g}" for error in errors)
 
 
 def _shown(value: float | None) -> str:

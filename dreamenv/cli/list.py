@@ -4,37 +4,35 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated, Any
-
-import typer
+from typing import Any
 
 from dreamenv.cli import app
+from dreamenv.cli.options import JsonFile
 from dreamenv.registry import DreamEntry
 from dreamenv.types import consumed_frames
 
 
 @app.command("list")
 def list_dreams(
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+    json_file: JsonFile = None,
 ) -> None:
     """The registered dreams, and what each bundle holds.
 
-    Example: dreamenv list --json
+    Example: dreamenv list --json dreams.json
     """
+    from dreamenv.cli.output import Output
     from dreamenv.registry import entries
 
+    output = Output(json_file)
     dreams = [_describe(entry) for entry in entries().values()]
-    if as_json:
-        print(json.dumps(dreams, indent=2))
-        return
-    rows = [("id", "latent twin", "real environment", "bundle", "real frames", "shipped agent's score")]
+    rows = []
     for dream in dreams:
         size = f"{dream['bundle_bytes'] / 1e6:.1f} MB" if dream["bundle_present"] else "not there"
         frames = "-" if dream["real_frames"] is None else f"{dream['real_frames']:,}"
         rows.append((dream["id"], dream["latent_id"], dream["real_id"], size, frames, _show_score(dream["score"])))
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    for row in rows:
-        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+    titles = ("id", "latent twin", "real environment", "bundle", "real frames", "shipped agent's score")
+    output.table(titles, rows, numbers=("bundle", "real frames"))
+    output.figures(dreams)
 
 
 def _describe(entry: DreamEntry) -> dict[str, Any]:

@@ -18,7 +18,7 @@ def loop(
     out: Annotated[Path, typer.Option(help="Run directory.")] = Path("runs/loop"),
     rounds: Annotated[int | None, typer.Option(min=1, help="Rounds; the preset's by default.")] = None,
     workers: Workers = None,
-    seed: Annotated[int, typer.Option(min=0, max=49)] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=49, help="Of all that is random; one seed, one result.")] = 0,
     json_file: JsonFile = None,
 ) -> None:
     """Collect, fit V and M, learn in the dream, collect with what was learned, and again. Continues when interrupted.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import fields
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import gymnasium as gym
 import typer
@@ -20,11 +20,19 @@ from dreamenv.registry import EnvironmentSection, TrainSection
 from dreamenv.types import RealEnvSpec
 
 Seed = Annotated[int, typer.Option(min=0, max=4999, help="Of all that is random; one seed, one result.")]
+# Choices are written out here, so that `--help` imports no torch; a test compares them with those of the library.
+Optimiser = Literal["cma", "openai"]
+ActionMapKind = Literal["squash", "throttle", "argmax"]
+Gradient = Literal["dynamics", "reinforce"]
+View = Literal["seen", "rendered"]
+
 Workers = Annotated[
     int | None,
     typer.Option(min=0, help="Processes for real episodes; 0 plays them in this one.", show_default="one a core"),
 ]
-JsonFile = Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the figures to this file.")]
+JsonFile = Annotated[
+    Path | None, typer.Option("--json", metavar="FILE", help="Write the figures to this file; - prints them.")
+]
 
 
 def preset(name: str | None, real: str | None) -> tuple[EnvironmentSection | None, RealEnvSpec]:

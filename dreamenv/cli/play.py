@@ -9,6 +9,7 @@ import typer
 
 from dreamenv.cli import app
 from dreamenv.cli.options import Seed
+from dreamenv.types import Start
 
 
 @app.command()
@@ -19,7 +20,7 @@ def play(
     ] = None,
     algo: Annotated[str | None, typer.Option(help="Algorithm of stable-baselines3 that saved --agent.")] = None,
     temperature: Annotated[float | None, typer.Option(help="Of the dream at first; its own by default.")] = None,
-    start: Annotated[str | None, typer.Option(help="Start states: initial or replay.")] = None,
+    start: Annotated[Start | None, typer.Option(help="Where dreams begin; as registered by default.")] = None,
     real: Annotated[bool, typer.Option("--real", help="Begin in the real environment.")] = False,
     record: Annotated[Path, typer.Option(help="The .mp4 or .gif that key V writes; numbered if it is there.")] = Path(
         "play.mp4"

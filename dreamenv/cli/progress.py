@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import sys
 import time
 from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
+
+from dreamenv.cli.output import Output
 
 
 class Progress:
@@ -58,9 +59,7 @@ class Progress:
 
 def write_json(file: Path | None, content: Any) -> None:
     """Write `content` to `file` when one is asked for."""
-    if file is not None:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    Output(file).figures(content)
 
 
 def show_scalars(scalars: dict[str, float]) -> str:

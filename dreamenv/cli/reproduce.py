@@ -8,14 +8,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from dreamenv.cli import app
+from dreamenv.cli.options import JsonFile
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from rich.table import Table
-
     from dreamenv.workflows.published import Entry, Figure
     from dreamenv.workflows.reproduce import Reproduction
+
+_LIST = ("figure", "published", "real steps", "about", "what", "commands")
+_COMPARISON = ("figure", "number", "published", "anew", "difference")
 
 
 @app.command()
@@ -27,9 +29,7 @@ def reproduce(
         "runs/reproduce"
     ),
     figures: Annotated[Path | None, typer.Option(help="Another list: a YAML file or a folder of them.")] = None,
-    json_file: Annotated[
-        Path | None, typer.Option("--json", help="Write the figure, or the list, to this file.")
-    ] = None,
+    json_file: JsonFile = None,
 ) -> None:
     """Make a published figure anew, and print it next to the published one.
 
@@ -37,46 +37,40 @@ def reproduce(
 
     Example: dreamenv reproduce --list
     """
-    from dreamenv.cli.progress import write_json
+    from dreamenv.cli.output import Output
     from dreamenv.errors import ConfigurationError
     from dreamenv.workflows.published import SHIPPED, read_figures
     from dreamenv.workflows.reproduce import reproduce as run
 
+    output = Output(json_file)
     known = read_figures(SHIPPED if figures is None else figures)
     if show_list:
         if name is not None:
             raise ConfigurationError(f"give either --list or the name of a figure, got both (--list and {name})")
-        _print(list_table(known))
-        write_json(json_file, list_json(known))
+        output.table(_LIST, list_rows(known), numbers=("real steps",))
+        output.figures(list_json(known))
         return
     if name is None:
         raise ConfigurationError("give the name of a figure, or --list to see all of them")
-    found = run(name, seed=seed, out=out, figures=known, report=lambda line: print(line, flush=True))
-    _print(comparison_table(found))
-    print(verdict(found))
-    write_json(json_file, found.to_json())
+    found = run(name, seed=seed, out=out, figures=known, report=output.line)
+    output.table(_COMPARISON, comparison_rows(found), numbers=_COMPARISON[2:])
+    output.line(verdict(found))
+    output.figures(found.to_json())
 
 
-def list_table(known: Mapping[str, Entry]) -> Table:
-    """Every published figure: its name, what it is, its value, its real steps, how long it takes, its commands."""
-    from rich.box import SIMPLE_HEAD
-    from rich.table import Table
-
-    table = Table(box=SIMPLE_HEAD, show_lines=True)
-    for head in ("figure", "published", "real steps", "about"):
-        table.add_column(head, no_wrap=True)
-    table.add_column("what", ratio=2)
-    table.add_column("commands", ratio=3)
+def list_rows(known: Mapping[str, Entry]) -> list[tuple[str, ...]]:
+    """Every published figure: its name, its value, its real steps, how long it takes, what it is, its commands."""
+    rows: list[tuple[str, ...]] = []
     for entry in known.values():
         section = entry.section
-        parts = entry.published()
-        names = [entry.full_name(part) for part in parts] or [entry.name]
-        values = [show_figure(figure) for figure in parts.values()] or ["not yet"]
-        steps = ["" if figure.real_steps is None else f"{figure.real_steps:,}" for figure in parts.values()]
-        about = f"{section.minutes:g} min" if section.minutes else ""
-        commands = "\n".join(section.commands) if section.rerun else f"not again: {section.reason}"
-        table.add_row("\n".join(names), "\n".join(values), "\n".join(steps), about, section.what, commands)
-    return table
+        about = f"{section.minutes:g} min" if section.minutes else "-"
+        commands = "; ".join(section.commands) if section.rerun else f"not again: {section.reason}"
+        parts: dict[str, Figure | None] = {entry.full_name(part): figure for part, figure in entry.published().items()}
+        for name, figure in (parts or {entry.name: None}).items():
+            value = "not yet" if figure is None else show_figure(figure)
+            steps = "-" if figure is None or figure.real_steps is None else f"{figure.real_steps:,}"
+            rows.append((name, value, steps, about, section.what, commands))
+    return rows
 
 
 def list_json(known: Mapping[str, Entry]) -> list[dict[str, Any]]:
@@ -100,11 +94,8 @@ def list_json(known: Mapping[str, Entry]) -> list[dict[str, Any]]:
     ]
 
 
-def comparison_table(found: Reproduction) -> Table:
+def comparison_rows(found: Reproduction) -> list[tuple[str, ...]]:
     """The numbers of the figure that was asked for as published and anew, and the means of the entry's other parts."""
-    from rich.table import Table
-
-    table = Table("figure", "number", "published", "anew", "difference")
     old = found.published.get(found.part)
     before = {} if old is None else old.numbers()
     entry = found.name.partition(".")[0]
@@ -115,10 +106,11 @@ def comparison_table(found: Reproduction) -> Table:
             rows.append(
                 (f"{entry}.{part}" if part else entry, "mean", None if other is None else other.mean, figure.mean)
             )
+    shown: list[tuple[str, ...]] = []
     for name, key, published, anew in rows:
-        shown = ("", "") if published is None else (show_number(published), f"{anew - published:+,.4g}")
-        table.add_row(name, key, shown[0], show_number(anew), shown[1])
-    return table
+        before_and_by = ("-", "-") if published is None else (show_number(published), f"{anew - published:+,.4g}")
+        shown.append((name, key, before_and_by[0], show_number(anew), before_and_by[1]))
+    return shown
 
 
 def verdict(found: Reproduction) -> str:
@@ -147,12 +139,3 @@ def show_number(value: float) -> str:
     if float(value).is_integer() or abs(value) >= 1000:
         return f"{value:,.0f}"
     return f"{value:.1f}" if abs(value) >= 10 else f"{value:.3g}"
-
-
-def _print(table: Table) -> None:
-    import sys
-
-    from rich.console import Console
-
-    # Without a terminal nobody has said how wide a line may be
-    Console(width=None if sys.stdout.isatty() else 200).print(table)

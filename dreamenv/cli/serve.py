@@ -8,6 +8,7 @@ import typer
 
 from dreamenv.cli import app
 from dreamenv.cli.options import Seed
+from dreamenv.types import Start
 
 
 @app.command()
@@ -15,7 +16,7 @@ def serve(
     model: Annotated[str, typer.Argument(metavar="ID|BUNDLE", help="The dream; its vision must be of pictures.")],
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 8000,
     host: Annotated[str, typer.Option(help="Where to listen; beyond this machine a token is needed.")] = "127.0.0.1",
-    token: Annotated[str | None, typer.Option(help="The token to ask for, instead of one made up.")] = None,
+    token: Annotated[str | None, typer.Option(help="The token to ask for, instead of one generated at random.")] = None,
     players: Annotated[int, typer.Option(min=1, help="Most players at once.")] = 4,
     real_games: Annotated[int, typer.Option(min=0, help="Most real environments at once.")] = 1,
     idle: Annotated[float, typer.Option(help="Seconds of silence after which a player's place is free.")] = 300.0,
@@ -24,7 +25,7 @@ def serve(
     ] = None,
     algo: Annotated[str | None, typer.Option(help="Algorithm of stable-baselines3 that saved --agent.")] = None,
     temperature: Annotated[float | None, typer.Option(help="Of the dream at first; its own by default.")] = None,
-    start: Annotated[str | None, typer.Option(help="Start states: initial or replay.")] = None,
+    start: Annotated[Start | None, typer.Option(help="Where dreams begin; as registered by default.")] = None,
     seed: Seed = 0,
 ) -> None:
     """Drive inside a dream on a web page: keys or touch, temperature, futures, latents; the model runs here.

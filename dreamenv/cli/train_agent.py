@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from dreamenv.cli import app
-from dreamenv.cli.options import JsonFile, Seed, Workers
+from dreamenv.cli.options import ActionMapKind, Gradient, JsonFile, Seed, Workers
 
 
 @app.command("train-agent")
@@ -20,10 +20,10 @@ def train_agent(
     discount: Annotated[float | None, typer.Option(help="Of rewards, an action.")] = None,
     entropy: Annotated[float | None, typer.Option(help="Weight of the policy's entropy in nats.")] = None,
     temperature: Annotated[float | None, typer.Option(help="Of the dream; the model's own by default.")] = None,
-    action_map: Annotated[str | None, typer.Option(help="squash, throttle or argmax; fit to the space.")] = None,
-    gradient: Annotated[str | None, typer.Option(help="dynamics (through the dream) or reinforce (by score).")] = None,
+    action_map: Annotated[ActionMapKind | None, typer.Option(help="From outputs to actions; fits the space.")] = None,
+    gradient: Annotated[Gradient | None, typer.Option(help="Through the dream, or by the actions' score.")] = None,
     validate_every: Annotated[int, typer.Option(min=0, help="Steps between real validations; 0: none.")] = 0,
-    validation_episodes: Annotated[int, typer.Option(min=1)] = 10,
+    validation_episodes: Annotated[int, typer.Option(min=1, help="Real episodes of a validation.")] = 10,
     workers: Workers = None,
     seed: Seed = 0,
     json_file: JsonFile = None,
@@ -38,10 +38,12 @@ def train_agent(
     from dreamenv.agents.imagination import train_actor_critic
     from dreamenv.agents.options import ImaginationOptions
     from dreamenv.cli.options import known_options, section_of, training_preset
-    from dreamenv.cli.progress import Progress, show_scalars, write_json
+    from dreamenv.cli.output import Output
+    from dreamenv.cli.progress import Progress, show_scalars
     from dreamenv.scoring.score import Validator
     from dreamenv.world_model import WorldModel
 
+    output = Output(json_file)
     world_model = WorldModel.load(model)
     preset = training_preset(section_of(world_model.real.id)).loop.get("agent", {})
     knobs = known_options(ImaginationOptions, preset, "train.loop.agent")
@@ -55,7 +57,9 @@ def train_agent(
     given |= {"action_map": action_map, "gradient": gradient}
     options = ImaginationOptions(**knobs | {key: value for key, value in given.items() if value is not None})
     bar = Progress("train-agent", options.steps, "step", every=5.0)
-    validator = Validator(model, episodes=validation_episodes, seed=seed, workers=workers) if validate_every else None
+    validator = None
+    if validate_every:
+        validator = Validator(model, episodes=validation_episodes, seed=seed, workers=workers, report=output.line)
     learned = train_actor_critic(
         world_model,
         out_dir=out,
@@ -66,8 +70,7 @@ def train_agent(
         progress=lambda step, total, scalars: bar.update(step, show_scalars(scalars)),
     )
     bar.close()
-    print(f"agent: {learned.file}   real frames of validation: {learned.real_frames:,}")
-    write_json(
-        json_file,
+    output.line(f"agent: {learned.file}   real frames of validation: {learned.real_frames:,}")
+    output.figures(
         {"agent": str(learned.file), "validation_mean": learned.validation, "real_frames": learned.real_frames},
     )

@@ -3,24 +3,24 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
 from dreamenv.cli import app
-from dreamenv.cli.options import Seed
+from dreamenv.cli.options import Seed, View
 
 
 @app.command()
 def video(
     model: Annotated[str, typer.Argument(metavar="ID|BUNDLE", help="The dream, and the model the agent sees through.")],
-    out: Annotated[Path, typer.Option(help="A .mp4 or .gif file.")],
-    what: Annotated[str, typer.Option(help="dream, real or both (side by side).")] = "both",
+    file: Annotated[Path, typer.Option(metavar="FILE", help="The .mp4 or .gif to write.")] = Path("video.mp4"),
+    what: Annotated[Literal["dream", "real", "both"], typer.Option(help="What to film; both: side by side.")] = "both",
     agent: Annotated[str | None, typer.Option(help="Its path or id, planner:cem, random; the shipped one.")] = None,
     algo: Annotated[str | None, typer.Option(help="Algorithm of stable-baselines3 that saved --agent.")] = None,
     steps: Annotated[int | None, typer.Option(min=1, help="Most actions to show.")] = None,
     skip: Annotated[int, typer.Option(min=0, help="Actions to leave out at the beginning.")] = 0,
-    view: Annotated[str, typer.Option(help="Reality as seen (by V) or rendered (its own picture).")] = "seen",
+    view: Annotated[View, typer.Option(help="Reality as V sees it, or its own picture.")] = "seen",
     size: Annotated[int, typer.Option(min=64, max=1024, help="Side of a picture in pixels.")] = 256,
     temperature: Annotated[float | None, typer.Option(help="Of the dream; the model's own by default.")] = None,
     dreams: Annotated[int, typer.Option(min=1, max=100, help="A grid of so many dreams instead.")] = 1,
@@ -31,25 +31,21 @@ def video(
 
     With --dreams a grid of dreams that begin at different moments; with --temperatures dreams of one moment.
 
-    Example: dreamenv video DreamDoom-v0 --out doom.gif --steps 150
+    Example: dreamenv video DreamDoom-v0 --file doom.gif --steps 150
     """
     from dreamenv.agents.resolve import resolve_agent
-    from dreamenv.errors import ConfigurationError, did_you_mean
     from dreamenv.figures.clips import record_dream, record_real
     from dreamenv.figures.video import grid, write_video
     from dreamenv.types import episode_seeds
     from dreamenv.world_model import WorldModel
 
-    kinds = ("dream", "real", "both")
-    if what not in kinds:
-        raise ConfigurationError(f"--what {what}: not known. {did_you_mean(what, kinds)}")
     world_model = WorldModel.load(model)
     player = resolve_agent(agent, world_model, source=model, algo=algo)
     episode = episode_seeds("validation", seed, 1)[0]
     length = None if steps is None else skip + steps
     clips = {}
-    if dreams > 1 or temperatures is not None:
-        what = "grid"
+    many = dreams > 1 or temperatures is not None
+    if many:
         taus = [temperature] if temperatures is None else _numbers("--temperatures", temperatures)
         for tau in taus:
             for place, own in enumerate(episode_seeds("validation", seed, dreams)):
@@ -57,9 +53,9 @@ def video(
                 clips[(tau or 0.0, place, label)] = record_dream(
                     world_model, player, seed=own, steps=length, temperature=tau, size=size
                 )
-    if what in ("real", "both"):
+    elif what in ("real", "both"):
         clips[(0.0, 1, "reality")] = record_real(world_model, player, seed=episode, steps=length, view=view, size=size)
-    if what in ("dream", "both"):
+    if not many and what in ("dream", "both"):
         first = next((clip.first_observation for clip in clips.values()), None)
         clips[(0.0, 0, "dream")] = record_dream(
             world_model, player, seed=episode, steps=length, first_observation=first, temperature=temperature, size=size
@@ -69,8 +65,8 @@ def video(
         begin = min(skip, len(clip.frames) - 1)
         sides.append((clip.frames[begin:], label, clip.captions()[begin:]))
         print(f"{label}: {len(clip.rewards)} actions, return {clip.undiscounted_return:.1f}")
-    frames = grid(sides, columns=2 if what == "both" else None)
-    file = write_video(out, frames, world_model.real.steps_per_second)
+    frames = grid(sides, columns=2 if what == "both" and not many else None)
+    write_video(file, frames, world_model.real.steps_per_second)
     print(f"{file}: {len(frames)} frames, {file.stat().st_size / 1e6:.2f} MB")
 
 

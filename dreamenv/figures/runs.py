@@ -132,13 +132,3 @@ def dream_against_real_figure(points: Mapping[str, Sequence[tuple[float, float]]
     axes.grid(alpha=0.3)
     axes.legend(fontsize=8)
     return figure
-
-
-def rounds_table(tables: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
-    """The tables of rounds as text."""
-    lines = [f"{'loop':<24}{'round':>6}{'real frames':>13}{'dream':>9}{'real validation':>22}"]
-    for name, table in tables.items():
-        for row in table:
-            real = f"{row['real_mean']:.1f} ± {row['real_std']:.1f}"
-            lines.append(f"{name:<24}{row['number']:>6}{row['real_frames']:>13,}{row['dream_mean']:>9.1f}{real:>22}")
-    return "\n".join(lines)

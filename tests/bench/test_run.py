@@ -10,7 +10,7 @@ from gymnasium import spaces
 from dreamenv.agents import initial_weights, score_population
 from dreamenv.bench.bound import layer_products, memory_products
 from dreamenv.bench.cases import LivingRows
-from dreamenv.bench.run import bench, show_rows
+from dreamenv.bench.run import bench
 from dreamenv.bench.training import training_cases
 from dreamenv.errors import ConfigurationError
 from dreamenv.memory.mdn_rnn.model import MDNRNN
@@ -42,7 +42,6 @@ def test_rows_of_a_model() -> None:
     for row in dreams:
         assert set(row) == KEYS
         assert row["fraction"] == pytest.approx(row["steps_per_s"] / row["bound_steps_per_s"])
-    assert len(show_rows(rows).splitlines()) == len(rows) + 1
 
 
 def test_training_is_of_copies_in_both_precisions() -> None:

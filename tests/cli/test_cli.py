@@ -78,6 +78,31 @@ def test_every_verb_has_help_with_an_example(call: Any, verb: str) -> None:
     assert f"Example: dreamenv {verb} " in " ".join(out.split()) + " "
 
 
+def test_every_option_says_what_it_is() -> None:
+    silent = [
+        (name, parameter.name)
+        for name, command in COMMANDS.items()
+        for parameter in command.params
+        if not parameter.help
+    ]
+    assert silent == []
+
+
+@pytest.mark.parametrize("verb", [name for name in COMMANDS if not hasattr(COMMANDS[name], "commands")])
+def test_one_word_means_one_thing(call: Any, verb: str) -> None:
+    """The id comes first and bare, `--out` is a folder, `--json` takes a file, `--workers 0` is this process."""
+    parameters = {option: parameter for parameter in COMMANDS[verb].params for option in parameter.opts}
+    assert verb == "list" or COMMANDS[verb].params[0].param_type_name == "argument"
+    assert "--id" not in parameters
+    if "--out" in parameters:
+        assert re.search("[Ff]older|directory", parameters["--out"].help)
+    if "--json" in parameters:
+        assert parameters["--json"].metavar == "FILE"
+    if "--workers" in parameters:
+        help_text = " ".join(call(*verb.split(), "--help")[1].split())
+        assert "0 plays them in this one. [default: (one a core); x>=0]" in help_text
+
+
 def test_verbs_that_report_figures_write_json_and_those_that_draw_take_a_seed() -> None:
     options = {
         name: {option for parameter in command.params for option in parameter.opts}

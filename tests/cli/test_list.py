@@ -18,12 +18,16 @@ def test_list_tells_what_the_bundles_hold(bundle: Path, monkeypatch: pytest.Monk
     here = DreamEntry("DreamHere-v0", known.section, bundle)
     away = DreamEntry("DreamAway-v0", known.section, bundle / "nowhere")
     monkeypatch.setattr(registry, "_entries", {entry.id: entry for entry in (here, away)})
-    first, second = json.loads(call("list", "--json").stdout)
+    printed = call("list", "--json", "-")
+    first, second = json.loads(printed.stdout)
     assert (first["id"], first["bundle_present"], first["real_frames"]) == ("DreamHere-v0", True, 1300)
     assert first["bundle_bytes"] == sum(file.stat().st_size for file in bundle.iterdir())
     assert first["score"] == {"mean": 750.4, "std": 12.0, "episodes": 100, "of": "evaluation"}
     assert (second["bundle_present"], second["score"], second["real_frames"]) == (False, None, None)
-    table = call("list").stdout.splitlines()
+    file = bundle / "lists" / "dreams.json"
+    table = call("list", "--json", file).stdout.splitlines()
+    assert json.loads(file.read_text()) == [first, second]
+    assert printed.stderr.splitlines() == table
     assert "750 ± 12 (evaluation, 100 episodes)" in table[1]
     assert "not there" in table[2]
 

@@ -5,14 +5,20 @@ from __future__ import annotations
 import dataclasses
 import sys
 from pathlib import Path
+from typing import get_args
 
 import gymnasium as gym
 import pytest
 import yaml
 
 from dreamenv import registry
+from dreamenv.agents.action_map import ACTION_MAPS
+from dreamenv.agents.optimisers import OPTIMISERS
+from dreamenv.agents.options import GRADIENTS
+from dreamenv.cli import options
 from dreamenv.cli.options import dream_id, preset, write_config, write_registry
 from dreamenv.errors import ConfigurationError, UnknownDreamError
+from dreamenv.figures.clips import VIEWS
 from dreamenv.registry import read_registry
 from dreamenv.types import RealEnvSpec
 
@@ -85,3 +91,10 @@ def test_settings_of_stages_are_kept_beside_each_other(tmp_path: Path) -> None:
     content = yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())
     assert content == {"collect": {"frames": 6}, "train": {"steps": 7}}
     assert [file.name for file in (tmp_path / "run").iterdir()] == ["config.yaml"]
+
+
+def test_the_choices_of_the_command_line_are_those_of_the_library() -> None:
+    assert set(get_args(options.Optimiser)) == set(OPTIMISERS)
+    assert set(get_args(options.ActionMapKind)) == set(ACTION_MAPS)
+    assert set(get_args(options.Gradient)) == set(GRADIENTS)
+    assert set(get_args(options.View)) == set(VIEWS)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from dreamenv.errors import BundleError, ConfigurationError
+from dreamenv.errors import BundleError, ConfigurationError, UnknownDreamError
 from dreamenv.world_model import WorldModel
 from tests.command_line import call
 
@@ -25,8 +25,6 @@ def test_plot_says_when_no_episode_is_long_enough(bundle: Path, tmp_path: Path) 
         call("plot", str(bundle), "--out", str(tmp_path), "--context", "1")
     with pytest.raises(ConfigurationError, match="1,5,15,50"):
         call("plot", str(bundle), "--out", str(tmp_path), "--horizons", "one")
-    with pytest.raises(ConfigurationError, match="--run"):
-        call("plot")
 
 
 def test_plot_of_an_evolution(tmp_path: Path) -> None:
@@ -37,13 +35,13 @@ def test_plot_of_an_evolution(tmp_path: Path) -> None:
         {"index": 2, "dream_mean": 2.0, "dream_best": 3.0, "validation_mean": score, "validation_best": score},
     ]
     (tmp_path / "agent" / "evolution.json").write_text(json.dumps({"history": history}))
-    assert call("plot", "--run", str(tmp_path), "--out", str(tmp_path)).exit_code == 0
+    assert call("plot", str(tmp_path), "--out", str(tmp_path)).exit_code == 0
     assert (tmp_path / "evolution.png").stat().st_size > 1000
     assert (tmp_path / "evolution.svg").read_text(encoding="utf-8").rstrip().endswith("</svg>")
     assert (tmp_path / "dream_against_real.png").exists()  # generation 2 has both scores
     (tmp_path / "agent" / "evolution.json").write_text('{"history": []}')
     with pytest.raises(BundleError, match="not the history"):
-        call("plot", "--run", str(tmp_path), "--out", str(tmp_path))
+        call("plot", str(tmp_path), "--out", str(tmp_path))
 
 
 def test_plot_of_loops_compares_them(tmp_path: Path) -> None:
@@ -51,21 +49,41 @@ def test_plot_of_loops_compares_them(tmp_path: Path) -> None:
         row = {"number": 0, "real_frames": 1000, "dream_mean": 5.0, "real_mean": -1.0, "real_std": 2.0}
         (tmp_path / name).mkdir()
         (tmp_path / name / "rounds.json").write_text(json.dumps([row]))
-    runs = [argument for name in ("first", "second") for argument in ("--run", str(tmp_path / name))]
-    result = call("plot", *runs, "--out", str(tmp_path / "plots"))
+    result = call("plot", tmp_path / "first", tmp_path / "second", "--out", str(tmp_path / "plots"))
     assert "-1.0 ± 2.0" in result.stdout
     drawn = {f"{name}.{suffix}" for name in ("rounds", "dream_against_real") for suffix in ("png", "svg")}
     assert {file.name for file in (tmp_path / "plots").iterdir()} == drawn
     (tmp_path / "empty").mkdir()
     with pytest.raises(BundleError, match="nothing to draw"):
-        call("plot", "--run", str(tmp_path / "empty"), "--out", str(tmp_path))
+        call("plot", str(tmp_path / "empty"), "--out", str(tmp_path))
 
 
 def test_plot_reads_the_rounds_that_a_bundle_holds(bundle: Path, tmp_path: Path) -> None:
     provenance = WorldModel.load("DreamCarRacing-v0").provenance
-    result = call("plot", "--run", "DreamCarRacing-v0", "--out", str(tmp_path))
+    result = call("plot", "DreamCarRacing-v0", "--no-model", "--out", str(tmp_path))
     rows = [line.split() for line in result.stdout.splitlines() if line.startswith("DreamCarRacing-v0")]
     assert [int(row[1]) for row in rows] == list(range(len(provenance["rounds"])))
     assert rows[0][2] == f"{provenance['rounds'][0]['real_frames']:,}"
-    with pytest.raises(BundleError, match="not made by `dreamenv loop`"):
-        call("plot", "--run", str(bundle), "--out", str(tmp_path))
+    assert {file.stem for file in tmp_path.glob("*.svg")} == {"rounds", "dream_against_real"}
+    with pytest.raises(BundleError, match="nothing to draw"):
+        call("plot", bundle, "--no-model", "--out", tmp_path)
+
+
+def test_plot_of_a_model_and_a_run_names_the_pictures_of_each(bundle: Path, tmp_path: Path) -> None:
+    row = {"number": 0, "real_frames": 1000, "dream_mean": 5.0, "real_mean": -1.0, "real_std": 2.0}
+    (tmp_path / "loop").mkdir()
+    (tmp_path / "loop" / "rounds.json").write_text(json.dumps([row]))
+    options = ("--out", tmp_path / "plots", "--horizons", "1", "--context", "1", "--samples", "1")
+    call("plot", bundle, tmp_path / "loop", *options)
+    drawn = {file.stem for file in (tmp_path / "plots").iterdir()}
+    assert drawn == {"rounds", "dream_against_real", "open_loop_bundle", "reconstructions_bundle"}
+
+
+def test_plot_refuses_what_is_not_there_and_two_of_one_name(tmp_path: Path) -> None:
+    with pytest.raises(UnknownDreamError, match="Did you mean DreamDoom-v0"):
+        call("plot", "DreamDom-v0")
+    folders = [tmp_path / where / "run" for where in ("here", "there")]
+    for folder in folders:
+        folder.mkdir(parents=True)
+    with pytest.raises(ConfigurationError, match="would both be called 'run'"):
+        call("plot", *folders)

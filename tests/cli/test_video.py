@@ -11,7 +11,7 @@ from tests.command_line import call
 
 
 def test_video_of_both(bundle: Path, tmp_path: Path) -> None:
-    result = call("video", str(bundle), "--out", str(tmp_path / "both.gif"), "--steps", "4", "--size", "64")
+    result = call("video", bundle, "--file", tmp_path / "both.gif", "--steps", "4", "--size", "64")
     assert result.exit_code == 0
     assert "reality: 4 actions, return 8.0" in result.stdout
     assert result.stdout.startswith("dream: ")
@@ -19,25 +19,26 @@ def test_video_of_both(bundle: Path, tmp_path: Path) -> None:
 
 
 def test_video_of_a_dream_alone_by_random(bundle: Path, tmp_path: Path) -> None:
-    result = call("video", str(bundle), "--out", str(tmp_path / "d.mp4"), "--what", "dream", "--agent", "random")
+    result = call("video", bundle, "--file", tmp_path / "d.mp4", "--what", "dream", "--agent", "random")
     assert "reality" not in result.stdout
     assert (tmp_path / "d.mp4").exists()
-    with pytest.raises(ConfigurationError, match="Did you mean"):
-        call("video", str(bundle), "--out", str(tmp_path / "d.mp4"), "--what", "dreams")
+    refused = call("video", bundle, "--file", tmp_path / "d.mp4", "--what", "dreams")
+    assert refused.exit_code == 2
+    assert "'dreams' is not one of 'dream', 'real', 'both'" in refused.output
 
 
 def test_video_of_a_planner(bundle: Path, tmp_path: Path) -> None:
     planner = "planner:shooting,candidates=4,horizon=2"
     out = tmp_path / "planned.gif"
-    result = call("video", str(bundle), "--out", str(out), "--agent", planner, "--steps", "2", "--size", "64")
+    result = call("video", bundle, "--file", out, "--agent", planner, "--steps", "2", "--size", "64")
     assert [line.split(":")[0] for line in result.stdout.splitlines()[:2]] == ["dream", "reality"]
 
 
 def test_video_of_many_dreams(bundle: Path, tmp_path: Path) -> None:
     out = tmp_path / "many.gif"
-    result = call("video", str(bundle), "--out", str(out), "--dreams", "3", "--steps", "2", "--size", "64")
+    result = call("video", bundle, "--file", out, "--dreams", "3", "--steps", "2", "--size", "64")
     assert [line.split(":")[0] for line in result.stdout.splitlines()[:3]] == ["dream 0", "dream 1", "dream 2"]
-    result = call("video", str(bundle), "--out", str(out), "--temperatures", "1,0.1", "--steps", "2", "--size", "64")
+    result = call("video", bundle, "--file", out, "--temperatures", "1,0.1", "--steps", "2", "--size", "64")
     assert [line.split(":")[0] for line in result.stdout.splitlines()[:2]] == ["τ 0.1", "τ 1"]
     with pytest.raises(ConfigurationError, match="numbers with commas"):
-        call("video", str(bundle), "--out", str(out), "--temperatures", "warm")
+        call("video", bundle, "--file", out, "--temperatures", "warm")

@@ -13,7 +13,6 @@ from dreamenv.figures.runs import (
     read_rounds,
     read_scalars,
     rounds_figure,
-    rounds_table,
     training_figure,
 )
 from dreamenv.training.tensorboard import Recorder
@@ -56,8 +55,6 @@ def test_rounds_are_drawn_by_real_frames() -> None:
     assert lines["one: real validation"] == [[1000, -1], [1500, 3]]
     assert lines["one: dream"] == [[1000, 5], [1500, 7]]
     assert lines["two: real validation"] == [[1000, -1]]
-    table = rounds_table({"one": ROUNDS}).splitlines()
-    assert table[2].split() == ["one", "1", "1,500", "7.0", "3.0", "±", "1.0"]
 
 
 def test_dream_is_drawn_against_real_beside_the_line() -> None:

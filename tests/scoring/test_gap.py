@@ -186,7 +186,7 @@ def test_the_command_measures_the_episodes_that_eval_scores(tmp_path: Path) -> N
     bundle = saved_pendulum(tmp_path / "bundle")
     files = tmp_path / "gap.json", tmp_path / "page" / "gap.html"
     options = ["--episodes", "3", "--horizons", "1,5,50", "--samples", "2", "--seed", "4", "--workers", "0"]
-    outputs = ["--json", str(files[0]), "--html", str(files[1]), "--plot", str(tmp_path / "plots")]
+    outputs = ["--json", str(files[0]), "--html", str(files[1]), "--out", str(tmp_path / "plots")]
     result = invoke("gap", str(bundle), *options, *outputs)
     assert result.exit_code == 0, result.output
     found = json.loads(files[0].read_text())
