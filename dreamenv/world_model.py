@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from dreamenv.errors import ConfigurationError, SpaceMismatchError, did_you_mean
 from dreamenv.files import fingerprint
 from dreamenv.memory.base import MemoryModel, Prediction
 from dreamenv.memory.states import flatten_state, unflatten_state
-from dreamenv.noise.base import Noise, as_noise
+from dreamenv.noise.base import Noise
 from dreamenv.types import RealEnvSpec
 from dreamenv.vision.base import Vision
 
@@ -54,8 +55,12 @@ class WorldModel:
         temperature: float = 1.0,
         provenance: dict[str, Any] | None = None,
     ) -> None:
-        if vision.latent_size != memory.latent_size:
-            raise ConfigurationError(f"vision has {vision.latent_size} latents, memory {memory.latent_size}")
+        sizes = (vision.embedding_size, vision.latent_size), (memory.embedding_size, memory.latent_size)
+        if sizes[0] != sizes[1]:
+            raise ConfigurationError(
+                f"vision gives embeddings of {sizes[0][0]} and decodes latents of {sizes[0][1]}; "
+                f"memory takes embeddings of {sizes[1][0]} and has latents of {sizes[1][1]}"
+            )
         self.vision = vision.eval()
         self.memory = memory.eval()
         self.real = real
@@ -67,8 +72,8 @@ class WorldModel:
 
     @property
     def device(self) -> torch.device:
-        """Where the parameters lie."""
-        return next(self.memory.parameters()).device
+        """Where the model is."""
+        return self.memory.device
 
     def to(self, device: torch.device | str) -> WorldModel:
         """Move the model to `device`, in place.
@@ -95,10 +100,15 @@ class WorldModel:
         if observation == "features":
             return spaces.Box(-_LARGEST, _LARGEST, (self.memory.feature_size,), np.float32)
         if observation == "latent":
-            return spaces.Box(-_LARGEST, _LARGEST, (self.vision.latent_size,), np.float32)
+            return spaces.Box(-_LARGEST, _LARGEST, (self.memory.latent_size,), np.float32)
         if observation == "state":
             return spaces.Box(-_LARGEST, _LARGEST, flatten_state(self._blank_state()).shape[1:], np.float32)
         if observation == "pixels":
+            if self.vision.is_image and not self.vision.can_decode:
+                raise ConfigurationError(
+                    f"observation='pixels': this model of {self.real.id} dreams without pictures: its vision does not "
+                    "decode. Use observation='features'."
+                )
             if not self.vision.is_image:
                 raise ConfigurationError(
                     f"observation='pixels' needs an image environment; {self.real.id} has vector observations. "
@@ -166,18 +176,32 @@ class WorldModel:
 
     @torch.no_grad()
     def _blank_state(self) -> Any:
-        nothing = torch.zeros(1, self.memory.latent_size, device=self.device)
+        nothing = torch.zeros(1, self.memory.embedding_size, device=self.device)
         return self.memory.initial(nothing, noise=torch.Generator(self.device).manual_seed(0))
 
+    def with_termination(self, termination: str) -> WorldModel:
+        """This model with another of its memory's ways of ending dreams; all weights are shared.
+
+        Raises:
+            ConfigurationError: See `MemoryModel.with_termination`.
+        """
+        model = copy.copy(self)
+        model.memory = self.memory.with_termination(termination)
+        return model
+
     def start(self, index: Tensor, *, start: str = "initial", noise: torch.Generator | Noise) -> Any:
-        """Memory states of start states `index` `[B]` int64 of kind `start` ("initial", "replay" or "first")."""
+        """Memory states of start states `index` `[B]` int64 of kind `start` ("initial", "replay" or "first").
+
+        What a memory draws once for a whole dream, such as a member of an ensemble, is drawn anew for each.
+        """
         if start == "first" or (start == "initial" and not self.starts.settled):
-            return self.memory.initial(self.starts.first[index].float(), noise=as_noise(noise))
+            return self.memory.initial(self.starts.first[index].float(), noise=noise)
         kept = self.starts.settled if start == "initial" else self.starts.replay
         parts = {name: part[index] for name, part in kept.items()}
-        return self.memory.state_from_tensors(
+        state = self.memory.state_from_tensors(
             {name: part.float() if part.is_floating_point() else part for name, part in parts.items()}
         )
+        return self.memory.branch(state, 1, noise=noise)
 
     def with_starts(self, starts: StartStates) -> WorldModel:
         """The same model, its weights shared, with other start states."""

@@ -17,7 +17,7 @@ from dreamenv.agents.base import Agent
 from dreamenv.agents.evolution_state import ValidationScore
 from dreamenv.agents.options import ImaginationOptions
 from dreamenv.agents.saved import save_agent
-from dreamenv.memory.base import Imagine
+from dreamenv.memory.base import Stepper
 from dreamenv.noise.base import Noise, as_noise, seeded_weights, step_generator
 from dreamenv.training.fit import Losses, Scalars, fit
 from dreamenv.training.ledger import read_ledger, record_frames
@@ -59,23 +59,23 @@ def dream(
     horizon: int,
     temperature: float,
     noise: Noise,
-    imagine: Imagine | None = None,
+    stepper: Stepper[Any] | None = None,
 ) -> Dream:
-    """Roll the actor through the dream from `state`, keeping gradients; through the dream too without `imagine`.
+    """Roll the actor through the dream from `state`, keeping gradients; through the dream too without `stepper`.
 
     Args:
-        imagine: What to dream with where the dream is not to be differentiated (`MemoryModel.without_gradient`).
+        stepper: What to dream with where the dream is not to be differentiated (`MemoryModel.stepper`).
     """
     memory = world_model.memory
     seen = memory.features(state)
     features, steps = [seen], []
     for _ in range(horizon):
         choice = networks.actor.sample(seen, noise)
-        if imagine is None:
+        if stepper is None:
             state, prediction = memory.imagine(state, choice.action, noise=noise, temperature=temperature)
         else:
             action = choice.action.detach()
-            state, prediction = imagine(state, action, noise=noise, temperature=temperature)
+            state, prediction = stepper(state, action, noise=noise, temperature=temperature)
         seen = memory.features(state)
         features.append(seen)
         goes_on = 1 - prediction.termination_probability
@@ -169,7 +169,8 @@ def train_actor_critic(
     replay_share = options.replay_share if world_model.starts.replay else 0.0
     shares = {"replay": replay_share, "first": options.first_share}
     device = world_model.device
-    imagine = world_model.memory.without_gradient() if options.gradient == "reinforce" else None
+    reinforce = options.gradient == "reinforce"
+    stepper = world_model.memory.stepper(options.batch_size, precision="float32") if reinforce else None
     reached = 0
 
     def agent() -> ActorCriticAgent:
@@ -188,7 +189,7 @@ def train_actor_critic(
             horizon=options.horizon,
             temperature=temperature,
             noise=noise,
-            imagine=imagine,
+            stepper=stepper,
         )
         return imagination_losses(networks, dreamed, options)
 

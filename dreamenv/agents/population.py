@@ -85,8 +85,8 @@ def score_population(
     for name, value in (("rollouts", rollouts), ("horizon", horizon), ("max_batch", max_batch)):
         if value < 1:
             raise ConfigurationError(f"{name} must be at least 1, got {value}")
-    if not (math.isfinite(temperature) and temperature > 0):
-        raise ConfigurationError(f"temperature must be finite and above 0, got {temperature}")
+    if not (math.isfinite(temperature) and temperature >= 0):
+        raise ConfigurationError(f"temperature must be finite and at least 0, got {temperature}")
     if not 0 <= compact_below <= 1:
         raise ConfigurationError(f"compact_below must be in [0, 1], got {compact_below}")
     starts = world_model.start_count(start)
@@ -99,7 +99,7 @@ def score_population(
         )
     to_action = ActionMap(world_model.action_space, action_map).to(device)
     memory = world_model.memory
-    imagine = memory.without_gradient(memory.dream_precision(precision, len(candidates) * rollouts))
+    stepper = memory.stepper(len(candidates) * rollouts, precision=precision)
     key = int(torch.randint(2**63 - 1, (), generator=generator, device=generator.device))
 
     def score(part: Tensor) -> Tensor:
@@ -117,7 +117,7 @@ def score_population(
         policy = _PopulationPolicy(part, rollouts, to_action)
         for _ in range(horizon):
             action = policy(world_model.observation(state, observation), slots)
-            state, prediction = imagine(state, action, noise=noise, temperature=temperature)
+            state, prediction = stepper(state, action, noise=noise, temperature=temperature)
             returns[slots] += torch.where(alive, prediction.reward, 0.0).double() * reached[slots]
             if expected:
                 reached[slots] *= 1 - prediction.termination_probability.double()

@@ -19,8 +19,12 @@ _BATCH, _CHANNELS, _SIDE = 16, 128, 32
 
 
 def memory_products(memory: nn.Module) -> list[Product]:
-    """The products of one step of a memory model: one a weight matrix."""
-    return [(1, p.shape[1], p.shape[0]) for p in memory.parameters() if p.dim() == 2]
+    """The products of one step of a memory model: one a weight matrix `[outer, inner]`.
+
+    Of matrices `[E, inner, outer]` of E members, each dream is multiplied with one.
+    """
+    matrices = [(1, p.shape[1], p.shape[0]) for p in memory.parameters() if p.dim() == 2]
+    return matrices + [(1, p.shape[1], p.shape[2]) for p in memory.parameters() if p.dim() == 3]
 
 
 def layer_products(call: Callable[[], Any], module: nn.Module) -> list[Product]:

@@ -19,7 +19,7 @@ from dreamenv.bench.bound import Work, arithmetic_bound, layer_products, memory_
 from dreamenv.data.preprocess import make_real_env
 from dreamenv.envs import DreamVectorEnv
 from dreamenv.errors import ConfigurationError
-from dreamenv.memory.base import MemoryModel, Prediction
+from dreamenv.memory.base import MemoryModel, Prediction, Stepper
 from dreamenv.noise.base import Noise
 from dreamenv.world_model import WorldModel
 
@@ -107,7 +107,7 @@ def dream_cases(
 def _precisions(model: WorldModel) -> list[tuple[str, str]]:
     """What a case's name ends with, and the precision; bfloat16 where the model can dream in it."""
     try:
-        model.memory.without_gradient("bfloat16")
+        model.memory.stepper(2, precision="bfloat16")
     except ConfigurationError:
         return [("", "auto")]
     return [("", "auto"), (" fp32", "float32"), (" bf16", "bfloat16")]
@@ -176,17 +176,28 @@ class LivingRows:
         self.memory = copy.copy(memory)
         self.lived = 0
         self._alive = torch.ones(0, dtype=torch.bool)
-        self._imagine = memory.without_gradient()
-        self.memory.without_gradient = lambda precision="float32", *, compiled=False: self._counted  # type: ignore[method-assign]
+        stepper = _LivingRowsStepper(self, memory)
+        self.memory.stepper = lambda rows, *, precision="auto", compiled=False: stepper  # type: ignore[method-assign]
 
-    def _counted(
+    def count(self, prediction: Prediction) -> None:
+        """Count the rows of a step that had not ended before it."""
+        rows = len(prediction.terminated)
+        if len(self._alive) != rows:  # ended rows have just left, so all that remain live
+            self._alive = torch.ones(rows, dtype=torch.bool, device=prediction.terminated.device)
+        self.lived += int(self._alive.sum())
+        self._alive = self._alive & ~prediction.terminated
+
+
+class _LivingRowsStepper(Stepper[Any]):
+    def __init__(self, counter: LivingRows, memory: MemoryModel[Any]) -> None:
+        self.memory = memory
+        self._counter, self._stepper = counter, memory.stepper(2)
+
+    def __call__(
         self, state: Any, action: Tensor, *, noise: torch.Generator | Noise, temperature: float = 1.0
     ) -> tuple[Any, Prediction]:
-        if len(self._alive) != len(action):  # ended rows have just left, so all that remain live
-            self._alive = torch.ones(len(action), dtype=torch.bool, device=action.device)
-        self.lived += int(self._alive.sum())
-        state, prediction = self._imagine(state, action, noise=noise, temperature=temperature)
-        self._alive = self._alive & ~prediction.terminated
+        state, prediction = self._stepper(state, action, noise=noise, temperature=temperature)
+        self._counter.count(prediction)
         return state, prediction
 
 

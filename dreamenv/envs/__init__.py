@@ -5,7 +5,7 @@ from dreamenv.envs.dream_vector_env import DreamVectorEnv
 from dreamenv.envs.latent_observation import LatentEnv, LatentObservation
 from dreamenv.envs.loading import open_world_model
 from dreamenv.envs.rollout import DreamRollout
-from dreamenv.noise.episodes import EpisodeNoise
+from dreamenv.noise.hashed import EpisodeNoise
 
 __all__ = [
     "DreamEnv",

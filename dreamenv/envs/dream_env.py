@@ -30,7 +30,8 @@ class DreamEnv(gym.Env[NDArray[Any], Any]):
         world_model: The model, a registered id, or a bundle's folder.
         observation: "features" `[F]` float32 (latent and hidden state), "latent" `[Z]` float32, "pixels"
             `[64, 64, 3]` uint8 (the decoded latent), or "state" `[S]` float32 (all that M remembers, for planners).
-        temperature: Spread of M's mixtures, above 0; None is the model's default. Above 1 the dream is harder.
+        temperature: Spread of what M draws, at least 0; None is the model's default. 0 dreams the mode. Above 1 the
+            dream is harder.
         start: "initial": first moments of real episodes, behind their start margin. "replay": any moment of them, with
             what M remembered there.
         checkpoint: Folder of another bundle to dream with.
@@ -103,6 +104,8 @@ class DreamEnv(gym.Env[NDArray[Any], Any]):
             "predicted_reward": reward,
             "termination_probability": float(result.termination_probability[0]),
         }
+        for name, figures in result.extras.items():
+            info[name] = float(figures[0])
         return self.rollout.observations()[0], reward, self._ended, False, info
 
     def render(self) -> NDArray[np.uint8] | None:

@@ -18,8 +18,9 @@ from numpy.typing import NDArray
 from dreamenv.envs.arguments import checked_autoreset_mode, checked_reset_mask, checked_time_limit, row_seeds
 from dreamenv.envs.loading import open_world_model
 from dreamenv.envs.render import RENDER_MODES, Window, check_render_mode, draw_dreams, window_frame
-from dreamenv.envs.rollout import DreamRollout, RolloutStep
+from dreamenv.envs.rollout import DreamRollout
 from dreamenv.errors import ConfigurationError, StepError
+from dreamenv.memory.base import Outcome
 from dreamenv.world_model import WorldModel
 
 
@@ -260,7 +261,7 @@ class DreamVectorEnv(VectorEnv[NDArray[Any], NDArray[Any], NDArray[Any]]):
     def _begin(self, rows: NDArray[np.int64]) -> None:
         self.rollout.reset(rows, [self._generator(row) for row in rows.tolist()])
 
-    def _final_infos(self, rows: NDArray[np.int64], ended: NDArray[np.bool_], result: RolloutStep) -> dict[str, Any]:
+    def _final_infos(self, rows: NDArray[np.int64], ended: NDArray[np.bool_], result: Outcome) -> dict[str, Any]:
         final_obs = np.full(self.num_envs, None, dtype=object)
         for row, observation in zip(rows.tolist(), self.rollout.observations(rows), strict=True):
             final_obs[row] = observation
@@ -272,14 +273,18 @@ class DreamVectorEnv(VectorEnv[NDArray[Any], NDArray[Any], NDArray[Any]]):
         }
 
 
-def _step_infos(result: RolloutStep, rows: NDArray[np.bool_] | None) -> dict[str, Any]:
+def _step_infos(result: Outcome, rows: NDArray[np.bool_] | None) -> dict[str, Any]:
     """Infos of the rows of a mask (None: all) as Gymnasium merges them; rows outside hold 0."""
     mask = np.ones(len(result.reward), np.bool_) if rows is None else rows
     if not mask.any():
         return {}
-    return {
-        "predicted_reward": np.where(mask, result.reward, 0.0),
-        "_predicted_reward": mask.copy(),
-        "termination_probability": np.where(mask, result.termination_probability, 0.0),
-        "_termination_probability": mask.copy(),
+    figures = {
+        "predicted_reward": result.reward,
+        "termination_probability": result.termination_probability,
+        **result.extras,
     }
+    infos: dict[str, Any] = {}
+    for name, values in figures.items():
+        infos[name] = np.where(mask, values, 0.0)
+        infos[f"_{name}"] = mask.copy()
+    return infos

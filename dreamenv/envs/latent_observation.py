@@ -18,7 +18,7 @@ from dreamenv.envs.loading import open_world_model
 from dreamenv.envs.render import RENDER_MODES
 from dreamenv.errors import SpaceMismatchError, StepError
 from dreamenv.memory.base import Prediction
-from dreamenv.noise.episodes import EpisodeNoise
+from dreamenv.noise.hashed import EpisodeNoise
 from dreamenv.world_model import WorldModel
 
 _ROW = np.zeros(1, np.int64)
@@ -72,7 +72,7 @@ class LatentObservation(gym.Wrapper[NDArray[Any], Any, Any, Any]):
         self._noise = EpisodeNoise(1, device=model.device)
         self._generator: np.random.Generator | None = None
         self._state: Any = None
-        self._latent = torch.empty(0)
+        self._embedding = torch.empty(0)
 
     @torch.no_grad()
     def reset(
@@ -84,8 +84,8 @@ class LatentObservation(gym.Wrapper[NDArray[Any], Any, Any, Any]):
             self._generator, _ = seeding.np_random(seed)
         key = np.array([self._generator.integers(2**63)], np.uint64)
         self._noise.begin_episodes(_ROW, key)
-        self._latent = self._encode(real_observation)
-        self._state = self.world_model.memory.initial(self._latent, noise=self._noise)
+        self._embedding = self._encode(real_observation)
+        self._state = self.world_model.memory.initial(self._embedding, noise=self._noise)
         return self._seen(), info
 
     @torch.no_grad()
@@ -102,12 +102,12 @@ class LatentObservation(gym.Wrapper[NDArray[Any], Any, Any, Any]):
         real_observation, reward, terminated, truncated, info = self.env.step(action)
         valid = info.get("observation_valid", True)
         if valid:
-            self._latent = self._encode(real_observation)
+            self._embedding = self._encode(real_observation)
         self._noise.begin_step()
         state, prediction = self.world_model.memory.observe(
             self._state,
             torch.from_numpy(checked).to(self.world_model.device),
-            self._latent,
+            self._embedding,
             noise=self._noise,
         )
         self._noise.end_step()
@@ -117,8 +117,7 @@ class LatentObservation(gym.Wrapper[NDArray[Any], Any, Any, Any]):
         return self._seen(), float(reward), bool(terminated), bool(truncated), info
 
     def _encode(self, real_observation: NDArray[Any]) -> torch.Tensor:
-        batch = torch.from_numpy(np.array(real_observation)[None]).to(self.world_model.device)
-        return self.world_model.vision.encode(batch)
+        return self.world_model.encode(np.asarray(real_observation)[None])
 
     def _seen(self) -> NDArray[Any]:
         seen = self.world_model.observation(self._state, self._observation)[0]
@@ -192,4 +191,5 @@ def _predicted(prediction: Prediction) -> dict[str, float]:
     return {
         "predicted_reward": float(prediction.reward[0]),
         "termination_probability": float(prediction.termination_probability[0]),
+        **{name: float(figures[0]) for name, figures in prediction.extras.items()},
     }

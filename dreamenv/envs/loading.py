@@ -47,7 +47,7 @@ def open_world_model(
             model = copy.deepcopy(model).to(device)
     else:
         model = _load_cached(source, _device("cpu" if device is None else device))
-    return model if termination is None else _with_termination(model, termination)
+    return model if termination is None else model.with_termination(termination)
 
 
 def _device(device: torch.device | str) -> torch.device:
@@ -72,18 +72,3 @@ def _load_cached(source: str | Path, device: torch.device) -> WorldModel:
         while len(_cache) > _CACHE_SIZE:
             _cache.popitem(last=False)
         return _cache[key]
-
-
-def _with_termination(model: WorldModel, termination: str) -> WorldModel:
-    if termination not in ("cut", "sample"):
-        raise ConfigurationError(f"termination={termination!r} is not known; it is 'cut' or 'sample'")
-    if not hasattr(model.memory, "termination"):
-        raise ConfigurationError(
-            f"termination={termination!r}: {type(model.memory).__name__} does not let it be chosen; leave it out"
-        )
-    # Shallow copies: the weights stay shared, the shared model keeps its own termination.
-    memory: Any = copy.copy(model.memory)
-    memory.termination = termination
-    model = copy.copy(model)
-    model.memory = memory
-    return model

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -14,28 +13,13 @@ from torch import Tensor
 
 from dreamenv.envs.actions import ActionChecker
 from dreamenv.errors import ConfigurationError, NonFiniteError, StepError
-from dreamenv.memory.base import Prediction, RowSteps
+from dreamenv.memory.base import Outcome
 from dreamenv.memory.states import select
-from dreamenv.noise.episodes import EpisodeNoise
+from dreamenv.noise.hashed import EpisodeNoise
 from dreamenv.world_model import WorldModel
 
 # Pictures decoded at once; the decoder's activations are about 100 kB a picture.
 _DECODE_ROWS = 256
-
-
-@dataclass(frozen=True)
-class RolloutStep:
-    """What one step of N dreams brought.
-
-    Attributes:
-        reward: `[N]` float64, in units of the real environment.
-        termination_probability: `[N]` float64 in [0, 1].
-        terminated: `[N]` bool.
-    """
-
-    reward: NDArray[np.float64]
-    termination_probability: NDArray[np.float64]
-    terminated: NDArray[np.bool_]
 
 
 class DreamRollout:
@@ -48,8 +32,8 @@ class DreamRollout:
         world_model: The model; it is read, never changed.
         rows: N.
         observation: "features", "latent", "pixels" or "state".
-        temperature: Of M's mixtures, finite and above 0; None is the model's default.
-        start: "initial" or "replay".
+        temperature: Spread of what M draws, finite and at least 0 (the mode); None is the model's default.
+        start: "first", "initial" or "replay".
         precision: Of the products, "float32", "bfloat16" or "auto".
         compiled: Whether `torch.compile` makes the step, its noise within.
 
@@ -73,44 +57,32 @@ class DreamRollout:
         if isinstance(rows, bool) or not isinstance(rows, (int, np.integer)) or rows < 1:
             raise ConfigurationError(f"the number of dreams must be an integer of at least 1, got {rows!r}")
         temperature = world_model.temperature if temperature is None else temperature
-        if not isinstance(temperature, (int, float, np.number)) or not (math.isfinite(temperature) and temperature > 0):
-            raise ConfigurationError(f"temperature must be a finite number above 0, got {temperature!r}")
+        if not isinstance(temperature, (int, float, np.number)) or not (
+            math.isfinite(temperature) and temperature >= 0
+        ):
+            raise ConfigurationError(f"temperature must be a finite number of at least 0, got {temperature!r}")
         self.world_model = world_model
         self.rows = int(rows)
         self.observation = observation
         self.observation_space = world_model.observation_space(observation)
         self.temperature = float(temperature)
         self.start = start
-        self.precision = world_model.memory.dream_precision(precision, self.rows)
         self.compiled = compiled
         self.returns: NDArray[np.float64] = np.zeros(rows)
         self.last_reward: NDArray[np.float64] = np.zeros(rows)
         self._device = world_model.device
         self._start_count = world_model.start_count(start)
         self._actions = ActionChecker(world_model.action_space)
-        self._imagine = world_model.memory.without_gradient(self.precision, compiled=compiled)
+        self._stepper = world_model.memory.stepper(self.rows, precision=precision, compiled=compiled)
+        self.precision = self._stepper.precision
         self._noise = EpisodeNoise(self.rows, device=self._device)
-        # One dream is bound by calls, not by arithmetic: its state is a row of the backend's, a tensor when asked for
-        alone = rows == 1 and not compiled
-        self._row_steps = world_model.memory.row_steps() if alone else None
-        self._row: Any = None
-        self._tensors: Any = None
+        # In the form of the stepper's, which alone knows what it is
+        self._dreams: Any = None
 
     @property
     def started(self) -> bool:
         """Whether all rows have a state to step from."""
-        return self._tensors is not None or self._row is not None
-
-    @property
-    def _state(self) -> Any:
-        if self._tensors is None and self._row is not None:
-            assert self._row_steps is not None
-            self._tensors = self._row_steps.state_of(self._row)
-        return self._tensors
-
-    @_state.setter
-    def _state(self, state: Any) -> None:
-        self._tensors, self._row = state, None
+        return self._dreams is not None
 
     @property
     def elapsed(self) -> NDArray[np.int64]:
@@ -124,7 +96,7 @@ class DreamRollout:
         Raises:
             StepError: Some rows never had an episode and `rows` does not name them all.
         """
-        if self._state is None and len(rows) != self.rows:
+        if self._dreams is None and len(rows) != self.rows:
             raise StepError(f"reset of {len(rows)} out of {self.rows} dreams before any of the whole; reset all first")
         index = np.empty(len(rows), np.int64)
         keys = np.empty(len(rows), np.uint64)
@@ -133,11 +105,11 @@ class DreamRollout:
             keys[place] = generator.integers(2**63)
         self._noise.begin_episodes(rows, keys)
         fresh = self.world_model.start(torch.from_numpy(index).to(self._device), start=self.start, noise=self._noise)
-        self._state = fresh if len(rows) == self.rows else self._overwrite(rows, fresh)
+        self._dreams = self._stepper.enter(fresh if len(rows) == self.rows else self._overwrite(rows, fresh))
         self.returns[rows] = 0.0
         self.last_reward[rows] = 0.0
 
-    def step(self, actions: Any, active: NDArray[np.bool_] | None = None) -> RolloutStep:
+    def step(self, actions: Any, active: NDArray[np.bool_] | None = None) -> Outcome:
         """Imagine one step of every row.
 
         Args:
@@ -150,68 +122,37 @@ class DreamRollout:
             InvalidActionError: An action outside the space, of a wrong shape, or not finite.
             NonFiniteError: The dream became NaN or infinite; it has to be reset.
         """
-        if not self.started:
+        if self._dreams is None:
             raise StepError("step before reset; call reset() first")
         checked = self._actions.check(actions, self.rows, active)
-        if self._row_steps is not None and active is None:
-            return self._step_row(self._row_steps, checked[0])
         self._noise.begin_step()
-        with torch.no_grad():
-            self._state, prediction = self._imagine(
-                self._state,
-                torch.from_numpy(checked).to(self._device),
-                noise=self._noise,
-                temperature=self.temperature,
-            )
-        reward, probability, terminated = self._to_numpy(prediction)
+        self._dreams, outcome = self._stepper.advance(
+            self._dreams, checked, noise=self._noise, temperature=self.temperature
+        )
         self._noise.end_step(active)
-        finite = np.isfinite(reward)
-        if active is not None:
-            finite |= ~active
+        # What finite numbers add up to is finite, and one call finds out
+        if not math.isfinite(outcome.reward.item() if self.rows == 1 else outcome.reward.sum()):
+            self._check_finite(outcome.reward, active)
+        self.last_reward = outcome.reward.copy()
+        self.returns += outcome.reward
+        return outcome
+
+    def _check_finite(self, reward: NDArray[np.float64], active: NDArray[np.bool_] | None) -> None:
+        finite = np.isfinite(reward) if active is None else np.isfinite(reward) | ~active
         if not finite.all():
             row = int(finite.argmin())
-            raise self._not_finite(row, reward[row])
-        self.last_reward = reward.copy()
-        self.returns += reward
-        return RolloutStep(reward, probability, terminated)
-
-    def _step_row(self, steps: RowSteps, action: NDArray[Any]) -> RolloutStep:
-        if self._row is None:
-            self._row = steps.row_of(self._tensors)
-        self._noise.begin_step()
-        self._row, reward, probability, terminated = steps.step_row(
-            self._row, action, noise=self._noise, temperature=self.temperature
-        )
-        self._tensors = None
-        self._noise.end_step()
-        if not math.isfinite(reward):
-            raise self._not_finite(0, reward)
-        self.last_reward[0] = reward
-        self.returns[0] += reward
-        # In float32 as the batched step says it
-        probability = float(np.float32(probability))
-        return RolloutStep(np.array([reward]), np.array([probability]), np.array([terminated]))
-
-    def _not_finite(self, row: int, reward: float) -> NonFiniteError:
-        self._state = None
-        return NonFiniteError(
-            f"dream {row} has reward {reward} at step {self.elapsed[row]} of its episode, expected a finite "
-            f"number. Reset, and lower temperature={self.temperature} if it comes again."
-        )
-
-    def _to_numpy(self, prediction: Prediction) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.bool_]]:
-        parts = prediction.reward, prediction.termination_probability, prediction.terminated
-        if self._device.type != "cpu":  # one transfer for the three of them
-            parts = tuple(torch.stack([part.float() for part in parts]).cpu())
-        reward, probability, terminated = (part.numpy() for part in parts)
-        return reward.astype(np.float64), probability.astype(np.float64), terminated.astype(np.bool_)
+            self._dreams = None
+            raise NonFiniteError(
+                f"dream {row} has reward {reward[row]} at step {self.elapsed[row]} of its episode, expected a finite "
+                f"number. Reset, and lower temperature={self.temperature} if it comes again."
+            )
 
     def observations(self, rows: NDArray[np.int64] | None = None) -> NDArray[Any]:
         """Fresh observations of `rows` (None: all), `[R, F]` or `[R, Z]` float32, or `[R, 64, 64, 3]` uint8."""
         if self.observation == "pixels":
             return self.pictures(rows)
-        if self._row is not None and self._row_steps is not None and self.observation == "features" and rows is None:
-            return self._row_steps.features_of(self._row)[None]
+        if self.observation == "features" and rows is None and self._dreams is not None:
+            return self._stepper.features(self._dreams)
         state = self._rows_of_state(rows)
         with torch.no_grad():
             seen = self.world_model.observation(state, self.observation).float()
@@ -238,10 +179,10 @@ class DreamRollout:
         Raises:
             StepError: Before the first reset.
         """
-        if self._state is None:
+        if self._dreams is None:
             raise StepError("get_state before reset; call reset() first")
         return {
-            "memory": {name: part.clone() for name, part in self._state._asdict().items()},
+            "memory": {name: part.clone() for name, part in self._stepper.leave(self._dreams)._asdict().items()},
             "noise_keys": self._noise.keys.copy(),
             "elapsed": self._noise.steps.copy(),
             "returns": self.returns.copy(),
@@ -274,21 +215,23 @@ class DreamRollout:
                 f"the snapshot has {sizes[0]} latents and {sizes[1]} features, expected {memory.latent_size} and "
                 f"{memory.feature_size}: it is of another world model"
             )
-        self._state = restored
+        self._dreams = self._stepper.enter(restored)
         self._noise.restore(state["noise_keys"], state["elapsed"])
         self.returns = np.array(state["returns"])
         self.last_reward = np.array(state["last_reward"])
 
     def _rows_of_state(self, rows: NDArray[np.int64] | None) -> Any:
-        if self._state is None:
+        if self._dreams is None:
             raise StepError("there is no dream to look at before reset; call reset() first")
-        return self._state if rows is None else select(self._state, torch.from_numpy(rows).to(self._device))
+        state = self._stepper.leave(self._dreams)
+        return state if rows is None else select(state, torch.from_numpy(rows).to(self._device))
 
     def _overwrite(self, rows: NDArray[np.int64], fresh: Any) -> Any:
         index = torch.from_numpy(rows).to(self._device)
+        state = self._stepper.leave(self._dreams)
         parts: list[Tensor] = []
-        for part, new in zip(self._state, fresh, strict=True):
+        for part, new in zip(state, fresh, strict=True):
             # In place saves a copy of the whole batch; a broadcast part cannot be written to.
             own = part if 0 not in part.stride() else part.contiguous()
             parts.append(own.index_copy_(0, index, new.to(own.dtype)))
-        return type(self._state)(*parts)
+        return type(state)(*parts)

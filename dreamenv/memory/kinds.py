@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from dreamenv.kinds import Register
-from dreamenv.memory.base import MemoryModel
+from dreamenv.memory.base import MemoryModel, Stepper
 
 MEMORIES: Register[type[MemoryModel[Any]]] = Register(
     "memory",
@@ -14,6 +15,11 @@ MEMORIES: Register[type[MemoryModel[Any]]] = Register(
         "probabilistic_ensemble": "dreamenv.memory.ensemble.model:ProbabilisticEnsemble",
         "tabular": "dreamenv.memory.tabular:TabularMemory",
     },
+)
+
+# Fast steps of memories by kind: a file of physics finds its optimisation here and imports nothing of it
+STEPPERS: Register[Callable[..., Stepper[Any]]] = Register(
+    "stepper", {"mdn_rnn": "dreamenv.memory.mdn_rnn.fast.choose:fast_stepper"}
 )
 
 

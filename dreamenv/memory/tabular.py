@@ -8,7 +8,7 @@ import gymnasium as gym
 import numpy as np
 import torch
 from gymnasium import spaces
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
 from dreamenv.errors import ConfigurationError
@@ -42,18 +42,27 @@ class TabularMemory(MemoryModel[TabularState]):
         ConfigurationError: No states, or another action space.
     """
 
+    differentiable = False
+    markov = True
+    counts: Tensor
+    ends: Tensor
+    mean_reward: Tensor
+    latent_std: Tensor
+
     def __init__(self, latent_size: int, action_space: gym.Space[Any]) -> None:
         super().__init__()
         if latent_size < 1:
             raise ConfigurationError(f"a table needs at least 1 state, got {latent_size}")
         if not isinstance(action_space, spaces.Discrete):
             raise ConfigurationError(f"a table takes Discrete actions, got {action_space}")
-        self.latent_size = self.feature_size = latent_size
+        self.embedding_size = self.latent_size = self.feature_size = latent_size
         self._first_action = int(action_space.start)
         shape = (latent_size, int(action_space.n), latent_size)
-        self.counts = nn.Parameter(torch.zeros(shape, dtype=torch.int64), requires_grad=False)
-        self.ends = nn.Parameter(torch.zeros(shape, dtype=torch.int64), requires_grad=False)
-        self.mean_reward = nn.Parameter(torch.zeros(shape), requires_grad=False)
+        self.register_buffer("counts", torch.zeros(shape, dtype=torch.int64))
+        self.register_buffer("ends", torch.zeros(shape, dtype=torch.int64))
+        self.register_buffer("mean_reward", torch.zeros(shape))
+        # Of one-hot states, the unit is one state
+        self.register_buffer("latent_std", torch.ones(latent_size), persistent=False)
 
     @property
     def state_type(self) -> type[TabularState]:
@@ -74,8 +83,8 @@ class TabularMemory(MemoryModel[TabularState]):
         """`[S, A]` bool: the pairs that have been counted."""
         return (self.counts.sum(-1) > 0).cpu().numpy()
 
-    def initial(self, latent: Tensor, *, noise: torch.Generator | Noise) -> TabularState:
-        return TabularState(latent.argmax(-1))
+    def initial(self, embedding: Tensor, *, noise: torch.Generator | Noise) -> TabularState:
+        return TabularState(embedding.argmax(-1))
 
     def features(self, state: TabularState) -> Tensor:
         return functional.one_hot(state.place, self.latent_size).float()
@@ -84,20 +93,25 @@ class TabularMemory(MemoryModel[TabularState]):
         return self.features(state)
 
     def observe(
-        self, state: TabularState, action: Tensor, latent: Tensor, *, noise: torch.Generator | Noise
+        self, state: TabularState, action: Tensor, embedding: Tensor, *, noise: torch.Generator | Noise
     ) -> tuple[TabularState, Prediction]:
         """A real step. It is not counted: see `count`."""
-        followed = TabularState(latent.argmax(-1))
+        followed = TabularState(embedding.argmax(-1))
         return followed, self._predict(state, action, followed, as_noise(noise))
 
     def imagine(
         self, state: TabularState, action: Tensor, *, noise: torch.Generator | Noise, temperature: float = 1.0
     ) -> tuple[TabularState, Prediction]:
-        """A dreamed step, drawn in proportion to the counts to the power of 1 / temperature."""
+        """A dreamed step, drawn in proportion to the counts to the power of 1 / temperature; of 0, the state seen
+        most."""
         noise = as_noise(noise)
         seen = self.counts[state.place, action - self._first_action].double()
         share = seen / seen.amax(-1, keepdim=True).clamp(min=1)
-        weights = share.pow(1 / temperature)
+        if temperature == 0:
+            mode = functional.one_hot(share.argmax(-1), self.latent_size)
+            weights = mode.double() * (share.amax(-1, keepdim=True) > 0)
+        else:
+            weights = share.pow(1 / temperature)
         cumulative = weights.cumsum(-1)
         drawn = noise.uniform(len(action), 1).double() * cumulative[:, -1:]
         # Rounding may put the draw on the upper end: the last state that was ever seen takes it.
@@ -105,7 +119,7 @@ class TabularMemory(MemoryModel[TabularState]):
         last_seen = self.latent_size - 1 - (weights.flip(-1) > 0).int().argmax(-1)
         following = torch.minimum(following, last_seen)
         followed = TabularState(torch.where(cumulative[:, -1] > 0, following, state.place))
-        return followed, self._predict(state, action, followed, noise)
+        return followed, self._predict(state, action, followed, noise, mode=temperature == 0)
 
     def loss(self, batch: SequenceBatch) -> dict[str, Tensor]:
         """Negative log-likelihood in nats of real steps under the counts; nothing minimises it, counting does."""
@@ -116,8 +130,11 @@ class TabularMemory(MemoryModel[TabularState]):
         nll = torch.where(batch.latent_mask > 0, nll, 0.0)
         return {"loss": (nll.sum() / batch.latent_mask.sum().clamp(min=1.0)).float()}
 
-    def _predict(self, state: TabularState, action: Tensor, followed: TabularState, noise: Noise) -> Prediction:
+    def _predict(
+        self, state: TabularState, action: Tensor, followed: TabularState, noise: Noise, *, mode: bool = False
+    ) -> Prediction:
         entry = state.place, action - self._first_action, followed.place
         probability = self.ends[entry] / self.counts[entry].clamp(min=1)
-        terminated = noise.uniform(len(action), 1).squeeze(1) < probability
+        uniform = noise.uniform(len(action), 1).squeeze(1)
+        terminated = probability > 0.5 if mode else uniform < probability
         return Prediction(self.mean_reward[entry], probability.float(), terminated)

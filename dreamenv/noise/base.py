@@ -40,8 +40,8 @@ def as_noise(noise: torch.Generator | Noise) -> Noise:
     return GeneratorNoise(noise) if isinstance(noise, torch.Generator) else noise
 
 
-class NoiseOfRow(Protocol):
-    """The `Noise` of a single row, without tensors."""
+class DreamNoise(Noise, Protocol):
+    """The `Noise` of running dreams, which can also give the numbers of a single one without tensors."""
 
     def row(self, kind: Literal["uniform", "normal"], columns: int) -> NDArray[np.float32]:
         """`[columns]` float32, to be read only: what `Noise` of that kind and one row gives."""

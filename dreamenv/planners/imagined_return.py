@@ -8,17 +8,11 @@ import torch
 from torch import Tensor
 
 from dreamenv.errors import NonFiniteError
-from dreamenv.memory.base import Imagine, MemoryModel
-from dreamenv.memory.states import repeat
+from dreamenv.memory.base import Stepper
 from dreamenv.noise.base import Noise, as_noise
 from dreamenv.noise.branching import CommonNoise
 from dreamenv.planners.base import TerminalValue
 from dreamenv.world_model import WorldModel
-
-
-def dreamed_step(memory: MemoryModel[Any], dreams: int) -> Imagine:
-    """The step of so many dreams at once, in the precision that is faster for them."""
-    return memory.without_gradient(memory.dream_precision("auto", dreams))
 
 
 @torch.no_grad()
@@ -33,7 +27,7 @@ def imagined_returns(
     particles: int = 1,
     common_noise: bool = True,
     terminal_value: TerminalValue | None = None,
-    imagine: Imagine | None = None,
+    stepper: Stepper[Any] | None = None,
 ) -> Tensor:
     """Expected discounted returns of open-loop plans.
 
@@ -49,8 +43,8 @@ def imagined_returns(
         temperature: Of the dream; None takes the model's own.
         particles: P, dreams a plan.
         common_noise: All plans of a row meet the same P draws of noise.
-        terminal_value: V, of features; None: nothing comes after.
-        imagine: The dreamed step, for callers that dream more than once; None makes one.
+        terminal_value: V, of features; None takes the memory's own value, and nothing where it has none.
+        stepper: The dreamed step, for callers that dream more than once; None makes one.
 
     Returns:
         `[B, N]` float64 in units of the real environment.
@@ -64,18 +58,20 @@ def imagined_returns(
         noise = CommonNoise(noise, rows, candidates)
     temperature = world_model.temperature if temperature is None else temperature
     memory = world_model.memory
-    if imagine is None:
-        imagine = dreamed_step(memory, rows * candidates * particles)
-    state = repeat(state, candidates * particles)
+    if stepper is None:
+        stepper = memory.stepper(rows * candidates * particles)
+    # Each particle of a plan is a branch of its own: what a memory draws once a dream is drawn for it here
+    state = memory.branch(state, candidates * particles, noise=noise)
     actions = actions.flatten(0, 1).repeat_interleave(particles, dim=0)
     total = torch.zeros(len(actions), dtype=torch.float64, device=actions.device)
     reached = torch.ones_like(total)
     for step in range(length):
-        state, prediction = imagine(state, actions[:, step], noise=noise, temperature=temperature)
+        state, prediction = stepper(state, actions[:, step], noise=noise, temperature=temperature)
         total += reached * prediction.reward.double()
         reached *= discount * (1 - prediction.termination_probability.double())
-    if terminal_value is not None:
-        total += reached * terminal_value(memory.features(state)).double()
+    worth = memory.value(state) if terminal_value is None else terminal_value(memory.features(state))
+    if worth is not None:
+        total += reached * worth.double()
     if not bool(torch.isfinite(total).all()):
         raise NonFiniteError(
             "a dreamed return is not finite: the observation was not, or the memory model diverges at this "

@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from dreamenv.errors import NonFiniteError
-from dreamenv.memory.states import repeat
 from dreamenv.noise.base import Noise, as_noise
 from dreamenv.noise.branching import RowNoise
 from dreamenv.planners.arguments import check_count, check_discount, check_positive, check_rollout, checked_discrete
@@ -134,8 +133,8 @@ class _DreamTree:
         self._planner, self._model, self._noise = planner, world_model, noise
         self._temperature = world_model.temperature if planner.temperature is None else planner.temperature
         self._device = world_model.device
-        self._step = world_model.memory.without_gradient()
-        state = repeat(state, planner.particles)
+        self._step = world_model.memory.stepper(self.rows * planner.particles)
+        state = world_model.memory.branch(state, planner.particles, noise=noise)
         self._dreams = torch.arange(self.rows * planner.particles, device=self._device)
         nodes = planner.simulations + 1
         self._states = type(state)(*(part.new_empty(nodes, *part.shape) for part in state))
@@ -183,9 +182,9 @@ class _DreamTree:
         remaining = torch.from_numpy(steps).to(self._device)
         actions = self._dreams
         for step in range(int(steps.max()) + 1):
-            if planner.terminal_value is not None and (steps == step).any():
-                worth = planner.terminal_value(self._model.memory.features(state)).double().view(reached.shape)
-                total += torch.where(remaining == step, (reached * worth).sum(1), 0.0)
+            worth = self._worth(state) if (steps == step).any() else None
+            if worth is not None:
+                total += torch.where(remaining == step, (reached * worth.double().view(reached.shape)).sum(1), 0.0)
             if step == steps.max():
                 break
             if step % planner.action_repeat == 0:
@@ -194,6 +193,11 @@ class _DreamTree:
             state, earned, reached = self._imagine(state, actions, reached, noise)
             total += torch.where(remaining > step, earned, 0.0)
         return total
+
+    def _worth(self, state: Any) -> Tensor | None:
+        """`[B * P]`, what comes behind the states, by the planner's value or else the memory's own."""
+        value, memory = self._planner.terminal_value, self._model.memory
+        return memory.value(state) if value is None else value(memory.features(state))
 
     def _imagine(self, state: Any, actions: Tensor, reached: Tensor, noise: Noise) -> tuple[Any, Tensor, Tensor]:
         """The next state, the reward `[B]` under weights `reached` `[B, P]`, and what is left of those weights."""
@@ -211,9 +215,14 @@ class _DreamTree:
 
     def _prior(self, state: Any) -> Tensor:
         """`[B, n]` float64, the mean over the particles."""
-        if self._planner.prior is None:
-            return torch.full((self.rows, self.actions), 1 / self.actions, dtype=torch.float64, device=self._device)
-        chances = self._planner.prior(self._model.memory.features(state)).double()
+        memory = self._model.memory
+        if self._planner.prior is not None:
+            chances = self._planner.prior(memory.features(state)).double()
+        else:
+            logits = memory.prior(state)
+            if logits is None:
+                return torch.full((self.rows, self.actions), 1 / self.actions, dtype=torch.float64, device=self._device)
+            chances = logits.double().softmax(-1)
         return chances.view(self.rows, -1, self.actions).mean(1)
 
     def _noise_of_node(self) -> Noise:

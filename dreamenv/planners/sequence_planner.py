@@ -15,7 +15,7 @@ from dreamenv.errors import ConfigurationError
 from dreamenv.noise.base import Noise, as_noise
 from dreamenv.planners.arguments import check_count, check_discount, check_positive
 from dreamenv.planners.base import Plan, TerminalValue
-from dreamenv.planners.imagined_return import dreamed_step, imagined_returns
+from dreamenv.planners.imagined_return import imagined_returns
 from dreamenv.planners.sequences import Sequences, sequences_of
 from dreamenv.world_model import WorldModel
 
@@ -44,7 +44,8 @@ class SequencePlanner(ABC):
         discount: γ per dreamed step.
         temperature: Of the dream; None takes the model's own.
         common_noise: All candidates of a row meet the same noise, so that they differ by their actions alone.
-        terminal_value: What features `[R, F]` are worth at the end of a plan, `[R]`; None: nothing.
+        terminal_value: What features `[R, F]` are worth at the end of a plan, `[R]`; None takes the memory's own
+            value, and nothing where it has none.
     """
 
     scheme: ClassVar[str]
@@ -116,7 +117,7 @@ class SequencePlanner(ABC):
                 )
             centre = warm.to(centre)
 
-        imagine = dreamed_step(world_model.memory, rows * self.candidates * self.particles)
+        stepper = world_model.memory.stepper(rows * self.candidates * self.particles)
 
         def score(candidates: Tensor) -> Tensor:
             return imagined_returns(
@@ -129,7 +130,7 @@ class SequencePlanner(ABC):
                 particles=self.particles,
                 common_noise=self.common_noise,
                 terminal_value=self.terminal_value,
-                imagine=imagine,
+                stepper=stepper,
             )
 
         found = self._search(sequences, score, centre, noise)

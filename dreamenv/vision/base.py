@@ -1,42 +1,63 @@
-"""The interface of V and the identity V of vector observations."""
+"""The interface of V: from observations to embeddings, and from latents back to observations."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
+from dreamenv.errors import ConfigurationError
+
 
 class Vision(nn.Module, ABC):
-    """From observations to latents and back.
+    """From observations to embeddings, which M takes, and from latents back to observations.
+
+    How a vision is fitted is not part of the interface; that is what a recipe is (`dreamenv.training.recipes`).
 
     Attributes:
-        latent_size: Z.
+        latent_size: Z, what `decode` takes.
+        embedding_size: E, what `encode` gives; Z unless a subclass says otherwise.
         observation_shape: Shape of one observation, `(64, 64, 3)` for images or `(D,)` for vectors.
         is_image: Whether observations are uint8 pictures.
+        can_decode: Whether there is a way back from latents to observations.
     """
 
     latent_size: int
+    embedding_size: int
     observation_shape: tuple[int, ...]
     is_image: bool
+    can_decode: ClassVar[bool] = True
 
     @abstractmethod
     def encode(self, observation: Tensor) -> Tensor:
-        """Mean latent `[B, Z]` float32 of observations `[B, *observation_shape]`, uint8 pictures or float32 vectors."""
+        """Embedding `[B, E]` float32 (here the mean latent) of observations `[B, *observation_shape]`, uint8 pictures
+        or float32 vectors."""
 
-    @abstractmethod
     def posterior(self, observation: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean and standard deviation, each `[B, Z]`, of the latent given the observation."""
+        """Mean and standard deviation, each `[B, E]`, of the embedding given the observation; exact if not
+        overridden."""
+        mean = self.encode(observation)
+        return mean, torch.zeros_like(mean)
 
-    @abstractmethod
-    def decode(self, latent: Tensor) -> Tensor:
-        """Observation `[B, *observation_shape]` of latents `[B, Z]`: float32, pictures in [0, 1]."""
-
-    @abstractmethod
     def loss(self, observation: Tensor, *, generator: torch.Generator) -> dict[str, Tensor]:
-        """Scalars by name; `"loss"` is the one to minimise."""
+        """Scalars by name, of which `"loss"` is to be minimised, for recipes that fit vision by itself.
+
+        Raises:
+            ConfigurationError: This vision is not fitted, or together with M alone.
+        """
+        raise ConfigurationError(f"{type(self).__name__} is not fitted by itself")
+
+    def decode(self, latent: Tensor) -> Tensor:
+        """Observation `[B, *observation_shape]` of latents `[B, Z]`: float32, pictures in [0, 1].
+
+        Raises:
+            ConfigurationError: This vision does not decode (`can_decode`).
+        """
+        raise ConfigurationError(
+            f"{type(self).__name__} does not decode: its dreams have no pictures. Use observation='features'."
+        )
 
     @abstractmethod
     def config(self) -> dict[str, Any]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from dreamenv.vision.base import Vision
@@ -17,21 +16,14 @@ class IdentityVision(Vision):
 
     def __init__(self, latent_size: int) -> None:
         super().__init__()
-        self.latent_size = latent_size
+        self.embedding_size = self.latent_size = latent_size
         self.observation_shape = (latent_size,)
 
     def encode(self, observation: Tensor) -> Tensor:
         return observation.float()
 
-    def posterior(self, observation: Tensor) -> tuple[Tensor, Tensor]:
-        mean = observation.float()
-        return mean, torch.zeros_like(mean)
-
     def decode(self, latent: Tensor) -> Tensor:
         return latent
-
-    def loss(self, observation: Tensor, *, generator: torch.Generator) -> dict[str, Tensor]:
-        return {"loss": torch.zeros((), device=observation.device)}
 
     def config(self) -> dict[str, Any]:
         return {"kind": "identity", "latent_size": self.latent_size}

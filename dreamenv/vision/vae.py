@@ -58,7 +58,7 @@ class ConvVAE(Vision):
                 f"{rare_colour_exponent}"
             )
         self.rare_colour_exponent = rare_colour_exponent
-        self.latent_size = latent_size
+        self.embedding_size = self.latent_size = latent_size
         self.channels = channels
         self.reconstruction_std = reconstruction_std
         self.beta = beta

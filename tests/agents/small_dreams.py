@@ -12,7 +12,6 @@ from torch import Tensor, nn
 
 from dreamenv.bundle import StartStates
 from dreamenv.memory.base import MemoryModel, Prediction
-from dreamenv.memory.sequences import SequenceBatch
 from dreamenv.noise.base import Noise
 from dreamenv.types import RealEnvSpec
 from dreamenv.vision.identity import IdentityVision
@@ -31,12 +30,13 @@ class PlaceState(NamedTuple):
 
 
 class _Place(MemoryModel[PlaceState]):
-    latent_size = feature_size = 1
+    embedding_size = latent_size = feature_size = 1
+    latent_std: Tensor
 
     def __init__(self, *, ends: float = 0.0) -> None:
         super().__init__()
         self.ends = ends
-        self.nothing = nn.Parameter(torch.zeros(1))
+        self.register_buffer("latent_std", torch.ones(self.latent_size))
 
     @property
     def state_type(self) -> type[PlaceState]:
@@ -55,9 +55,6 @@ class _Place(MemoryModel[PlaceState]):
 
     def latent(self, state: PlaceState) -> Tensor:
         return state.place
-
-    def loss(self, batch: SequenceBatch) -> dict[str, Tensor]:
-        return {"loss": self.nothing.sum()}
 
     def config(self) -> dict[str, Any]:
         return {"kind": "place"}

@@ -9,11 +9,10 @@ from typing import Any, NamedTuple
 import gymnasium as gym
 import torch
 from gymnasium import spaces
-from torch import Tensor, nn
+from torch import Tensor
 
 from dreamenv.bundle import StartStates
 from dreamenv.memory.base import MemoryModel, Prediction
-from dreamenv.memory.sequences import SequenceBatch
 from dreamenv.noise.base import Noise, as_noise
 from dreamenv.planners import imagined_returns
 from dreamenv.types import RealEnvSpec
@@ -32,11 +31,12 @@ class CartState(NamedTuple):
 class CartPoleMemory(MemoryModel[CartState]):
     """The physics of Gymnasium's CartPole-v1 (Barto, Sutton and Anderson 1983): a dream without error."""
 
-    latent_size = feature_size = 4
+    embedding_size = latent_size = feature_size = 4
+    latent_std: Tensor
 
     def __init__(self) -> None:
         super().__init__()
-        self.nothing = nn.Parameter(torch.zeros(1))
+        self.register_buffer("latent_std", torch.ones(self.latent_size))
 
     @property
     def state_type(self) -> type[CartState]:
@@ -68,9 +68,6 @@ class CartPoleMemory(MemoryModel[CartState]):
     def latent(self, state: CartState) -> Tensor:
         return state.latent
 
-    def loss(self, batch: SequenceBatch) -> dict[str, Tensor]:
-        return {"loss": self.nothing.sum()}
-
     def config(self) -> dict[str, Any]:
         return {"kind": "cart_pole"}
 
@@ -84,12 +81,13 @@ class BanditState(NamedTuple):
 class BanditMemory(MemoryModel[BanditState]):
     """Each of three actions pays its own mean, plus normal noise times the dream's temperature, at every step."""
 
-    latent_size = feature_size = 1
+    embedding_size = latent_size = feature_size = 1
+    latent_std: Tensor
     means = torch.tensor([0.0, 0.5, 0.2])
 
     def __init__(self) -> None:
         super().__init__()
-        self.nothing = nn.Parameter(torch.zeros(1))
+        self.register_buffer("latent_std", torch.ones(self.latent_size))
 
     @property
     def state_type(self) -> type[BanditState]:
@@ -117,9 +115,6 @@ class BanditMemory(MemoryModel[BanditState]):
 
     def latent(self, state: BanditState) -> Tensor:
         return state.latent
-
-    def loss(self, batch: SequenceBatch) -> dict[str, Tensor]:
-        return {"loss": self.nothing.sum()}
 
     def config(self) -> dict[str, Any]:
         return {"kind": "bandit"}

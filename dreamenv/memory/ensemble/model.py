@@ -14,7 +14,7 @@ from dreamenv.errors import ConfigurationError, did_you_mean
 from dreamenv.memory.actions import ActionEncoder
 from dreamenv.memory.base import MemoryModel, Prediction
 from dreamenv.memory.ensemble.members import Gaussian, GaussianMembers
-from dreamenv.memory.heads import TerminationHead
+from dreamenv.memory.heads import TerminationHead, masked_mean
 from dreamenv.memory.sequences import SequenceBatch
 from dreamenv.noise.base import Noise, as_noise
 
@@ -57,8 +57,8 @@ class ProbabilisticEnsemble(MemoryModel[EnsembleState]):
         elites: Members that dream, those of the lowest held-out loss (Janner et al.: 5 of 7).
         hidden_size: Width of the hidden layers.
         layers: Hidden layers.
-        propagation: "step" draws one of the elites for each row and step (TS1 of Chua et al., MBPO); "episode" keeps
-            the member that was drawn at the row's start (TS∞).
+        propagation: "step" draws one of the elites for each row and step (TS1 of Chua et al., MBPO; at temperature 0 it
+            takes the mean of their predictions); "episode" keeps the member that was drawn at the row's start (TS∞).
         termination: "sample" or "cut", as for `MDNRNN`.
         termination_weight: Weight of ends in the termination loss.
         termination_fn: `(latent [B, Z], action, next latent [B, Z]) -> [B] bool`.
@@ -67,6 +67,8 @@ class ProbabilisticEnsemble(MemoryModel[EnsembleState]):
         ConfigurationError: A number out of range, or an unknown propagation or termination.
     """
 
+    markov = True
+    terminations = TERMINATIONS
     latent_mean: Tensor
     latent_std: Tensor
     change_mean: Tensor
@@ -100,7 +102,7 @@ class ProbabilisticEnsemble(MemoryModel[EnsembleState]):
         ):
             if value not in known:
                 raise ConfigurationError(f"{name}={value!r} is not known. {did_you_mean(str(value), known)}")
-        self.latent_size = self.feature_size = latent_size
+        self.embedding_size = self.latent_size = self.feature_size = latent_size
         self.members = members
         self.elites = elites
         self.hidden_size = hidden_size
@@ -136,8 +138,21 @@ class ProbabilisticEnsemble(MemoryModel[EnsembleState]):
             "termination_weight": self.termination_head.weight,
         }
 
-    def initial(self, latent: Tensor, *, noise: torch.Generator | Noise) -> EnsembleState:
-        return EnsembleState(latent, self._draw_members(len(latent), as_noise(noise)))
+    def initial(self, embedding: Tensor, *, noise: torch.Generator | Noise) -> EnsembleState:
+        return EnsembleState(embedding, self._draw_members(len(embedding), as_noise(noise)))
+
+    def branch(self, state: EnsembleState, times: int, *, noise: torch.Generator | Noise) -> EnsembleState:
+        """Branches of "episode" get a member each, as particles do at the start of a plan (Chua et al., algorithm
+        1)."""
+        branches = super().branch(state, times, noise=noise)
+        if self.propagation == "step":
+            return branches
+        return branches._replace(member=self._draw_members(len(branches.latent), as_noise(noise)))
+
+    @property
+    def termination_threshold(self) -> float:
+        # The cut is on the weighted probability
+        return 1 / (1 + self.termination_head.weight)
 
     def features(self, state: EnsembleState) -> Tensor:
         return state.latent
@@ -146,14 +161,14 @@ class ProbabilisticEnsemble(MemoryModel[EnsembleState]):
         return state.latent
 
     def observe(
-        self, state: EnsembleState, action: Tensor, latent: Tensor, *, noise: torch.Generator | Noise
+        self, state: EnsembleState, action: Tensor, embedding: Tensor, *, noise: torch.Generator | Noise
     ) -> tuple[EnsembleState, Prediction]:
         noise = as_noise(noise)
         member = self._members_of_step(state, noise)
         encoded = self.action_encoder(action)
         mean, _ = self._by_member(state.latent, encoded, member)
-        prediction = self._predict(state.latent, action, encoded, latent, mean[:, -1], noise)
-        return EnsembleState(latent, member), prediction
+        prediction = self._predict(state.latent, action, encoded, embedding, mean[:, -1], noise)
+        return EnsembleState(embedding, member), prediction
 
     def imagine(
         self,
@@ -164,13 +179,18 @@ class ProbabilisticEnsemble(MemoryModel[EnsembleState]):
         temperature: float = 1.0,
     ) -> tuple[EnsembleState, Prediction]:
         noise = as_noise(noise)
-        member = self._members_of_step(state, noise)
         encoded = self.action_encoder(action)
-        mean, log_variance = self._by_member(state.latent, encoded, member)
+        member = state.member if temperature == 0 else self._members_of_step(state, noise)
+        if temperature == 0 and self.propagation == "step":
+            # The mode of a mixture of members whose means lie close together
+            everyone = self.gaussian(state.latent, action)
+            mean, log_variance = (part[self.elite_members].mean(0) for part in everyone)
+        else:
+            mean, log_variance = self._by_member(state.latent, encoded, member)
         spread = (0.5 * log_variance[:, :-1]).exp() * math.sqrt(temperature)
         change = mean[:, :-1] + spread * noise.normal(len(member), self.latent_size)
         latent = state.latent + change * self.change_std[:-1] + self.change_mean[:-1]
-        prediction = self._predict(state.latent, action, encoded, latent, mean[:, -1], noise)
+        prediction = self._predict(state.latent, action, encoded, latent, mean[:, -1], noise, mode=temperature == 0)
         return EnsembleState(latent, member), prediction
 
     def normalise(self, latent: Tensor) -> Tensor:
@@ -228,10 +248,10 @@ class ProbabilisticEnsemble(MemoryModel[EnsembleState]):
         latents, actions = batch.latents[:, :-1].flatten(0, 1), batch.actions.flatten(0, 1)
         targets, rewards = batch.targets.flatten(0, 1), batch.rewards.flatten()
         nll = self.likelihood(latents, actions, targets, rewards).mean(0)
-        latent_nll = _masked_mean(nll[:, :-1].mean(-1), batch.latent_mask.flatten())
-        reward = _masked_mean(nll[:, -1], batch.mask.flatten())
+        latent_nll = masked_mean(nll[:, :-1].mean(-1), batch.latent_mask.flatten())
+        reward = masked_mean(nll[:, -1], batch.mask.flatten())
         ends = self.termination_loss(latents, actions, targets, batch.terminated.flatten())
-        termination = _masked_mean(ends, batch.mask.flatten())
+        termination = masked_mean(ends, batch.mask.flatten())
         return {
             "loss": latent_nll + reward + termination + self.networks.bound_penalty(),
             "latent_nll": latent_nll.detach(),
@@ -253,7 +273,15 @@ class ProbabilisticEnsemble(MemoryModel[EnsembleState]):
         return torch.cat([self.normalise(latent), encoded, self.normalise(next_latent)], dim=-1)
 
     def _predict(
-        self, latent: Tensor, action: Tensor, encoded: Tensor, next_latent: Tensor, reward: Tensor, noise: Noise
+        self,
+        latent: Tensor,
+        action: Tensor,
+        encoded: Tensor,
+        next_latent: Tensor,
+        reward: Tensor,
+        noise: Noise,
+        *,
+        mode: bool = False,
     ) -> Prediction:
         reward = reward * self.change_std[-1] + self.change_mean[-1]
         if self.termination_fn is not None:
@@ -263,8 +291,5 @@ class ProbabilisticEnsemble(MemoryModel[EnsembleState]):
         probability = self.termination_head.probability(logit)
         if self.termination == "cut":
             return Prediction(reward, probability, logit > 0)
-        return Prediction(reward, probability, noise.uniform(len(latent), 1).squeeze(1) < probability)
-
-
-def _masked_mean(values: Tensor, mask: Tensor) -> Tensor:
-    return (values * mask).sum() / mask.sum().clamp(min=1.0)
+        uniform = noise.uniform(len(latent), 1).squeeze(1)
+        return Prediction(reward, probability, probability > 0.5 if mode else uniform < probability)

@@ -6,6 +6,8 @@ import math
 
 from torch import Tensor
 
+# Log standard deviations of components are kept within, in normalised latent units
+LOG_STD_RANGE = (-7.0, 3.0)
 _HALF_LOG_2PI = 0.5 * math.log(2 * math.pi)
 
 

@@ -3,29 +3,30 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, final
 
 import gymnasium as gym
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from dreamenv.errors import ConfigurationError
 from dreamenv.memory.actions import ActionEncoder
-from dreamenv.memory.base import Imagine, MemoryModel, Prediction, RowSteps
+from dreamenv.memory.base import PRECISIONS, MemoryModel, Prediction, Stepper
 from dreamenv.memory.heads import RewardHead, TerminationHead, masked_mean
-from dreamenv.memory.mdn_rnn.fast.batched import FusedStep, can_fuse
-from dreamenv.memory.mdn_rnn.fast.compiled import CompiledStep
-from dreamenv.memory.mdn_rnn.fast.precision import faster_precision
-from dreamenv.memory.mdn_rnn.fast.weights import LOG_STD_RANGE
-from dreamenv.memory.mdn_rnn.likelihood import mixture_nll
+from dreamenv.memory.kinds import STEPPERS
+from dreamenv.memory.mdn_rnn.likelihood import LOG_STD_RANGE, mixture_nll
 from dreamenv.memory.mdn_rnn.state import Heads, MDNRNNState
 from dreamenv.memory.sequences import SequenceBatch
 from dreamenv.noise.base import GeneratorNoise, Noise, as_noise
 
 TERMINATIONS = ("sample", "cut")
 COMPONENTS = ("per_dimension", "joint")
+# Deviations that a latent's mean may be away from 0 before its scale, within the fast step's weights, costs digits
+_MOST_OFFSET = 100.0
 
 
+@final
 class MDNRNN(MemoryModel[MDNRNNState]):
     """M: an LSTM over (latent, action), a Gaussian mixture for the next latent, a reward and a termination head.
 
@@ -52,6 +53,7 @@ class MDNRNN(MemoryModel[MDNRNNState]):
         dropout_in_dream: Keep hiding in the dream, one draw an episode (Wellmer & Kwok 2021, "Dropout's Dream Land").
     """
 
+    terminations = TERMINATIONS
     latent_mean: Tensor
     latent_std: Tensor
 
@@ -85,7 +87,7 @@ class MDNRNN(MemoryModel[MDNRNNState]):
             raise ConfigurationError(f"termination={termination!r}; expected one of {TERMINATIONS}")
         if not 0 <= dropout < 1:
             raise ConfigurationError(f"dropout must be in [0, 1), got {dropout}")
-        self.latent_size = latent_size
+        self.embedding_size = self.latent_size = latent_size
         self.hidden_size = hidden_size
         self.mixtures = mixtures
         self.width = width
@@ -107,6 +109,10 @@ class MDNRNN(MemoryModel[MDNRNNState]):
         self.termination_head = TerminationHead(hidden_size, weight=termination_weight)
         self.register_buffer("latent_mean", torch.zeros(latent_size))
         self.register_buffer("latent_std", torch.ones(latent_size))
+
+    def __init_subclass__(cls) -> None:
+        # The fast steps would pass over what a subclass overrides
+        raise TypeError("MDNRNN is final: wrap it, or write a MemoryModel of your own")
 
     @property
     def state_type(self) -> type[MDNRNNState]:
@@ -133,13 +139,9 @@ class MDNRNN(MemoryModel[MDNRNNState]):
         """Latents in the units in which M works."""
         return (latent - self.latent_mean) / self.latent_std
 
-    def initial(self, latent: Tensor, *, noise: torch.Generator | Noise) -> MDNRNNState:
-        rows = len(latent)
-        zeros = torch.zeros(rows, self.hidden_size, device=latent.device)
-        return MDNRNNState(latent, zeros, zeros.clone(), self._draw_dropout(latent, as_noise(noise)))
-
-    def state_from_tensors(self, tensors: dict[str, Tensor]) -> MDNRNNState:
-        return MDNRNNState(**tensors)
+    def initial(self, embedding: Tensor, *, noise: torch.Generator | Noise) -> MDNRNNState:
+        zeros = torch.zeros(len(embedding), self.hidden_size, device=embedding.device)
+        return MDNRNNState(embedding, zeros, zeros.clone(), self._draw_dropout(embedding, as_noise(noise)))
 
     def features(self, state: MDNRNNState) -> Tensor:
         parts = (state.latent, state.hidden, state.cell) if self.cell_features else (state.latent, state.hidden)
@@ -149,12 +151,12 @@ class MDNRNN(MemoryModel[MDNRNNState]):
         return state.latent
 
     def observe(
-        self, state: MDNRNNState, action: Tensor, latent: Tensor, *, noise: torch.Generator | Noise
+        self, state: MDNRNNState, action: Tensor, embedding: Tensor, *, noise: torch.Generator | Noise
     ) -> tuple[MDNRNNState, Prediction]:
         hidden, cell = self._advance(state, action)
-        uniform = as_noise(noise).uniform(len(latent), 1)[:, 0]
-        prediction = self._predict(state, hidden, self.normalise(latent), uniform)
-        return MDNRNNState(latent, hidden, cell, state.dropout), prediction
+        uniform = as_noise(noise).uniform(len(embedding), 1)[:, 0]
+        prediction = self._predict(state, hidden, self.normalise(embedding), uniform)
+        return MDNRNNState(embedding, hidden, cell, state.dropout), prediction
 
     def imagine(
         self,
@@ -169,7 +171,10 @@ class MDNRNN(MemoryModel[MDNRNNState]):
         rows, size = state.latent.shape
         log_weights, means, log_stds = self.mixture(_hide(hidden, state.dropout))
         # A uniform through the inverse of the cumulative weights picks the component, of each dimension or of all.
-        weights = torch.softmax(log_weights / temperature, dim=1)
+        if temperature == 0:
+            weights = functional.one_hot(log_weights.argmax(1), self.mixtures).movedim(-1, 1).to(log_weights)
+        else:
+            weights = torch.softmax(log_weights / temperature, dim=1)
         uniform = noise.uniform(rows, self.uniforms)
         component = (
             (uniform[:, : self.mixture_weights].unsqueeze(1) >= weights.cumsum(1)[:, :-1])
@@ -186,22 +191,37 @@ class MDNRNN(MemoryModel[MDNRNNState]):
             log_std = log_stds.gather(1, component).squeeze(1).clamp(*LOG_STD_RANGE)
             normalised = mean + log_std.exp() * normal
         latent = normalised * self.latent_std + self.latent_mean
-        prediction = self._predict(state, hidden, normalised, uniform[:, -1])
+        prediction = self._predict(state, hidden, normalised, uniform[:, -1], mode=temperature == 0)
         return MDNRNNState(latent, hidden, cell, state.dropout), prediction
 
-    def without_gradient(self, precision: str = "float32", *, compiled: bool = False) -> Imagine:
-        if can_fuse(self) and type(self).imagine is MDNRNN.imagine:
-            return (CompiledStep if compiled else FusedStep)(self, precision)
-        return super().without_gradient(precision, compiled=compiled)
+    def branch(self, state: MDNRNNState, times: int, *, noise: torch.Generator | Noise) -> MDNRNNState:
+        branches = super().branch(state, times, noise=noise)
+        if not self.hides_in_dreams:
+            return branches
+        return branches._replace(dropout=self._draw_dropout(branches.latent, as_noise(noise)))
 
-    def dream_precision(self, precision: str, rows: int) -> str:
-        if precision == "auto" and can_fuse(self) and type(self).imagine is MDNRNN.imagine:
-            return faster_precision(rows, self.latent_std.device)
-        return super().dream_precision(precision, rows)
+    def stepper(self, rows: int, *, precision: str = "auto", compiled: bool = False) -> Stepper[MDNRNNState]:
+        if precision not in ("auto", *PRECISIONS) or not self.has_fast_step:
+            return super().stepper(rows, precision=precision, compiled=compiled)
+        return STEPPERS["mdn_rnn"](self, rows, precision=precision, compiled=compiled)
 
-    def row_steps(self) -> RowSteps | None:
-        steps = self.without_gradient()
-        return steps if isinstance(steps, FusedStep) and steps.steps_rows else None
+    @property
+    def has_fast_step(self) -> bool:
+        """Whether dreams that nobody differentiates may take the fast step: it has no hidden layers before LSTM and
+        mixture and no dropout, and with latents far from 0 it would lose digits, since their scale is in its
+        weights."""
+        offset = float((self.latent_mean / self.latent_std).abs().max())
+        return self.width == 0 and not self.hides_in_dreams and offset < _MOST_OFFSET
+
+    @property
+    def hides_in_dreams(self) -> bool:
+        """Whether dreams hide hidden units from the heads."""
+        return self.dropout_in_dream and self.dropout > 0
+
+    @property
+    def termination_threshold(self) -> float:
+        # The cut is on the weighted probability
+        return 1 / (1 + self.termination_head.weight)
 
     @property
     def uniforms(self) -> int:
@@ -270,16 +290,21 @@ class MDNRNN(MemoryModel[MDNRNNState]):
         inputs = torch.cat([self.normalise(state.latent), self.action_encoder(action)], dim=-1)
         return torch.lstm_cell(self.encoder(inputs), (state.hidden, state.cell), *self.lstm.all_weights[0])
 
-    def _predict(self, state: MDNRNNState, hidden: Tensor, next_normalised: Tensor, uniform: Tensor) -> Prediction:
+    def _predict(
+        self, state: MDNRNNState, hidden: Tensor, next_normalised: Tensor, uniform: Tensor, *, mode: bool = False
+    ) -> Prediction:
         visible = _hide(hidden, state.dropout)
         seen = torch.cat([visible, next_normalised], -1) if self.reward_sees_next else visible
         logit = self.termination_head(visible)
         probability = self.termination_head.probability(logit)
-        terminated = logit > 0 if self.termination == "cut" else uniform < probability
+        if self.termination == "cut":
+            terminated = logit > 0
+        else:
+            terminated = probability > 0.5 if mode else uniform < probability
         return Prediction(self.reward_head(seen), probability, terminated)
 
     def _draw_dropout(self, like: Tensor, noise: Noise) -> Tensor:
-        if not (self.dropout_in_dream and self.dropout > 0):
+        if not self.hides_in_dreams:
             return torch.ones(len(like), 0, device=like.device)
         return self._dropout_factors(like, noise)
 

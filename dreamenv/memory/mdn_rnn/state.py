@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-import numpy as np
-from numpy.typing import NDArray
 from torch import Tensor
 
 
@@ -22,20 +20,6 @@ class MDNRNNState(NamedTuple):
     latent: Tensor
     hidden: Tensor
     cell: Tensor
-    dropout: Tensor
-
-
-class Row(NamedTuple):
-    """A state `[1, ...]` without tensors, for the NumPy step.
-
-    Attributes:
-        values: `[Z + H + 1 + A]` float32: latent, hidden state and 1; the last columns are free.
-        cell: `[H]` float32.
-        dropout: As in `MDNRNNState`.
-    """
-
-    values: NDArray[np.float32]
-    cell: NDArray[np.float32]
     dropout: Tensor
 
 

@@ -232,8 +232,10 @@ def test_a_bundle_keeps_it(tmp_path: Path) -> None:
     assert loaded.memory.config() == memory.config()
     assert loaded.memory.termination_fn is None
     assert torch.equal(loaded.memory.elite_members, memory.elite_members)
-    replayed = loaded.start(torch.tensor([0, 1]), start="replay", noise=seeded())
-    assert replayed.member.tolist() == [2, 0]
+    assert loaded.starts.replay["member"].tolist() == [2, 0]
+    # A dream that begins at a replayed moment draws a member of its own
+    replayed = loaded.start(torch.zeros(64, dtype=torch.int64), start="replay", noise=seeded())
+    assert set(replayed.member.tolist()) == set(memory.elite_members.tolist())
     latents, chosen = torch.randn(7, 3, generator=seeded(3)), actions("box", 7)
     ours, theirs = memory.gaussian(latents, chosen).mean, loaded.memory.gaussian(latents, chosen).mean
     torch.testing.assert_close(ours, theirs, rtol=2e-2, atol=1e-2)  # fp16 at rest

@@ -13,9 +13,8 @@ from scipy import stats
 
 from dreamenv.envs import DreamVectorEnv
 from dreamenv.errors import ConfigurationError
-from dreamenv.memory.mdn_rnn.fast.compiled import CompiledStep
-from dreamenv.noise.episodes import EpisodeNoise
-from dreamenv.noise.hashed import hashed_bits, hashes, numbers_of
+from dreamenv.memory.mdn_rnn.fast.compiled import CompiledStepper
+from dreamenv.noise.hashed import EpisodeNoise, hashed_bits, hashes, numbers_of
 from tests.fakes import fake_world_model, trained_like_world_model
 from tests.memory.small_memory import actions, seeded, small
 
@@ -34,15 +33,15 @@ ROWS = 12
         ("discrete", {"components": "per_dimension", "reward_head": "mse", "termination": "cut"}),
     ],
 )
-def test_it_is_the_fused_step(space: str, options: dict[str, Any]) -> None:
+def test_it_is_the_batched_step(space: str, options: dict[str, Any]) -> None:
     memory = small(space, **options)
-    compiled, fused = memory.without_gradient(compiled=True), memory.without_gradient()
-    assert isinstance(compiled, CompiledStep)
+    compiled, fused = memory.stepper(ROWS, compiled=True), memory.stepper(ROWS)
+    assert isinstance(compiled, CompiledStepper)
     state = memory.initial(torch.randn(ROWS, memory.latent_size, generator=seeded(2)), noise=seeded())
     for step in range(6):
         if step == 3:  # new weights are taken over
             with torch.no_grad():
-                memory.mixture_head.weight.mul_(0.5)
+                memory.reward_head.network[2].bias.add_(0.5)
         draws = {"noise": seeded(step), "temperature": 1.0}
         expected, said = fused(state, actions(space, ROWS), **draws)
         state, also = compiled(state, actions(space, ROWS), **draws | {"noise": seeded(step)})
@@ -79,7 +78,7 @@ def test_in_bfloat16_dreams_follow_the_same_distribution() -> None:
     action = actions("box", 1).expand(4000, -1).contiguous()
     with torch.no_grad():
         plain, said = memory.imagine(state, action, noise=seeded(1))
-    half, also = memory.without_gradient("bfloat16", compiled=True)(state, action, noise=seeded(2))
+    half, also = memory.stepper(4000, precision="bfloat16", compiled=True)(state, action, noise=seeded(2))
     for dimension in range(memory.latent_size):
         found = stats.ks_2samp(plain.latent[:, dimension].numpy(), half.latent[:, dimension].numpy())
         assert found.pvalue > 1e-3

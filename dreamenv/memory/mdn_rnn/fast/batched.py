@@ -1,4 +1,4 @@
-"""An MDN-RNN's dreamed step, rearranged so that little but its matrix products is left.
+"""The dreamed step of many dreams, rearranged so that little but its matrix products is left.
 
 The same step as `MDNRNN.imagine`, up to rounding, for dreams that nobody differentiates:
 
@@ -8,56 +8,46 @@ The same step as `MDNRNN.imagine`, up to rounding, for dreams that nobody differ
 - Of joint components the mean and the deviation are computed for the chosen one only, one product a component over the
   rows that chose it. Of components per dimension the chosen one is picked by comparisons, without a gather.
 - What lies between is written to memory that is kept from step to step.
-- A single row is stepped in NumPy (`single_step`).
+- A single row is stepped in NumPy (`single`).
+
+The states that a step returns are views of rows `[z, h, 1, a]`, so that the next step can take them as they are. It
+writes its actions into their last columns, which no state shows, and only into rows of its own latest step. States of
+other steppers, older states and states of the caller's making are copied, so that threads with a stepper each may step
+from the same states.
 """
 
 from __future__ import annotations
 
 import itertools
 import math
-from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from dreamenv.memory.base import Prediction
-from dreamenv.memory.mdn_rnn.fast.precision import check_precision
-from dreamenv.memory.mdn_rnn.fast.single import SingleStep
-from dreamenv.memory.mdn_rnn.fast.weights import LOG_STD_RANGE, Watch, fuse_weights
-from dreamenv.memory.mdn_rnn.state import MDNRNNState, Row
-from dreamenv.noise.base import Noise, NoiseOfRow, as_noise
-
-if TYPE_CHECKING:
-    from dreamenv.memory.mdn_rnn.model import MDNRNN
+from dreamenv.memory.base import Prediction, Stepper
+from dreamenv.memory.mdn_rnn.fast.single import SingleStepper
+from dreamenv.memory.mdn_rnn.fast.weights import WeightsWatch, shared_weights
+from dreamenv.memory.mdn_rnn.likelihood import LOG_STD_RANGE
+from dreamenv.memory.mdn_rnn.model import MDNRNN
+from dreamenv.memory.mdn_rnn.state import MDNRNNState
+from dreamenv.noise.base import Noise, as_noise
 
 # From so many rows on, a product for each component costs less than all components of all rows.
 _GROUPED_ROWS = 256
-# A latent whose mean is that many deviations from 0 loses digits when its scaling lies in the weights.
-_MOST_OFFSET = 100.0
-_TRUE, _FALSE = torch.tensor([True]), torch.tensor([False])
 
 
-def can_fuse(memory: MDNRNN) -> bool:
-    """Whether `FusedStep` covers this model."""
-    offset = float((memory.latent_mean / memory.latent_std).abs().max())
-    return memory.width == 0 and not (memory.dropout_in_dream and memory.dropout > 0) and offset < _MOST_OFFSET
-
-
-class FusedStep:
-    """Called as `MDNRNN.imagine`, without gradients.
-
-    Weights are copied; they are copied anew when the model's have changed.
+class BatchedStepper(Stepper[MDNRNNState]):
+    """Called as `MDNRNN.imagine`, without gradients. Weights are copied; again when the model's have changed.
 
     Args:
-        memory: A model for which `can_fuse` holds.
-        precision: Of the products; "bfloat16" keeps states, sampling and outputs in float32.
+        memory: A model with a fast step (`MDNRNN.has_fast_step`).
+        precision: Of the products, "float32" or "bfloat16", which keeps states, sampling and outputs in float32.
     """
 
-    def __init__(self, memory: MDNRNN, precision: str = "float32") -> None:
-        check_precision(precision)
-        self._memory, self._watch = memory, Watch(memory)
+    def __init__(self, memory: MDNRNN, precision: str) -> None:
+        self.memory: MDNRNN = memory
+        self.precision = precision
+        self._watch = WeightsWatch(memory)
         self._dtype = torch.float32 if precision == "float32" else torch.bfloat16
         self._latents, self._hidden = memory.latent_size, memory.hidden_size
         self._one = self._latents + self._hidden  # the column of ones
@@ -65,6 +55,7 @@ class FusedStep:
         self._inputs = self._one + 1 + encoder.size
         self._first_action = encoder.start if encoder.discrete else None
         self._stride = -(-self._inputs // 16) * 16
+        self._single: SingleStepper | None = None
         self._prepare()
 
     def __call__(
@@ -72,16 +63,19 @@ class FusedStep:
     ) -> tuple[MDNRNNState, Prediction]:
         if self._watch.changed:
             self._prepare()
-        if self.steps_rows and state.latent.shape[0] == 1:
-            return self._step_one(state, action, as_noise(noise), temperature)
+        if state.latent.shape[0] == 1 and self._weights.std.device.type == "cpu":
+            if self._single is None:
+                self._single = SingleStepper(self.memory)
+            return self._single(state, action, noise=noise, temperature=temperature)
         with torch.no_grad():
             return self._step(state, action, as_noise(noise), temperature)
 
     def _prepare(self) -> None:
-        memory = self._memory
+        memory = self.memory
         self._watch.renew()
         self._kept: dict[str, Tensor] = {}
-        weights = self._weights = fuse_weights(memory, self._dtype)
+        self._latest: Tensor | None = None
+        weights = self._weights = shared_weights(memory, self._dtype)
         self._least_logit = -math.log(memory.termination_head.weight)
         # Outputs to numerator and denominator of their expectation; softmax takes longer
         values = weights.values
@@ -90,19 +84,19 @@ class FusedStep:
         (to_reward, reward_bias), (to_end, end_bias) = weights.reward, weights.end
         bias = torch.cat([reward_bias, reward_bias.new_tensor([end_bias])])
         self._last = torch.block_diag(to_reward, to_end.unsqueeze(1)), bias
-        self._single: SingleStep | None = None
 
     def _step(
         self, state: MDNRNNState, action: Tensor, noise: Noise, temperature: float
     ) -> tuple[MDNRNNState, Prediction]:
-        memory, weights, latents, one = self._memory, self._weights, self._latents, self._one
+        memory, weights, latents, one = self.memory, self._weights, self._latents, self._one
         rows = len(state.latent)
         inputs = self._rows_of(state)
         self._write_action(inputs[:, one + 1 :], action)
         gates = self._product("gates", inputs, weights.gates, torch.float32).sigmoid_()
         enter, keep, leave, new = gates.split(self._hidden, 1)
         cell = torch.addcmul(enter, enter, new, value=-2.0).addcmul_(keep, state.cell)
-        following = torch.empty(rows, self._stride, device=cell.device)[:, : self._inputs]
+        latest = torch.empty(rows, self._stride, device=cell.device)
+        following = latest[:, : self._inputs]
         squashed = torch.mul(cell, -2.0, out=self._scratch("squashed", rows, self._hidden)).sigmoid_()
         torch.addcmul(leave, leave, squashed, value=-2.0, out=following[:, latents:one])
         following[:, one].fill_(1.0)
@@ -122,74 +116,13 @@ class FusedStep:
         outputs = torch.mm(nn.functional.silu(layers), to_outputs).float().add_(bias)
         logit, outputs = outputs[:, -1], outputs[:, :-1]
         probability = logit.sigmoid()
-        terminated = logit > self._least_logit if memory.termination == "cut" else uniform[:, -1] < probability
-        after = type(state)(following[:, :latents], following[:, latents:one], cell, state.dropout)
-        return after, Prediction(self._expected(outputs), probability, terminated)
-
-    def _step_one(
-        self, state: MDNRNNState, action: Tensor, noise: Noise, temperature: float
-    ) -> tuple[MDNRNNState, Prediction]:
-        uniform = noise.uniform(1, self._memory.uniforms).numpy()[0]
-        normal = noise.normal(1, self._latents).numpy()[0]
-        row, reward, probability, terminated = self._step_row(
-            self.row_of(state), action.numpy()[0], uniform, normal, temperature
-        )
-        said = torch.from_numpy(np.array([[reward], [probability]], np.float32))
-        return self.state_of(row), Prediction(said[0], said[1], _TRUE if terminated else _FALSE)
-
-    @property
-    def steps_rows(self) -> bool:
-        """Whether `step_row` can be used: the weights lie on the CPU."""
-        return self._weights.std.device.type == "cpu"
-
-    def row_of(self, state: MDNRNNState) -> Row:
-        """The state `[1, ...]` as a row."""
-        values = np.empty(self._inputs, np.float32)
-        values[: self._latents] = state.latent.numpy()[0]
-        values[self._latents : self._one] = state.hidden.numpy()[0]
-        values[self._one] = 1.0
-        return Row(values, state.cell.numpy()[0], state.dropout)
-
-    def state_of(self, row: Row) -> MDNRNNState:
-        """The row as a state `[1, ...]`; they share memory."""
-        values = torch.from_numpy(row.values).unsqueeze(0)
-        latent, hidden = values[:, : self._latents], values[:, self._latents : self._one]
-        return MDNRNNState(latent, hidden, torch.from_numpy(row.cell).unsqueeze(0), row.dropout)
-
-    def features_of(self, row: Row) -> NDArray[np.float32]:
-        """`[F]`, a copy."""
-        seen = row.values[: self._one]
-        return np.concatenate([seen, row.cell]) if self._memory.cell_features else seen.copy()
-
-    def step_row(
-        self, row: Row, action: NDArray[Any], *, noise: NoiseOfRow, temperature: float
-    ) -> tuple[Row, float, float, bool]:
-        if self._watch.changed:
-            self._prepare()
-        uniform, normal = noise.row("uniform", self._memory.uniforms), noise.row("normal", self._latents)
-        return self._step_row(row, action, uniform, normal, temperature)
-
-    def _step_row(
-        self,
-        row: Row,
-        action: NDArray[Any],
-        uniform: NDArray[np.float32],
-        normal: NDArray[np.float32],
-        temperature: float,
-    ) -> tuple[Row, float, float, bool]:
-        if self._single is None:
-            # One row is bound by reading weights, not by calculating: it stays in float32
-            self._single = SingleStep(fuse_weights(self._memory, torch.float32), self._memory.mixtures)
-        memory, columns = self._memory, row.values[self._one + 1 :]
-        if self._first_action is not None and action.ndim == 0:
-            columns.fill(0.0)
-            columns[int(action) - self._first_action] = 1.0
+        if memory.termination == "cut":
+            terminated = logit > self._least_logit
         else:
-            columns[:] = action
-        values, cell, reward, logit = self._single(row.values, row.cell, uniform, normal, temperature)
-        probability = 1.0 / (1.0 + math.exp(-max(logit, -80.0)))
-        terminated = logit > self._least_logit if memory.termination == "cut" else bool(uniform[-1] < probability)
-        return Row(values, cell, row.dropout), reward, probability, terminated
+            terminated = uniform[:, -1] < probability if temperature else probability > 0.5
+        self._latest = latest
+        after = MDNRNNState(following[:, :latents], following[:, latents:one], cell, state.dropout)
+        return after, Prediction(self._expected(outputs), probability, terminated)
 
     def _scratch(self, name: str, rows: int, columns: int, dtype: torch.dtype = torch.float32) -> Tensor:
         """`[rows, columns]` of memory that is kept: the system takes its time to hand out fresh pages.
@@ -220,16 +153,17 @@ class FusedStep:
 
     def _rows_of(self, state: MDNRNNState) -> Tensor:
         """`[B, Z + H + 1 + A]`, whose last columns are free: the rows that the state is a view of, or new ones."""
-        latent, hidden = state.latent, state.hidden
+        latent, hidden, latest = state.latent, state.hidden, self._latest
         ours = (
-            latent.stride() == hidden.stride() == (self._stride, 1)
+            latest is not None
+            and latent.shape[0] == latest.shape[0]
+            and latent.data_ptr() == latest.data_ptr()
             and hidden.data_ptr() - latent.data_ptr() == self._latents * latent.element_size()
-            and latent.dtype == torch.float32
-            and latent.untyped_storage().nbytes() == len(latent) * self._stride * latent.element_size()
-            and latent.is_inference() == torch.is_inference_mode_enabled()
+            and latent.stride() == hidden.stride() == (self._stride, 1)
+            and latest.is_inference() == torch.is_inference_mode_enabled()
         )
-        if ours:
-            return latent.as_strided((len(latent), self._inputs), (self._stride, 1), 0)
+        if ours and latest is not None:
+            return latest[:, : self._inputs]
         rows = torch.empty(len(latent), self._stride, device=latent.device)[:, : self._inputs]
         rows[:, : self._latents] = latent
         rows[:, self._latents : self._one] = hidden
@@ -247,7 +181,8 @@ class FusedStep:
         size, choices = self._latents, self._weights.choices
         logits = heads[:, :choices].float()
         if temperature != 1.0:
-            logits = logits / temperature
+            # Of the mode, the heaviest component, whatever the uniform numbers are
+            logits = logits / temperature if temperature else heaviest(logits, self.memory.mixtures)
         if self._weights.components is not None:
             share = (logits - logits.amax(1, keepdim=True)).exp_().cumsum(1)
             component = (uniform[:, :1] * share[:, -1:] >= share[:, :-1]).sum(1)
@@ -295,3 +230,11 @@ class FusedStep:
             return outputs[:, 0]
         shares = (outputs - outputs.amax(1, keepdim=True)).exp_() @ self._values
         return shares[:, 0] / shares[:, 1]
+
+
+def heaviest(log_weights: Tensor, count: int) -> Tensor:
+    """Log weights `[B, K * W]` that leave the heaviest of K components alone in the choice; of equals the first."""
+    table = log_weights.unflatten(1, (count, -1))
+    numbers = torch.arange(count, device=table.device).view(1, count, 1)
+    chosen = numbers == table.argmax(1, keepdim=True)
+    return torch.where(chosen, 0.0, -math.inf).flatten(1)

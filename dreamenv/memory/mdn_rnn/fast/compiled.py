@@ -1,31 +1,28 @@
 """An MDN-RNN's dreamed step, compiled: what lies between its matrix products becomes a few loops over the rows.
 
-The same step as `FusedStep`, up to rounding, written as one module for `torch.compile`, random numbers included where
-they are hashed ones. Weights are compiled in, laid out as the products want them. The first step of each number of rows
-waits for the compiler, and so does the first after the model was fitted.
-"""
+The same step as `BatchedStepper`, up to rounding, written as one module for `torch.compile`, random numbers included
+where they are hashed ones. Weights are compiled in, laid out as the products want them. The first step of each number
+of rows waits for the compiler, and so does the first after the model was fitted."""
 
 from __future__ import annotations
 
 import math
 import os
 import shutil
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor, nn
 
 from dreamenv.errors import ConfigurationError
-from dreamenv.memory.base import Prediction
-from dreamenv.memory.mdn_rnn.fast.precision import check_precision
-from dreamenv.memory.mdn_rnn.fast.weights import LOG_STD_RANGE, FusedWeights, Watch, fuse_weights
+from dreamenv.memory.base import Prediction, Stepper
+from dreamenv.memory.mdn_rnn.fast.batched import heaviest
+from dreamenv.memory.mdn_rnn.fast.weights import FusedWeights, WeightsWatch, shared_weights
+from dreamenv.memory.mdn_rnn.likelihood import LOG_STD_RANGE
+from dreamenv.memory.mdn_rnn.model import MDNRNN
 from dreamenv.memory.mdn_rnn.state import MDNRNNState
 from dreamenv.noise.base import Noise, as_noise
 from dreamenv.noise.hashed import HashedDraw, HashedNoise, Kind, hashed_bits, hashes, numbers_of
-
-if TYPE_CHECKING:
-    from dreamenv.memory.mdn_rnn.model import MDNRNN
-
 
 # Numbers, or what they are made from
 Draw: TypeAlias = "Tensor | HashedDraw"
@@ -42,23 +39,24 @@ class _Sizes(NamedTuple):
     cut: bool
 
 
-class CompiledStep:
+class CompiledStepper(Stepper[MDNRNNState]):
     """Called as `MDNRNN.imagine`, without gradients.
 
     Weights are copied; when the model's have changed they are copied anew, and the step is compiled again.
 
     Args:
-        memory: A model for which `can_fuse` holds.
+        memory: A model with a fast step (`MDNRNN.has_fast_step`).
         precision: Of the products, "float32" or "bfloat16"; states, sampling and outputs stay in float32.
 
     Raises:
         ConfigurationError: There is no C++ compiler, which `torch.compile` needs on the CPU.
     """
 
-    def __init__(self, memory: MDNRNN, precision: str = "float32") -> None:
-        check_precision(precision)
+    def __init__(self, memory: MDNRNN, precision: str) -> None:
         check_compiler(memory.latent_std.device)
-        self._memory, self._watch = memory, Watch(memory)
+        self.memory: MDNRNN = memory
+        self.precision = precision
+        self._watch = WeightsWatch(memory)
         self._dtype = torch.float32 if precision == "float32" else torch.bfloat16
         encoder = memory.action_encoder
         self._sizes = _Sizes(
@@ -76,13 +74,13 @@ class CompiledStep:
     ) -> tuple[MDNRNNState, Prediction]:
         if self._watch.changed:
             self._prepare()
-        noise, rows, size = as_noise(noise), len(state.latent), self._sizes.latents
+        drawn, rows, size = as_noise(noise), len(state.latent), self._sizes.latents
         uniform: Draw
         normal: Draw
-        if isinstance(noise, HashedNoise):
-            uniform, normal = noise.hashed(self._memory.uniforms), noise.hashed(size)
+        if isinstance(drawn, HashedNoise):
+            uniform, normal = drawn.hashed(self.memory.uniforms), drawn.hashed(size)
         else:
-            uniform, normal = noise.uniform(rows, self._memory.uniforms), noise.normal(rows, size)
+            uniform, normal = drawn.uniform(rows, self.memory.uniforms), drawn.normal(rows, size)
         inputs = state.latent, state.hidden, state.cell, action, uniform, normal, temperature
         key = rows, type(uniform), temperature
         with torch.no_grad():
@@ -99,10 +97,10 @@ class CompiledStep:
 
     def _prepare(self) -> None:
         self._watch.renew()
-        weights = _flat(fuse_weights(self._memory, self._dtype), self._memory)
+        weights = _flat(shared_weights(self.memory, self._dtype), self.memory)
         # Calls between the loops and products are made in C++ too
         options: dict[str, Any] | None = {"cpp_wrapper": True} if weights.std.device.type == "cpu" else None
-        self._step = torch.compile(_Step(weights, self._sizes, self._memory.uniforms), dynamic=False, options=options)
+        self._step = torch.compile(_Step(weights, self._sizes, self.memory.uniforms), dynamic=False, options=options)
         self._compiled: set[tuple[int, type, float]] = set()
 
 
@@ -236,7 +234,10 @@ def _step(
         reward = (shares * weights.values).sum(1) / shares.sum(1)
     logit = (end_layer * weights.end).sum(1) + weights.end_bias
     probability = logit.sigmoid()
-    terminated = logit > weights.least_logit if sizes.cut else uniform[:, -1] < probability
+    if sizes.cut:
+        terminated = logit > weights.least_logit
+    else:
+        terminated = uniform[:, -1] < probability if temperature else probability > 0.5
     return latent, hidden, cell, reward, probability, terminated
 
 
@@ -247,7 +248,9 @@ def _chosen(
     rows, count, size = len(heads), sizes.mixtures, sizes.latents
     joint = weights.components is not None
     choices = count * (1 if joint else size)
-    logits = heads[:, :choices].float().view(rows, count, -1) / temperature
+    flat = heads[:, :choices].float()
+    # Of the mode, the heaviest component, whatever the uniform numbers are
+    logits = (flat / temperature if temperature else heaviest(flat, count)).view(rows, count, -1)
     shares = (logits - logits.amax(1, keepdim=True)).exp().cumsum(1)
     width = 1 if joint else size
     component = (uniform[:, None, :width] * shares[:, -1:] >= shares[:, :-1]).sum(1)

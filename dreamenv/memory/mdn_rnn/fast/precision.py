@@ -7,23 +7,8 @@ from typing import Any
 
 import torch
 
-from dreamenv.errors import ConfigurationError
-
-PRECISIONS = ("float32", "bfloat16")
 # From so many dreams on, a step in bfloat16 takes less time than in float32 where the processor has units for it.
 _BFLOAT16_ROWS = 256
-
-
-def check_precision(precision: str) -> None:
-    """Refuse what is none of `PRECISIONS`.
-
-    Raises:
-        ConfigurationError: So.
-    """
-    if precision not in PRECISIONS:
-        raise ConfigurationError(
-            f"precision={precision!r} is not known; expected one of {PRECISIONS}, or 'auto' for environments"
-        )
 
 
 def faster_precision(rows: int, device: torch.device) -> str:

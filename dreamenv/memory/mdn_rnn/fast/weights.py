@@ -1,18 +1,19 @@
-"""The weights of an MDN-RNN, rearranged for dreams that nobody differentiates (see `fused_step`)."""
+"""The weights of an MDN-RNN, rearranged for dreams that nobody differentiates (see `batched`)."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from operator import attrgetter
+from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-if TYPE_CHECKING:
-    from dreamenv.memory.mdn_rnn.model import MDNRNN
+from dreamenv.memory.mdn_rnn.model import MDNRNN
 
-LOG_STD_RANGE = (-7.0, 3.0)
+_version = attrgetter("_version")
 
 
 @dataclass(frozen=True)
@@ -48,28 +49,70 @@ class FusedWeights:
     std: Tensor
 
 
-class Watch:
-    """Notices when a model has been fitted, loaded or moved, so that copies of its weights can be made anew."""
+class WeightsWatch:
+    """Notices when any parameter or buffer of a model has been fitted, loaded, moved or replaced.
 
-    def __init__(self, memory: MDNRNN) -> None:
-        self._memory = memory
+    Edits through `Tensor.data` are the exception: PyTorch does not record them.
+    """
+
+    def __init__(self, module: nn.Module) -> None:
+        self._module = module
         self.renew()
 
     def renew(self) -> None:
         """Take the model as it is for unchanged."""
-        memory = self._memory
-        # Moving a model puts other tensors in its place
-        self._watched: tuple[Any, ...] = (memory.lstm.weight_hh_l0, memory.mixture_head.weight, memory.latent_mean)
-        self._seen = self._stamp()
+        places = [part for module in self._module.modules() for part in (module._parameters, module._buffers)]
+        self._held = [(place, name, tensor) for place in places for name, tensor in place.items() if tensor is not None]
+        self._tensors = [tensor for _, _, tensor in self._held]
+        # Moving a parameter leaves its object and its version as they are
+        self._addresses = [tensor.data_ptr() for tensor in self._tensors]
+        self._versions = list(map(_version, self._tensors))
+
+    @property
+    def fitted(self) -> bool:
+        """Whether a tensor was written to since `renew`: the part of `changed` that is cheap enough for every step."""
+        return list(map(_version, self._tensors)) != self._versions
 
     @property
     def changed(self) -> bool:
-        """Whether it is another one since `renew`."""
-        return self._stamp() != self._seen
+        """Whether the model is another one since `renew`."""
+        return (
+            self.fitted
+            or any(place.get(name) is not tensor for place, name, tensor in self._held)
+            or [tensor.data_ptr() for tensor in self._tensors] != self._addresses
+        )
 
-    def _stamp(self) -> tuple[int, ...]:
-        weight, head, mean = self._watched
-        return weight.data_ptr(), weight._version, head._version, mean._version
+
+@dataclass
+class _Kept:
+    """What was fused from a model, and the model's tensors as they were then."""
+
+    watch: WeightsWatch
+    tensors: list[Tensor]
+    fused: dict[torch.dtype, FusedWeights]
+
+
+_kept: WeakKeyDictionary[MDNRNN, _Kept] = WeakKeyDictionary()
+
+
+def shared_weights(memory: MDNRNN, dtype: torch.dtype) -> FusedWeights:
+    """`fuse_weights`, made once for all steppers of a model that has not changed; nobody may write to them."""
+    kept = _kept.get(memory)
+    if kept is None or kept.watch.changed or not _same(kept.tensors, _tensors(memory)):
+        with torch.inference_mode(False), torch.no_grad():
+            copies = [part.detach().clone() for part in _tensors(memory)]
+        kept = _kept[memory] = _Kept(WeightsWatch(memory), copies, {})
+    if dtype not in kept.fused:
+        kept.fused[dtype] = fuse_weights(memory, dtype)
+    return kept.fused[dtype]
+
+
+def _tensors(memory: MDNRNN) -> list[Tensor]:
+    return [*memory.parameters(), *memory.buffers()]
+
+
+def _same(before: list[Tensor], now: list[Tensor]) -> bool:
+    return len(before) == len(now) and all(map(torch.equal, before, now))
 
 
 def fuse_weights(memory: MDNRNN, dtype: torch.dtype) -> FusedWeights:

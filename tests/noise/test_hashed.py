@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from dreamenv.errors import ConfigurationError
-from dreamenv.noise.episodes import BLOCK_STEPS, EpisodeNoise
+from dreamenv.noise.hashed import BLOCK_STEPS, EpisodeNoise
 
 
 def begin(noise: EpisodeNoise, keys: list[int]) -> None:
