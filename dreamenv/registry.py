@@ -54,7 +54,7 @@ class DreamSection(_Strict):
     """Defaults of the dream's keyword arguments; `max_episode_steps` counts actions."""
 
     max_episode_steps: int = Field(ge=1)
-    temperature: float = Field(default=1.0, gt=0)
+    temperature: float = Field(default=1.0, ge=0)
     start: Literal["initial", "replay"] = "initial"
 
 

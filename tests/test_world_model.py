@@ -227,7 +227,7 @@ def test_observation_spaces() -> None:
 
 def test_vision_and_memory_must_agree() -> None:
     model = trained_like_world_model()
-    with pytest.raises(ConfigurationError, match="vision has 4 latents, memory 3"):
+    with pytest.raises(ConfigurationError, match="decodes latents of 4; memory takes embeddings of 3"):
         WorldModel(model.vision, CountingMemory(3), model.real, model.action_space, model.starts, max_episode_steps=1)
 
 

@@ -22,7 +22,7 @@ class EvolutionOptions:
         population: Candidates a generation.
         rollouts: Dreams a candidate.
         horizon: Longest dream in actions; None takes the model's limit.
-        temperature: Of the dream, above 0; None takes the model's own.
+        temperature: Of the dream, at least 0; None takes the model's own.
         start: Where dreams begin; see `dreamenv.types.Start`.
         expected: Score by expected returns, see `score_population`.
         sigma: Initial step size of the weights, above 0.
@@ -48,7 +48,7 @@ class EvolutionOptions:
     def __post_init__(self) -> None:
         for name in ("generations", "population", "rollouts", "horizon", "max_batch"):
             _check_count(name, getattr(self, name))
-        _check_positive("temperature", self.temperature)
+        _check_temperature(self.temperature)
         _check_positive("sigma", self.sigma)
 
 
@@ -109,7 +109,7 @@ class ImaginationOptions:
             raise ConfigurationError(f"entropy must be at least 0, got {self.entropy}")
         if self.gradient not in GRADIENTS:
             raise ConfigurationError(f"gradient={self.gradient!r} is not known; expected one of {GRADIENTS}")
-        _check_positive("temperature", self.temperature)
+        _check_temperature(self.temperature)
         if self.reward_clip is not None and not (
             len(self.reward_clip) == 2 and self.reward_clip[0] < self.reward_clip[1]
         ):
@@ -124,3 +124,8 @@ def _check_count(name: str, value: int | None) -> None:
 def _check_positive(name: str, value: float | None) -> None:
     if value is not None and not value > 0:
         raise ConfigurationError(f"{name} must be above 0, got {value}")
+
+
+def _check_temperature(value: float | None) -> None:
+    if value is not None and not value >= 0:
+        raise ConfigurationError(f"temperature must be at least 0, got {value}")

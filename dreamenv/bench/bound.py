@@ -21,10 +21,10 @@ _BATCH, _CHANNELS, _SIDE = 16, 128, 32
 def memory_products(memory: nn.Module) -> list[Product]:
     """The products of one step of a memory model: one a weight matrix `[outer, inner]`.
 
-    Of matrices `[E, inner, outer]` of E members, each dream is multiplied with one.
+    Of matrices `[E, inner, outer]` of E members, each dream is multiplied with one; their biases are `[E, 1, outer]`.
     """
     matrices = [(1, p.shape[1], p.shape[0]) for p in memory.parameters() if p.dim() == 2]
-    return matrices + [(1, p.shape[1], p.shape[2]) for p in memory.parameters() if p.dim() == 3]
+    return matrices + [(1, p.shape[1], p.shape[2]) for p in memory.parameters() if p.dim() == 3 and p.shape[1] > 1]
 
 
 def layer_products(call: Callable[[], Any], module: nn.Module) -> list[Product]:

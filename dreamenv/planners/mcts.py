@@ -16,7 +16,14 @@ from torch import Tensor
 from dreamenv.errors import NonFiniteError
 from dreamenv.noise.base import Noise, as_noise
 from dreamenv.noise.branching import RowNoise
-from dreamenv.planners.arguments import check_count, check_discount, check_positive, check_rollout, checked_discrete
+from dreamenv.planners.arguments import (
+    check_count,
+    check_discount,
+    check_positive,
+    check_rollout,
+    check_temperature,
+    checked_discrete,
+)
 from dreamenv.planners.base import Plan, TerminalValue
 from dreamenv.planners.tree import Floats, Integers, Outcome, SearchTree, search
 from dreamenv.world_model import WorldModel
@@ -73,8 +80,7 @@ class MCTS:
         )
         check_discount(self.discount)
         check_positive(exploration=self.exploration)
-        if self.temperature is not None:
-            check_positive(temperature=self.temperature)
+        check_temperature(self.temperature)
         check_rollout(self.rollout, self.horizon)
 
     @property

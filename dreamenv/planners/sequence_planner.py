@@ -13,7 +13,7 @@ from torch import Tensor
 
 from dreamenv.errors import ConfigurationError
 from dreamenv.noise.base import Noise, as_noise
-from dreamenv.planners.arguments import check_count, check_discount, check_positive
+from dreamenv.planners.arguments import check_count, check_discount, check_temperature
 from dreamenv.planners.base import Plan, TerminalValue
 from dreamenv.planners.imagined_return import imagined_returns
 from dreamenv.planners.sequences import Sequences, sequences_of
@@ -71,8 +71,7 @@ class SequencePlanner(ABC):
             action_repeat=self.action_repeat,
         )
         check_discount(self.discount)
-        if self.temperature is not None:
-            check_positive(temperature=self.temperature)
+        check_temperature(self.temperature)
         if self.action_repeat > self.horizon:
             raise ConfigurationError(
                 f"action_repeat={self.action_repeat} is longer than horizon={self.horizon}: no plan would ever change "

@@ -60,15 +60,15 @@ def open_dream(
     Raises:
         UnknownDreamError, BundleError: No such dream, bundle or agent.
         SpaceMismatchError: The agent is not one for this model.
-        ConfigurationError: A temperature that is not above 0, or start states that the model lacks.
+        ConfigurationError: A temperature below 0, or start states that the model lacks.
     """
     defaults = None if Path(name).is_dir() else registry.find(name)
     source = name if defaults is None else defaults.id
     model = open_world_model(source)
     section = None if defaults is None else defaults.section.dream
     temperature = temperature if temperature is not None else (section or model).temperature
-    if not temperature > 0:
-        raise ConfigurationError(f"temperature must be above 0, got {temperature}")
+    if not temperature >= 0:
+        raise ConfigurationError(f"temperature must be at least 0, got {temperature}")
     start = start if start is not None else ("initial" if section is None else section.start)
     model.start_count(start)
     bundle = Path(name) if defaults is None else defaults.checkpoint

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any, NamedTuple
 
 import gymnasium as gym
@@ -143,7 +142,7 @@ class NoisyMemory(_FakeMemory):
     ) -> tuple[FakeState, Prediction]:
         noise = as_noise(noise)
         rows = len(action)
-        step = noise.normal(rows, self.latent_size) * math.sqrt(temperature) + state.drawn
+        step = noise.normal(rows, self.latent_size) * temperature + state.drawn
         gain = action.float().reshape(rows, -1)[:, :1]
         latent = 0.5 * state.latent + step + 0.01 * gain
         probability = torch.full((rows,), self.death, device=latent.device)

@@ -13,6 +13,7 @@ from dreamenv.bench.cases import LivingRows
 from dreamenv.bench.run import bench
 from dreamenv.bench.training import training_cases
 from dreamenv.errors import ConfigurationError
+from dreamenv.memory.ensemble.model import ProbabilisticEnsemble
 from dreamenv.memory.mdn_rnn.model import MDNRNN
 from dreamenv.types import RealEnvSpec
 from dreamenv.vision.vae import ConvVAE
@@ -77,6 +78,13 @@ def test_products_of_the_memory() -> None:
     assert (1, 4 + 3, 4 * 8) in products
     assert (1, 8, 4 * 8) in products
     assert (1, 8, 3 * 2 * 4) in products
+
+
+def test_a_dream_of_an_ensemble_is_multiplied_with_one_member() -> None:
+    memory = ProbabilisticEnsemble(3, spaces.Discrete(2), 5, 4, hidden_size=8, layers=2)
+    products = memory_products(memory)
+    for product in ((1, 3 + 2, 8), (1, 8, 8), (1, 8, 2 * (3 + 1))):
+        assert products.count(product) == 1
 
 
 def test_products_of_convolutions() -> None:
