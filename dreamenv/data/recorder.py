@@ -18,13 +18,11 @@ class Recorder(gym.Wrapper[Any, Any, Any, Any]):
 
     Attributes:
         observations: Those of the episode so far; the last one is the present.
-        only_present: Forget each observation when the next one is there, for episodes that nobody asks for.
     """
 
-    def __init__(self, env: PreprocessedEnv, *, only_present: bool = False) -> None:
+    def __init__(self, env: PreprocessedEnv) -> None:
         super().__init__(env)
         self.real_spec = env.real_spec
-        self.only_present = only_present
         self.observations: list[NDArray[Any]] = []
         self._seed: int | None = None
         self._begin()
@@ -58,8 +56,6 @@ class Recorder(gym.Wrapper[Any, Any, Any, Any]):
                 f"{self.real_spec.id}: reward {reward}, observation {observation} at step {self.length} of seed "
                 f"{self._seed}"
             )
-        if self.only_present:
-            self.observations.clear()
         self.observations.append(observation)
         self._actions.append(action)
         self._rewards.append(float(reward))
@@ -69,7 +65,7 @@ class Recorder(gym.Wrapper[Any, Any, Any, Any]):
         return observation, reward, terminated, truncated, info
 
     def episode(self, policy: str, *, cut: bool = False) -> Episode:
-        """The episode since a seeded `reset`, of at least one action; not that of an `only_present` recorder.
+        """The episode since a seeded `reset`, of at least one action.
 
         Args:
             policy: What chose the actions.

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from dreamenv.agents.resolve import AnyAgent, resolve_agent
 from dreamenv.bundle import StartStates
+from dreamenv.data.recorder import Recorder
 from dreamenv.envs.dream_env import DreamEnv
 from dreamenv.envs.render import draw_bars, draw_dreams, enlarge
 from dreamenv.envs.rollout import DreamRollout
@@ -127,13 +128,14 @@ def record_real(
     rendered = view == "rendered"
     player = resolve_agent(agent, model)
     with closing(RealEpisodes(model, player, render_mode="rgb_array" if rendered else None)) as real:
+        recorder = Recorder(real.env)
 
         def frame() -> Frames:
-            return fit(real.render(), size) if rendered else _picture(real.recorder.observations[-1], size)
+            return fit(np.asarray(real.env.render()), size) if rendered else _picture(recorder.observations[-1], size)
 
-        moments = real.play(seed, steps=limit)
+        moments = real.play(seed, steps=limit, recorder=recorder)
         moment = next(moments)
-        first = real.recorder.observations[-1]
+        first = recorder.observations[-1]
         frames, rewards = [frame()], []
         for moment in moments:
             rewards.append(float(moment.reward))

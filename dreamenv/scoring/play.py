@@ -14,7 +14,6 @@ from typing import Any, Generic, NamedTuple, TypeVar
 import gymnasium as gym
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from dreamenv.agents.base import Agent
 from dreamenv.agents.resolve import AgentDescription, ResolvedAgent
@@ -82,39 +81,39 @@ class RealEpisodes:
     """The real environment of a world model, and an agent that plays it seeing through V and M.
 
     Attributes:
-        recorder: The preprocessed environment; it keeps what V is given last, and in `record` all of it.
+        env: The preprocessed real environment.
     """
 
     def __init__(self, model: WorldModel, agent: ResolvedAgent, *, render_mode: str | None = None) -> None:
-        self.recorder = Recorder(make_real_env(model.real, render_mode=render_mode), only_present=True)
-        self._agent = agent
-        self._env: gym.Env[Any, Any] = self.recorder
+        self.env = make_real_env(model.real, render_mode=render_mode)
+        self._model, self._agent = model, agent
         try:
-            if not agent.blind:  # V and M cost more than the environment
-                self._env = LatentObservation(self.recorder, model, observation=agent.observation)
+            self._seen = self._as_seen(self.env)
         except BaseException:
-            self.recorder.close()
+            self.env.close()
             raise
 
-    def play(self, seed: int, *, steps: int | None = None) -> Iterator[Moment]:
-        """The episode of `seed`; see `play`."""
-        agent = self._agent.of_episode(seed, self._env.observation_space)
-        return play(self._env, agent, seed=seed, steps=steps)
+    def _as_seen(self, env: gym.Env[Any, Any]) -> gym.Env[Any, Any]:
+        # V and M cost more than the environment
+        return env if self._agent.blind else LatentObservation(env, self._model, observation=self._agent.observation)
 
-    def render(self) -> NDArray[np.uint8]:
-        """The real environment's own picture of the present."""
-        return np.asarray(self.recorder.render())
+    def play(
+        self, seed: int, *, steps: int | None = None, recorder: gym.Env[Any, Any] | None = None
+    ) -> Iterator[Moment]:
+        """The episode of `seed`, of `steps` actions at most, with a wrapper of `env` that looks on; see `play`."""
+        env = self._seen if recorder is None else self._as_seen(recorder)
+        return play(env, self._agent.of_episode(seed, env.observation_space), seed=seed, steps=steps)
 
     def record(self, seed: int) -> Episode:
         """The whole episode of `seed`, as V is given it."""
-        self.recorder.only_present = False
-        for _ in self.play(seed):
+        recorder = Recorder(self.env)
+        for _ in self.play(seed, recorder=recorder):
             pass
-        return self.recorder.episode(self._agent.label)
+        return recorder.episode(self._agent.label)
 
     def close(self) -> None:
         """Close the real environment."""
-        self.recorder.close()
+        self.env.close()
 
 
 def play_episodes(

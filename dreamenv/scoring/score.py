@@ -13,7 +13,7 @@ from dreamenv.agents.base import Agent
 from dreamenv.agents.evolution_state import ValidationScore
 from dreamenv.agents.resolve import AnyAgent, ResolvedAgent, resolve_agent
 from dreamenv.envs.loading import open_world_model
-from dreamenv.errors import ConfigurationError
+from dreamenv.errors import ConfigurationError, NonFiniteError
 from dreamenv.scoring.play import RealEpisodes, play_episodes
 from dreamenv.types import consumed_frames, episode_seeds
 from dreamenv.world_model import WorldModel
@@ -156,14 +156,18 @@ def evaluate(
 
 
 def _play(real: RealEpisodes, seed: int) -> EpisodeResult:
-    total, frames, deciding_s = 0.0, 0, 0.0
+    total, length, frames, deciding_s = 0.0, 0, 0, 0.0
     terminated = False
-    for moment in real.play(seed):
+    for step, moment in enumerate(real.play(seed)):
+        if step == 0:  # the reset
+            continue
         total += float(moment.reward)
-        frames += int(moment.info.get("real_frames", 0))  # none behind the reset
+        frames += int(moment.info["real_frames"])
         deciding_s += moment.deciding_s
-        terminated = bool(moment.terminated)
-    return EpisodeResult(seed, total, real.recorder.length, frames, terminated, deciding_s)
+        terminated, length = bool(moment.terminated), step
+        if not np.isfinite(total):
+            raise NonFiniteError(f"reward {moment.reward} at step {step} of the real episode with seed {seed}")
+    return EpisodeResult(seed, total, length, frames, terminated, deciding_s)
 
 
 class Validator:

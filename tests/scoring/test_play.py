@@ -10,9 +10,8 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 import pytest
-from gymnasium import spaces
 
-from dreamenv.agents import RandomAgent, resolve_agent
+from dreamenv.agents import resolve_agent
 from dreamenv.agents.exploration import agent_with_noise
 from dreamenv.data.collect import record_episode
 from dreamenv.data.explore import Uniform
@@ -153,14 +152,3 @@ def test_random_actions_are_drawn_from_the_episodes_seed(real: RealEnvSpec) -> N
         assert np.array_equal(episode.rewards, expected.rewards)
         assert (episode.seed, episode.policy, episode.real_frames) == (8, "random", expected.real_frames)
     assert not np.array_equal(found[1].actions[:5], expected.actions[:5])
-
-
-def test_a_score_holds_no_episode_in_memory() -> None:
-    model = trained_like_world_model(
-        action_space=spaces.Box(-2, 2, (1,), np.float32), image=False, real=PENDULUM, latent_size=3
-    )
-    agent = RandomAgent(model.observation_space(), model.action_space, generator=0)
-    with closing(RealEpisodes(model, resolve_agent(agent, model))) as episodes:
-        for _ in episodes.play(1):
-            assert len(episodes.recorder.observations) == 1
-        assert len(episodes.record(1)) == 5
