@@ -5,6 +5,7 @@ from __future__ import annotations
 import resource
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import numpy as np
 
 from dreamenv.envs import DreamVectorEnv
 from dreamenv.envs.loading import open_world_model
+from dreamenv.workers import run_tasks
 from dreamenv.world_model import WorldModel
 
 _IMPORT = "import time; begin = time.perf_counter(); import {0}; print(time.perf_counter() - begin)"
@@ -74,7 +76,19 @@ class MemoryUse:
 
 
 def measure_memory(world_model: WorldModel | str | Path, *, num_envs: int = 1024, steps: int = 1_000_000) -> MemoryUse:
-    """Step `num_envs` dreams for `steps` steps in all, twice, and compare the process's largest size."""
+    """Step `num_envs` dreams for `steps` steps in all, twice, and compare the size of the process after each.
+
+    The dreams have a process of their own: what this one has freed would be used again, and hide what they keep.
+    """
+    ((_, found),) = run_tasks([steps], _make_stepping, (world_model, num_envs), workers=1)
+    return found
+
+
+def _make_stepping(setup: tuple[WorldModel | str | Path, int]) -> Callable[[int], MemoryUse]:
+    return lambda steps: _step_twice(*setup, steps)
+
+
+def _step_twice(world_model: WorldModel | str | Path, num_envs: int, steps: int) -> MemoryUse:
     envs = DreamVectorEnv(open_world_model(world_model), num_envs)
     envs.action_space.seed(0)
     actions = envs.action_space.sample()
@@ -83,10 +97,17 @@ def measure_memory(world_model: WorldModel | str | Path, *, num_envs: int = 1024
     for _ in range(2):
         for _ in range(-(-steps // num_envs)):
             envs.step(actions)
-        sizes.append(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024))
+        sizes.append(_resident_bytes())
     state = envs.rollout.get_state()
     arrays = [*state["memory"].values(), *(part for name, part in state.items() if name != "memory")]
     return MemoryUse(sum(part.nbytes for part in arrays) / num_envs, sizes[1] - sizes[0], steps)
+
+
+def _resident_bytes() -> int:
+    pages = Path("/proc/self/statm")
+    if pages.exists():  # Linux starts a new process with its parent's largest size, so the largest says nothing there
+        return int(pages.read_text(encoding="ascii").split()[1]) * resource.getpagesize()
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
 def _run(code: str) -> list[float]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import gymnasium as gym
 import pytest
@@ -19,7 +20,7 @@ from dreamenv.figures.bench import bench_figures
 from dreamenv.figures.canvas import save_figure
 from dreamenv.types import RealEnvSpec
 from tests.colour_env import ColourEnv
-from tests.fakes import trained_like_world_model
+from tests.fakes import LATENT_SIZE, CountingMemory, fake_world_model, trained_like_world_model
 from tests.memory.small_memory import actions, seeded, small
 
 
@@ -78,14 +79,40 @@ def test_startup_is_the_median_of_fresh_processes(monkeypatch: pytest.MonkeyPatc
     assert [code.count("gymnasium.make('DreamDoom-v0')") for code in asked] == [0, 0, 1] * 3
 
 
-def test_startup_and_memory() -> None:
+def test_a_new_process_starts_up() -> None:
     # a process that has imported torch already would import in no time, and make as fast cold as warm
     times = measure_startup("DreamDoom-v0", repetitions=1)
     assert times.import_gymnasium > 0.01
     assert times.import_dreamenv > 0.01
     assert 0 < 2 * times.make_warm < times.make_cold
-    sizes = {"latents": 4, "mixtures": 2, "hidden": 8}
-    memory = measure_memory(untrained_model(**sizes), num_envs=8, steps=800)
+
+
+ROWS, STEPS = 1024, 400
+KEPT = STEPS * ROWS * 4 * (LATENT_SIZE + 2)  # bytes of all states of `LeakingMemory`
+
+
+def test_a_dreams_bytes_are_its_state_and_it_keeps_no_other() -> None:
+    memory = measure_memory(untrained_model(latents=4, mixtures=2, hidden=8), num_envs=ROWS, steps=ROWS * STEPS)
     # latent, hidden, cell, and a few numbers of each dream
     assert 4 * (4 + 8 + 8) < memory.bytes_per_env < 4 * (4 + 8 + 8) + 64
-    assert memory.growth < 2**23
+    assert memory.growth < KEPT / 4
+    assert memory.steps == ROWS * STEPS
+
+
+class LeakingMemory(CountingMemory):
+    """Keeps every state that it has dreamed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.kept: list[Any] = []
+
+    def imagine(self, *args: Any, **options: Any) -> Any:
+        found = super().imagine(*args, **options)
+        self.kept.append(found)
+        return found
+
+
+def test_growth_is_seen_though_this_process_was_large_before() -> None:
+    blocks = [torch.zeros(ROWS, LATENT_SIZE) for _ in range(6 * STEPS)]
+    del blocks[:-1]  # the last one holds the memory of the others in this process, for whoever wants it next
+    assert measure_memory(fake_world_model(LeakingMemory()), num_envs=ROWS, steps=ROWS * STEPS).growth > KEPT
