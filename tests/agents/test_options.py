@@ -29,8 +29,8 @@ def test_starts_are_shared_between_replay_and_initial(tmp_path: Path) -> None:
         )
         ages[share] = rows[0]["train/dream_reward"]
     # The policy begins near the middle of the Box, whose sum is 1, with the same noise
-    assert ages[1.0] - ages[0.0] == pytest.approx(2, abs=0.5)
-    assert ages[0.25] - ages[0.0] == pytest.approx(0.5, abs=0.5)
+    assert ages[1.0] - ages[0.0] == pytest.approx(2, abs=0.05)
+    assert ages[0.25] - ages[0.0] == pytest.approx(0.5, abs=0.05)
 
 
 def test_first_observations_are_starts_of_their_own(tmp_path: Path) -> None:
@@ -49,7 +49,7 @@ def test_first_observations_are_starts_of_their_own(tmp_path: Path) -> None:
         )
         rewards[share] = rows[0]["train/dream_reward"]
     # settled states have an age of 2 here, first observations of 0
-    assert rewards[0.0] - rewards[1.0] == pytest.approx(2, abs=0.5)
+    assert rewards[0.0] - rewards[1.0] == pytest.approx(2, abs=0.05)
 
 
 @pytest.mark.parametrize(
