@@ -182,7 +182,7 @@ def measure_gap(
     real = np.concatenate([episode.rewards for episode in episodes])
     predicted = np.concatenate(forced.rewards)
     ended, probability = ends(episodes), np.concatenate(forced.termination_probability)
-    threshold = _cut(model)
+    threshold = model.memory.termination_threshold
     precision, recall = _precision_and_recall(probability > threshold, ended)
     return Gap(
         real_id=model.real.id,
@@ -205,13 +205,6 @@ def measure_gap(
         open_loop_temperature=temperature,
         played_frames=sum(episode.real_frames for episode in episodes),
     )
-
-
-def _cut(model: WorldModel) -> float:
-    """M's own cut as a calibrated probability."""
-    head = getattr(model.memory, "termination_head", None)
-    # The weighted head's decision; a backend without one decides for what is likelier
-    return 0.5 if head is None else 1 / (1 + float(head.weight))
 
 
 def _precision_and_recall(said: NDArray[np.bool_], real: NDArray[np.bool_]) -> tuple[float | None, float | None]:

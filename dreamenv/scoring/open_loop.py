@@ -10,10 +10,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from dreamenv.memory.states import repeat, select
+from dreamenv.errors import ConfigurationError
+from dreamenv.memory.states import select
 from dreamenv.scoring.horizons import check_horizons
 from dreamenv.scoring.teacher_forcing import Forced
-from dreamenv.types import Episode
 from dreamenv.world_model import WorldModel
 
 _MOMENTS_AT_ONCE = 64
@@ -24,8 +24,9 @@ class OpenLoopRow:
     """Mean squared errors after `horizon` dreamed actions, over all moments from which so many really followed.
 
     The dream's point prediction is the mean of the sampled dreams, of their latents and of their decoded pictures.
-    "No change" predicts the present. Latents are in units of M's scale, against V's latent of what followed; pictures
-    are in [0, 1], against the real frames, so that they hold V's error too. None: no moment, or no pictures.
+    "No change" predicts the present. Latents are in units of M's scale, against the latent that M holds of what
+    followed when it has seen it; pictures are in [0, 1], against the real frames, so that they hold V's error too.
+    None: no moment, or no pictures.
 
     Attributes:
         horizon: Dreamed actions.
@@ -64,7 +65,8 @@ def open_loop_errors(
 ) -> tuple[OpenLoopRow, ...]:
     """Errors by horizon of dreams from every moment of `forced`, a batch of moments at once.
 
-    A last observation that is not a real one (see `Episode.final_observation_valid`) is never compared.
+    The dreams are those that environments play, by the memory's stepper. A last observation that is not a real one (see
+    `Episode.final_observation_valid`) is never compared.
 
     Args:
         model: The world model.
@@ -73,24 +75,26 @@ def open_loop_errors(
         samples: Dreams of each moment.
         seed: Of their noise.
         temperature: Of the dreams.
+
+    Raises:
+        ConfigurationError: A memory that has no `latent_std`.
     """
     horizons = check_horizons(horizons)
-    generator = torch.Generator(model.device).manual_seed(seed)
+    noise = torch.Generator(model.device).manual_seed(seed)
+    # In the precision of a single dream, so that the errors depend neither on the batch nor on the processor
+    stepper = model.memory.stepper(_MOMENTS_AT_ONCE * samples, precision="float32")
     errors: dict[int, list[dict[str, NDArray[np.float64]]]] = {horizon: [] for horizon in horizons}
     # Those with the most to follow first: a batch ends with its first row
     room = np.array([forced.episodes[e].usable_steps - step for e, step in forced.moments.tolist()], np.int64)
     order = np.argsort(-room, kind="stable")
     for begin in range(0, len(order), _MOMENTS_AT_ONCE):
         rows = order[begin : begin + _MOMENTS_AT_ONCE]
-        state = repeat(select(forced.state, torch.from_numpy(rows).to(model.device)), samples)
+        moments = select(forced.state, torch.from_numpy(rows).to(model.device))
+        state = model.memory.branch(moments, samples, noise=noise)
         for step in range(min(int(room[rows[0]]), horizons[-1])):
             action = torch.from_numpy(np.stack([_action(forced, row, step) for row in rows.tolist()]))
-            state, _ = model.memory.imagine(
-                state,
-                action.to(model.device).repeat_interleave(samples, 0),
-                noise=generator,
-                temperature=temperature,
-            )
+            actions = action.to(model.device).repeat_interleave(samples, 0)
+            state, _ = stepper(state, actions, noise=noise, temperature=temperature)
             if step + 1 in errors:
                 follows = rows[room[rows] > step]
                 dreamed = model.memory.latent(state)[: len(follows) * samples].unflatten(0, (-1, samples))
@@ -112,25 +116,36 @@ def _errors(
     where = [(int(episode), int(step)) for episode, step in forced.moments[rows]]
     present = torch.stack([forced.latents[episode][step] for episode, step in where])
     real = torch.stack([forced.latents[episode][step + horizon] for episode, step in where])
-    scale = dict(model.memory.named_buffers()).get("latent_std", torch.ones(1)).cpu()
+    scale = _scale(model)
     latents = dreamed.cpu()
     found = {
         "latent_mse": _mean_square((latents.mean(1) - real) / scale),
         "latent_mse_sample": _mean_square((latents - real.unsqueeze(1)) / scale),
         "latent_mse_no_change": _mean_square((present - real) / scale),
     }
-    return found | (_pixel_errors(model, forced.episodes, where, horizon, dreamed) if model.vision.is_image else {})
+    return found | (_pixel_errors(model, forced, where, horizon, dreamed) if model.vision.is_image else {})
+
+
+def _scale(model: WorldModel) -> Tensor:
+    """`[Z]`: the unit of latents."""
+    scale = getattr(model.memory, "latent_std", None)
+    if not isinstance(scale, Tensor):
+        raise ConfigurationError(
+            f"{type(model.memory).__name__}.latent_std is {scale!r}; errors of latents are told in units of their "
+            "spread in the data, so a memory has to hold it, as a buffer [Z]"
+        )
+    return scale.cpu()
 
 
 def _pixel_errors(
-    model: WorldModel, episodes: Sequence[Episode], where: list[tuple[int, int]], horizon: int, dreamed: Tensor
+    model: WorldModel, forced: Forced, where: list[tuple[int, int]], horizon: int, dreamed: Tensor
 ) -> dict[str, NDArray[np.float64]]:
     """The same of pictures; moment by moment, since the samples' pictures together are large."""
     found: dict[str, list[NDArray[np.float64]]] = {}
     for samples, (episode, step) in zip(dreamed, where, strict=True):
-        frames = torch.from_numpy(episodes[episode].observations[[step, step + horizon]]).to(model.device)
-        present, real = frames.float() / 255
-        seen, follows = model.vision.decode(model.vision.encode(frames)).clamp(0, 1)
+        both = [step, step + horizon]
+        present, real = torch.from_numpy(forced.episodes[episode].observations[both]).to(model.device).float() / 255
+        seen, follows = model.vision.decode(forced.latents[episode][both].to(model.device)).clamp(0, 1)
         pictures = model.vision.decode(samples).clamp(0, 1)
         for name, difference in (
             ("pixel_mse", pictures.mean(0) - real),

@@ -15,16 +15,14 @@ from dreamenv.memory.states import select
 from dreamenv.types import Episode
 from dreamenv.world_model import WorldModel
 
-_FRAMES_AT_ONCE = 256
-
 
 @dataclass(frozen=True)
 class Forced:
-    """Teacher forcing over E real episodes.
+    """Teacher forcing over real episodes.
 
     Attributes:
         episodes: The episodes.
-        latents: `[T+1, Z]` of each episode, on the CPU.
+        latents: `[T+1, Z]` of each episode, on the CPU: what M holds of each observation when it has seen it.
         rewards: `[T]` float32 of each episode: predicted before the next observation was seen.
         termination_probability: `[T]` float32 of each episode.
         state: Memory state at N moments, a row a moment.
@@ -54,17 +52,20 @@ def force_episodes(
         seed: Of the noise that M draws while it observes, if it draws any.
     """
     memory, device = model.memory, model.device
-    generator = torch.Generator(device).manual_seed(seed)
+    noise = torch.Generator(device).manual_seed(seed)
     # The longest first, so that those still going on are the first rows
     order = sorted(range(len(episodes)), key=lambda index: -len(episodes[index]))
-    latents = [encode(model, episode.observations) for episode in episodes]
+    seen = [model.encode(episode.observations) for episode in episodes]
     wanted = [_moments(model, episode, moments, horizons[0]) for episode in episodes]
-    state = memory.initial(torch.stack([latents[index][0] for index in order]).to(device), noise=generator)
+    state = memory.initial(torch.stack([seen[index][0] for index in order]), noise=noise)
+    latents = [torch.empty(len(episode) + 1, memory.latent_size) for episode in episodes]
     rewards = [np.zeros(len(episode), np.float32) for episode in episodes]
     probabilities = [np.zeros(len(episode), np.float32) for episode in episodes]
     kept: list[Any] = []
     where: list[tuple[int, int]] = []
     for step in range(len(episodes[order[0]]) + 1):
+        for index, latent in zip(order, memory.latent(state).cpu(), strict=True):
+            latents[index][step] = latent
         rows = [row for row, index in enumerate(order) if step in wanted[index]]
         if rows:
             kept.append(select(state, torch.tensor(rows, device=device)))
@@ -74,22 +75,12 @@ def force_episodes(
             break
         live = select(state, torch.arange(len(order), device=device))
         action = torch.from_numpy(np.stack([episodes[index].actions[step] for index in order])).to(device)
-        seen = torch.stack([latents[index][step + 1] for index in order]).to(device)
-        state, said = memory.observe(live, action, seen, noise=generator)
+        following = torch.stack([seen[index][step + 1] for index in order])
+        state, said = memory.observe(live, action, following, noise=noise)
         for index, reward, ends in zip(order, said.reward.tolist(), said.termination_probability.tolist(), strict=True):
             rewards[index][step], probabilities[index][step] = reward, ends
     joined = type(state)(*(torch.cat(parts) for parts in zip(*kept, strict=True))) if kept else None
     return Forced(episodes, latents, rewards, probabilities, joined, np.array(where, np.int64).reshape(len(where), 2))
-
-
-@torch.no_grad()
-def encode(model: WorldModel, observations: NDArray[Any]) -> Tensor:
-    """Mean latents `[N, Z]` of observations `[N, ...]`, on the CPU."""
-    parts = [
-        model.vision.encode(torch.from_numpy(observations[begin : begin + _FRAMES_AT_ONCE]).to(model.device)).cpu()
-        for begin in range(0, len(observations), _FRAMES_AT_ONCE)
-    ]
-    return torch.cat(parts)
 
 
 def _moments(model: WorldModel, episode: Episode, count: int, horizon: int) -> set[int]:
