@@ -56,6 +56,8 @@ def options_from(
 
 
 def _typed(kind: Any, value: Any, place: str) -> Any:
+    if kind is Any:
+        return value
     adapter = TypeAdapter(kind)
     try:
         if isinstance(value, str):

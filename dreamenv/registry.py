@@ -68,14 +68,14 @@ class ExplorationSection(_Strict):
 
 
 class TrainSection(_Strict):
-    """Hyperparameters: keyword arguments of ConvVAE, MDNRNN, `fit_vision`, `fit_memory` and `LoopOptions`, and how many
-    real frames to collect."""
+    """How a dream is trained: the recipe and its options, how many real frames to collect, and fields of `LoopOptions`.
+
+    The options are the recipe's own: whoever trains checks them (this module knows no recipe).
+    """
 
     frames: int = Field(default=50_000, ge=1)
-    vision: dict[str, Any] = Field(default_factory=dict)
-    memory: dict[str, Any] = Field(default_factory=dict)
-    fit_vision: dict[str, Any] = Field(default_factory=lambda: {"steps": 5000})
-    fit_memory: dict[str, Any] = Field(default_factory=lambda: {"steps": 3000})
+    recipe: str = "mdn_rnn"
+    options: dict[str, Any] = Field(default_factory=dict)
     loop: dict[str, Any] = Field(default_factory=dict)
 
 
@@ -98,11 +98,12 @@ class _RegistryFile(_Strict):
 
 @dataclass(frozen=True)
 class DreamEntry:
-    """A validated entry of registry.yaml with its bundle's path resolved."""
+    """A validated entry of a registry.yaml (`source`) with its bundle's path resolved."""
 
     id: str
     section: EnvironmentSection
     checkpoint: Path
+    source: Path
 
 
 def read_registry(path: str | Path) -> dict[str, DreamEntry]:
@@ -126,7 +127,7 @@ def read_registry(path: str | Path) -> dict[str, DreamEntry]:
         raise RegistryError("\n".join(_explain(path, item) for item in error.errors())) from error
     base = _PACKAGE if path.resolve() == shipped_registry_path().resolve() else path.resolve().parent
     return {
-        name: DreamEntry(name, section, (base / section.checkpoint).resolve())
+        name: DreamEntry(name, section, (base / section.checkpoint).resolve(), path)
         for name, section in file.environments.items()
     }
 

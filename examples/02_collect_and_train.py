@@ -25,8 +25,16 @@ def main() -> None:
     print(f"{found.episodes} real episodes, {found.real_frames} real frames, mean return {found.mean_return:.1f}")
 
     options = TrainOptions(
-        memory={"hidden_size": 64, "mixtures": 3, "reward_head": "mse"},
-        fit_memory={"steps": arguments.steps, "batch_size": 32, "sequence_length": 32, "precision": "float32"},
+        "mdn_rnn",
+        {
+            "memory": {"hidden_size": 64, "mixtures": 3, "reward_head": "mse"},
+            "fit_memory": {
+                "steps": arguments.steps,
+                "batch_size": 32,
+                "sequence_length": 32,
+                "precision": "float32",
+            },
+        },
     )
     # Dreams may last longer than the random episodes, which fell over soon.
     model = train(real, arguments.out, options, max_episode_steps=200, tensorboard=False)

@@ -30,8 +30,17 @@ from dreamenv.world_model import WorldModel
 FILE = Path(__file__).with_name("golden_values.json")
 DREAMS = ("DreamCarRacing-v0", "DreamDoom-v0")
 TRAIN = TrainOptions(
-    memory={"hidden_size": 16, "mixtures": 2},
-    fit_memory={"steps": 12, "validate_every": 4, "batch_size": 4, "sequence_length": 16, "precision": "float32"},
+    "mdn_rnn",
+    {
+        "memory": {"hidden_size": 16, "mixtures": 2},
+        "fit_memory": {
+            "steps": 12,
+            "validate_every": 4,
+            "batch_size": 4,
+            "sequence_length": 16,
+            "precision": "float32",
+        },
+    },
     replay_starts=12,
     seed=3,
 )

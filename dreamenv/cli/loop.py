@@ -16,55 +16,51 @@ def loop(
     name: Annotated[str | None, typer.Argument(metavar="[ID]", help="A dream's id; its preset is used.")] = None,
     real: Annotated[str | None, typer.Option(help="Any Gymnasium id, instead of a dream's.")] = None,
     out: Annotated[Path, typer.Option(help="Run directory.")] = Path("runs/loop"),
+    recipe: Annotated[str | None, typer.Option(help="What fits the model; the preset's by default.")] = None,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="An option of the recipe; see `train`.")
+    ] = None,
     rounds: Annotated[int | None, typer.Option(min=1, help="Rounds; the preset's by default.")] = None,
     workers: Workers = None,
     seed: Annotated[int, typer.Option(min=0, max=49, help="Of all that is random; one seed, one result.")] = 0,
     json_file: JsonFile = None,
 ) -> None:
-    """Collect, fit V and M, learn in the dream, collect with what was learned, and again. Continues when interrupted.
+    """Collect, fit a model, learn in the dream, collect with what was learned, and again. Continues when interrupted.
 
     Example: dreamenv loop DreamCarRacing-v0 --out runs/car --rounds 6
     """
-    from dataclasses import asdict
+    from dataclasses import asdict, replace
 
-    from dreamenv.agents.options import ImaginationOptions
     from dreamenv.cli.options import (
+        checked,
         explorations,
-        known_options,
         preset,
+        recipe_and_options,
         training_preset,
         write_config,
         write_registry,
     )
     from dreamenv.cli.progress import Progress, show_scalars, write_json
-    from dreamenv.training.pipeline import TrainOptions
+    from dreamenv.options import overlay, plain
     from dreamenv.workflows.loop import LoopOptions, Round, run_loop
 
     section, spec = preset(name, real)
     chosen = training_preset(section)
-    knobs = known_options(LoopOptions, chosen.loop, "train.loop") | ({"rounds": rounds} if rounds else {})
-    of_agent = known_options(ImaginationOptions, knobs.pop("agent", {}), "train.loop.agent")
-    options = LoopOptions(
-        first_frames=chosen.frames,
-        train=TrainOptions(
-            vision=chosen.vision,
-            memory=chosen.memory,
-            fit_vision=chosen.fit_vision,
-            fit_memory=chosen.fit_memory,
-            temperature=section.dream.temperature if section else 1.0,
-            replay_starts=8192,
-        ),
-        agent=ImaginationOptions(**of_agent),
-        **knobs,
-    )
-    write_config(out, "loop", {"real": spec.id, "seed": seed, "options": _plain(asdict(options))})
+    how, details = recipe_and_options(section, recipe, settings or [])
+    kept = {"replay_starts": 8192, "temperature": section.dream.temperature if section else 1.0}
+    knobs = overlay({"first_frames": chosen.frames, "train": kept}, chosen.loop)
+    knobs["train"] |= {"recipe": how, "options": details}
+    options = checked(LoopOptions, knobs, section, "train.loop")
+    if rounds is not None:
+        options = replace(options, rounds=rounds)
+    write_config(out, "loop", {"real": spec.id, "seed": seed, "options": plain(options)})
     bars: dict[str, Progress] = {}
 
     def on_progress(stage: str, step: int, steps: int, scalars: dict[str, float]) -> None:
         if steps and stage not in bars:
             for bar in bars.values():
                 bar.close()
-            bars[stage] = Progress(stage, steps, "row" if "encode" in stage else "step")
+            bars[stage] = Progress(stage, steps, "step")
         if steps:
             bars[stage].update(step, show_scalars(scalars))
 
@@ -98,10 +94,3 @@ def _time_limit(run_dir: Path) -> int:
     from dreamenv.bundle import read_config
 
     return int(read_config(run_dir / "bundle")["max_episode_steps"])
-
-
-def _plain(value: object) -> object:
-    """Tuples as lists, so that YAML is readable by any safe loader."""
-    if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
-    return [_plain(item) for item in value] if isinstance(value, (list, tuple)) else value

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from dataclasses import fields
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 import gymnasium as gym
 import typer
@@ -16,8 +16,11 @@ from dreamenv.data.explore import Exploration
 from dreamenv.data.preprocess import import_registering
 from dreamenv.errors import ConfigurationError, MissingExtraError, RegistryError, UnknownDreamError, did_you_mean
 from dreamenv.files import write_text
+from dreamenv.options import options_from, overlay, parse_settings
 from dreamenv.registry import EnvironmentSection, TrainSection
 from dreamenv.types import RealEnvSpec
+
+KindT = TypeVar("KindT")
 
 Seed = Annotated[int, typer.Option(min=0, max=4999, help="Of all that is random; one seed, one result.")]
 # Choices are written out here, so that `--help` imports no torch; a test compares them with those of the library.
@@ -87,13 +90,39 @@ def training_preset(section: EnvironmentSection | None) -> TrainSection:
     return section.train if section else TrainSection()
 
 
-def known_options(kind: type, found: dict[str, Any], where: str) -> dict[str, Any]:
-    """Keyword arguments of the dataclass `kind` from registry.yaml, lists as tuples."""
-    names = {field.name for field in fields(kind)} - {"train", "first_frames"}
-    for key in found:
-        if key not in names:
-            raise RegistryError(f"{where}: unknown option {key!r}. {did_you_mean(key, names)}")
-    return {key: tuple(value) if isinstance(value, list) else value for key, value in found.items()}
+def recipe_and_options(
+    section: EnvironmentSection | None, recipe: str | None, settings: Sequence[str]
+) -> tuple[str, Any]:
+    """The recipe to train by and its options, typed: the preset's, changed by `--recipe` and `--set`.
+
+    A recipe of another name than the preset's starts from its own defaults.
+
+    Raises:
+        RegistryError: The preset has an option that its recipe does not take; file and key are named.
+        ConfigurationError: `--recipe` or `--set` names something unknown.
+    """
+    from dreamenv.training.recipes.kinds import RECIPES
+
+    preset = training_preset(section)
+    chosen = recipe or preset.recipe
+    kind = RECIPES[chosen].options_type
+    below = preset.options if chosen == preset.recipe else {}
+    checked(kind, below, section, "train.options")
+    return chosen, options_from(kind, overlay(below, parse_settings(settings)), where=chosen)
+
+
+def checked(kind: type[KindT], found: dict[str, Any], section: EnvironmentSection | None, where: str) -> KindT:
+    """The options dataclass `kind` of what the preset `section` says at `where`.
+
+    Raises:
+        RegistryError: It does not fit; file and key are named.
+    """
+    entries = (entry for entry in registry.entries().values() if entry.section is section)
+    place = next((f"{entry.source}: environments.{entry.id}.{where}" for entry in entries), where)
+    try:
+        return options_from(kind, found, where=place)
+    except ConfigurationError as error:
+        raise RegistryError(str(error)) from error
 
 
 def dream_id(real: RealEnvSpec) -> str:

@@ -35,9 +35,11 @@ def train_agent(
 
     Example: dreamenv train-agent DreamCarRacing-v0 --steps 3000 --out runs/car/agent
     """
+    from dataclasses import replace
+
     from dreamenv.agents.imagination import train_actor_critic
     from dreamenv.agents.options import ImaginationOptions
-    from dreamenv.cli.options import known_options, section_of, training_preset
+    from dreamenv.cli.options import checked, section_of, training_preset
     from dreamenv.cli.output import Output
     from dreamenv.cli.progress import Progress, show_scalars
     from dreamenv.scoring.score import Validator
@@ -45,8 +47,8 @@ def train_agent(
 
     output = Output(json_file)
     world_model = WorldModel.load(model)
-    preset = training_preset(section_of(world_model.real.id)).loop.get("agent", {})
-    knobs = known_options(ImaginationOptions, preset, "train.loop.agent")
+    section = section_of(world_model.real.id)
+    preset = checked(ImaginationOptions, training_preset(section).loop.get("agent", {}), section, "train.loop.agent")
     given: dict[str, Any] = {
         "steps": steps,
         "horizon": horizon,
@@ -55,7 +57,7 @@ def train_agent(
         "temperature": temperature,
     }
     given |= {"action_map": action_map, "gradient": gradient}
-    options = ImaginationOptions(**knobs | {key: value for key, value in given.items() if value is not None})
+    options = replace(preset, **{key: value for key, value in given.items() if value is not None})
     bar = Progress("train-agent", options.steps, "step", every=5.0)
     validator = None
     if validate_every:

@@ -68,7 +68,8 @@ def import_registering(module: str) -> None:
 class PreprocessedEnv(gym.Wrapper[Any, Any, Any, Any]):
     """An environment whose steps are action repeats and whose observations are what V takes.
 
-    Observations are `[image_size, image_size, 3]` uint8 for image environments and `[D]` float32 for vector ones.
+    Observations are `[image_size, image_size, 3]` uint8 for image environments and `[D]` float32 for vector ones; a
+    Discrete observation of n values is a one-hot vector `[n]`.
     A step's reward is the sum over its real frames. `info` gets `real_frames`, how many frames the step consumed, and
     `observation_valid`, False where a meaningless terminal frame was replaced by the one before it.
     """
@@ -89,8 +90,9 @@ class PreprocessedEnv(gym.Wrapper[Any, Any, Any, Any]):
             not isinstance(actions, spaces.Box) or len(actions.shape) != 1
         ):
             raise ConfigurationError(f"{spec.id}: action space {actions}; expected Discrete or a Box of one dimension")
-        if isinstance(source, spaces.Discrete):
-            raise ConfigurationError(f"{spec.id}: Discrete observations; wrap it in a one-hot observation first")
+        self._numbered = source if isinstance(source, spaces.Discrete) else None
+        if self._numbered is not None:
+            source = spaces.Box(0.0, 1.0, (int(self._numbered.n),), np.float32)
         if not isinstance(source, spaces.Box):
             raise ConfigurationError(f"{spec.id}: observations {source} are neither pictures nor vectors")
         self.is_image = len(source.shape) == 3 and source.dtype == np.uint8
@@ -162,6 +164,8 @@ class PreprocessedEnv(gym.Wrapper[Any, Any, Any, Any]):
 
     def _prepare(self, observation: Any) -> NDArray[Any]:
         array = self._raw(observation)
+        if self._numbered is not None:
+            return np.eye(int(self._numbered.n), dtype=np.float32)[int(array) - int(self._numbered.start)]
         if not self.is_image:
             return array.astype(np.float32)
         if self.real_spec.crop is not None:

@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 
 from dreamenv.errors import ConfigurationError, missing_extra
 from dreamenv.memory.ensemble.model import ProbabilisticEnsemble
+from dreamenv.options import options_from
 from dreamenv.sb3.branches import Branches, BranchSchedule, dream_branches
 from dreamenv.sb3.mixed_buffer import MixedReplayBuffer
-from dreamenv.training.recipes.fit_ensemble import fit_ensemble
+from dreamenv.training.recipes.fit_ensemble import EnsembleFitOptions, fit_ensemble
 from dreamenv.training.transitions import Transitions
 from dreamenv.world_model import WorldModel
 
@@ -48,7 +49,7 @@ class MixingCallback(BaseCallback):
         explore: Standard deviation of noise on actions in [-1, 1] (Box), or probability of a uniform action (Discrete);
             None is 0, and DQN's own rate.
         temperature: Of the dream; None is the model's.
-        fit_options: Keyword arguments of `fit_ensemble`.
+        fit_options: Fields of `EnsembleFitOptions`.
         seed: Of the dreams and the fits.
 
     Raises:
@@ -150,8 +151,8 @@ class MixingCallback(BaseCallback):
         if self.refit is not None:
             scalars = self.refit(self.buffer.real_transitions())
         elif isinstance(self.world_model.memory, ProbabilisticEnsemble):
-            options = {"seed": self.seed} | self.fit_options
-            found = fit_ensemble(self.world_model.memory, self.buffer.real_transitions(), **options)
+            options = options_from(EnsembleFitOptions, self.fit_options, where="fit_options")
+            found = fit_ensemble(self.world_model.memory, self.buffer.real_transitions(), options, seed=self.seed)
             scalars = {
                 "held_out_error": float(found.held_out_error.mean()),
                 "termination_loss": found.termination,

@@ -21,7 +21,7 @@ PRECISIONS = ("auto", "float32", "bfloat16")
 
 
 @dataclass(frozen=True)
-class Fitted:
+class FitResult:
     """How a training run ended: steps taken, the best validation loss, and its scalars."""
 
     steps: int
@@ -42,7 +42,7 @@ def fit(
     precision: str = "auto",
     settings: dict[str, Any] | None = None,
     progress: Callable[[int, int, Scalars], None] = lambda step, steps, scalars: None,
-) -> Fitted:
+) -> FitResult:
     """Minimise `losses(step)["loss"]` and leave `module` with the weights of the best validation loss.
 
     A run that is killed, even at once, continues from its last checkpoint when called again with the same settings,
@@ -114,7 +114,7 @@ def fit(
         )
     module.load_state_dict(best)
     module.eval()
-    return Fitted(record["step"], record["best"])
+    return FitResult(record["step"], record["best"])
 
 
 def training_step(
@@ -148,7 +148,7 @@ def training_step(
 def _not_finite(what: str, step: int, checkpoint: Path) -> NonFiniteError:
     return NonFiniteError(
         f"{what} is not finite at step {step}. Last good checkpoint: "
-        f"{checkpoint if checkpoint.exists() else 'none yet'}. A smaller learning rate often mends it."
+        f"{checkpoint if checkpoint.exists() else 'none yet'}. A smaller learning rate often helps."
     )
 
 

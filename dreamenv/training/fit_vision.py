@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,26 +16,39 @@ from dreamenv.data.episodes import EpisodeCache
 from dreamenv.data.split import held_out_episodes
 from dreamenv.errors import SpaceMismatchError
 from dreamenv.noise.base import step_generator
-from dreamenv.training.fit import Fitted, Scalars, fit
+from dreamenv.training.fit import FitResult, Scalars, fit
 from dreamenv.vision.base import Vision
 from dreamenv.vision.vae import ConvVAE
+
+
+@dataclass(frozen=True)
+class FitVisionOptions:
+    """Hyperparameters of `fit_vision`.
+
+    Attributes:
+        steps: Optimiser steps.
+        batch_size: Frames a step.
+        learning_rate, validate_every, patience, precision: As for `fit`.
+    """
+
+    steps: int = 5000
+    batch_size: int = 128
+    learning_rate: float = 1e-3
+    validate_every: int = 500
+    patience: int | None = None
+    precision: str = "auto"
 
 
 def fit_vision(
     vision: Vision,
     cache: EpisodeCache,
     out_dir: str | Path,
+    options: FitVisionOptions,
     *,
-    steps: int,
-    batch_size: int = 128,
-    learning_rate: float = 1e-3,
-    validate_every: int = 500,
-    patience: int | None = None,
-    precision: str = "auto",
     seed: int = 0,
     settings: dict[str, Any] | None = None,
     progress: Callable[[int, int, Scalars], None] = lambda step, steps, scalars: None,
-) -> Fitted:
+) -> FitResult:
     """Train `vision` in place on the frames of `cache`; held-out episodes choose the weights.
 
     Writes `<out_dir>/checkpoint.safetensors` and continues from it. Frames are drawn uniformly with replacement.
@@ -61,7 +75,7 @@ def fit_vision(
         return torch.from_numpy(cache.observations[index]).to(device, non_blocking=True)
 
     def losses(step: int) -> dict[str, Tensor]:
-        index = rows[np.random.default_rng([seed, step]).integers(len(rows), size=batch_size)]
+        index = rows[np.random.default_rng([seed, step]).integers(len(rows), size=options.batch_size)]
         return vision.loss(frames(index), generator=step_generator(seed, step, device))
 
     def validate() -> Scalars:
@@ -78,12 +92,12 @@ def fit_vision(
         losses,
         validate,
         checkpoint=Path(out_dir) / "checkpoint.safetensors",
-        steps=steps,
-        learning_rate=learning_rate,
-        validate_every=validate_every,
-        patience=patience,
-        precision=precision,
-        settings=(settings or {}) | {"vision": vision.config(), "batch_size": batch_size, "seed": seed},
+        steps=options.steps,
+        learning_rate=options.learning_rate,
+        validate_every=options.validate_every,
+        patience=options.patience,
+        precision=options.precision,
+        settings=(settings or {}) | {"vision": vision.config(), "batch_size": options.batch_size, "seed": seed},
         progress=progress,
     )
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from dreamenv.data.episodes import EpisodeCache
 from dreamenv.errors import ConfigurationError
@@ -33,6 +34,10 @@ class LatentEpisodes:
 
     mean: NDArray[np.float32]
     std: NDArray[np.float32]
+
+    def embed(self, rows: NDArray[np.int64]) -> Tensor:
+        """`[B, Z]`: the means of rows, which are what V encodes (see `make_start_states`)."""
+        return torch.from_numpy(self.mean[rows])
 
 
 def encode_episodes(
@@ -87,7 +92,7 @@ class SequenceSampler:
         latents_as: str,
     ) -> None:
         if latents_as not in LATENTS:
-            raise ConfigurationError(f"latents={latents_as!r}; expected one of {LATENTS}")
+            raise ConfigurationError(f"latents_as={latents_as!r}; expected one of {LATENTS}")
         if length < 2 or not 0 <= burn_in < length:
             raise ConfigurationError(f"need sequence_length >= 2 and 0 <= burn_in < it; got {length}, {burn_in}")
         self._cache, self._latents = cache, latents

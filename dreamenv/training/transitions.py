@@ -43,12 +43,22 @@ class Transitions:
         return len(self.rewards)
 
     @classmethod
-    def of_episodes(cls, cache: EpisodeCache, latents: LatentEpisodes) -> Transitions:
-        """The steps of encoded episodes, except those whose last observation is a repeat of the one before."""
+    def of_episodes(
+        cls, cache: EpisodeCache, latents: LatentEpisodes, chosen: NDArray[np.bool_] | None = None
+    ) -> Transitions:
+        """The steps of encoded episodes, except those whose last observation is a repeat of the one before.
+
+        Args:
+            cache: The episodes.
+            latents: What V sees in them.
+            chosen: `[E]`, the episodes to take; None takes all.
+        """
         episode = np.repeat(np.arange(cache.episodes), cache.lengths)
         step = np.arange(len(episode)) - cache.first_step[episode]
         last = step == cache.lengths[episode] - 1
         seen = ~(last & ~cache.final_valid[episode])
+        if chosen is not None:
+            seen &= chosen[episode]
         row = cache.first[episode] + step
         return cls(
             latents.mean[row[seen]],

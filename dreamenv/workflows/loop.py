@@ -1,4 +1,4 @@
-"""The loop: collect, fit V and M, learn in the dream, collect with what was learned, fit again."""
+"""The loop: collect, fit a model by a recipe, learn in the dream, collect with what was learned, fit again."""
 
 from __future__ import annotations
 
@@ -26,6 +26,7 @@ from dreamenv.training.checkpoint import load_tensors
 from dreamenv.training.fit import Scalars
 from dreamenv.training.ledger import read_ledger, record_frames
 from dreamenv.training.pipeline import TrainOptions, train
+from dreamenv.training.recipes.kinds import RECIPES
 from dreamenv.training.tensorboard import Recorder
 from dreamenv.types import RealEnvSpec, recorded_fields
 from dreamenv.world_model import WorldModel
@@ -40,9 +41,8 @@ class LoopOptions:
         first_frames: Real frames that the first round explores.
         greedy_episodes: Episodes without noise that each later round collects, in expectation.
         noisy_episodes: Episodes with noise that each later round collects; the sum of both is exact.
-        train: V and M of the first round.
-        refit_vision_steps: Optimiser steps of V in a later round, which starts from the round before.
-        refit_memory_steps: The same of M.
+        train: The recipe and its options. A later round starts from the model before, with what the recipe's `refit`
+            makes of them.
         agent: The actor-critic; a later round starts from the round before.
         validation_episodes: Real episodes that score each round's agent.
     """
@@ -52,8 +52,6 @@ class LoopOptions:
     greedy_episodes: int = 8
     noisy_episodes: int = 16
     train: TrainOptions = field(default_factory=TrainOptions)
-    refit_vision_steps: int = 1500
-    refit_memory_steps: int = 1500
     agent: ImaginationOptions = field(default_factory=ImaginationOptions)
     validation_episodes: int = 10
 
@@ -233,11 +231,7 @@ def _train_options(options: LoopOptions, number: int, seed: int) -> TrainOptions
     first = replace(options.train, seed=seed)
     if number == 0:
         return first
-    return replace(
-        first,
-        fit_vision=first.fit_vision | {"steps": options.refit_vision_steps},
-        fit_memory=first.fit_memory | {"steps": options.refit_memory_steps},
-    )
+    return replace(first, options=RECIPES[first.recipe]().refit(first.options))
 
 
 def _continue_from(networks: ActorCritic, before: Path) -> None:

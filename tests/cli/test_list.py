@@ -15,8 +15,8 @@ from tests.command_line import call
 
 def test_list_tells_what_the_bundles_hold(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     known = next(iter(registry.entries().values()))
-    here = DreamEntry("DreamHere-v0", known.section, bundle)
-    away = DreamEntry("DreamAway-v0", known.section, bundle / "nowhere")
+    here = DreamEntry("DreamHere-v0", known.section, bundle, known.source)
+    away = DreamEntry("DreamAway-v0", known.section, bundle / "nowhere", known.source)
     monkeypatch.setattr(registry, "_entries", {entry.id: entry for entry in (here, away)})
     printed = call("list", "--json", "-")
     first, second = json.loads(printed.stdout)
@@ -34,7 +34,9 @@ def test_list_tells_what_the_bundles_hold(bundle: Path, monkeypatch: pytest.Monk
 
 def test_list_names_a_broken_agent(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     known = next(iter(registry.entries().values()))
-    monkeypatch.setattr(registry, "_entries", {"DreamHere-v0": DreamEntry("DreamHere-v0", known.section, bundle)})
+    monkeypatch.setattr(
+        registry, "_entries", {"DreamHere-v0": DreamEntry("DreamHere-v0", known.section, bundle, known.source)}
+    )
     (bundle / "agent.safetensors").write_bytes(b"cut")
     with pytest.raises(BundleError, match=r"agent\.safetensors"):
         call("list")

@@ -33,9 +33,12 @@ REGISTRY = {
             "dream": {"max_episode_steps": 50},
             "train": {
                 "frames": 3000,
-                "memory": {"hidden_size": 8, "mixtures": 2, "dropout": 0.1},
-                "fit_memory": {
-                    "steps": 100, "validate_every": 5, "batch_size": 4, "sequence_length": 16, "latents_as": "sample",
+                "options": {
+                    "memory": {"hidden_size": 8, "mixtures": 2, "dropout": 0.1},
+                    "fit_memory": {
+                        "steps": 100, "validate_every": 5, "batch_size": 4, "sequence_length": 16,
+                        "latents_as": "sample",
+                    },
                 },
             },
         }
@@ -105,7 +108,17 @@ def test_a_killed_collection(tmp_path: Path, root: Path) -> None:
 def test_a_killed_training(tmp_path: Path, root: Path) -> None:
     """Killed twice: among its own episodes, which are not all there then, and between two checkpoints."""
     command = Command(tmp_path, root)
-    arguments = ["train", "DreamTiny-v0", "--precision", "float32", "--workers", "1", "--seed", "3", "--out"]
+    arguments = [
+        "train",
+        "DreamTiny-v0",
+        "--set",
+        "fit_memory.precision=float32",
+        "--workers",
+        "1",
+        "--seed",
+        "3",
+        "--out",
+    ]
     command.run([*arguments, "whole"])
     store = EpisodeStore(tmp_path / "broken" / "episodes")
     command.kill([*arguments, "broken"], lambda: len(store) >= 2)

@@ -61,5 +61,7 @@ def test_without_a_preset_the_defaults_hold(tmp_path: Path) -> None:
 
 def test_an_unknown_option_of_the_preset_is_named(preset: dict[str, Any], tmp_path: Path) -> None:
     registry.find("DreamOwn-v0").section.train.loop["agent"]["entropi"] = 1.0
-    with pytest.raises(RegistryError, match="unknown option 'entropi'. Did you mean entropy"):
+    with pytest.raises(
+        RegistryError, match=r"environments.DreamOwn-v0.train.loop.agent.entropi: unknown option. Did you mean entropy"
+    ):
         trained("DreamOwn-v0", tmp_path / "agent")

@@ -182,12 +182,33 @@ def test_vectors_become_float32() -> None:
     env.close()
 
 
+def test_discrete_observations_are_one_hot() -> None:
+    class Walk(gym.Env[Any, Any]):
+        observation_space, action_space = spaces.Discrete(4, start=1), spaces.Discrete(2)
+
+        def reset(
+            self, *, seed: int | None = None, options: dict[str, Any] | None = None
+        ) -> tuple[Any, dict[str, Any]]:
+            self.place = np.int64(1)
+            return self.place, {}
+
+        def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+            self.place += 1
+            return self.place, 1.0, False, False, {}
+
+    env = PreprocessedEnv(Walk(), RealEnvSpec("Own-v0", action_repeat=2))
+    assert env.observation_space == spaces.Box(0.0, 1.0, (4,), np.float32)
+    seen = [env.reset()[0], env.step(0)[0]]
+    assert [observation.tolist() for observation in seen] == [[1, 0, 0, 0], [0, 0, 1, 0]]
+    assert all(env.observation_space.contains(observation) for observation in seen)
+
+
 @pytest.mark.parametrize(
     ("env", "spec", "message"),
     [
         (Scripted(spaces.Dict(screen=PICTURE)), {}, r"observation_key is None, expected one of \['screen'\]"),
         (Scripted(spaces.Dict(screen=PICTURE)), {"observation_key": "scren"}, "'scren', expected one of"),
-        (Scripted(spaces.Discrete(3)), {}, "Discrete observations"),
+        (Scripted(spaces.MultiDiscrete([3, 2])), {}, "neither pictures nor vectors"),
         (Scripted(spaces.Box(0, 1, (5, 5), np.float32)), {}, "neither pictures nor vectors"),
         (Scripted(spaces.Box(0, 255, (64, 64, 4), np.uint8)), {}, "channels"),
         (Scripted(), {"crop": (0, 90, 0, 64)}, "does not lie within a frame of 80 rows"),

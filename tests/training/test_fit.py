@@ -15,7 +15,7 @@ from dreamenv.errors import ConfigurationError, NonFiniteError
 from dreamenv.noise.base import seeded_weights, step_generator
 from dreamenv.training import fit as optimise
 from dreamenv.training.checkpoint import load_tensors
-from dreamenv.training.fit import Fitted, fit
+from dreamenv.training.fit import FitResult, fit
 
 
 class Stop(Exception):
@@ -48,7 +48,7 @@ class Task:
     def flat(self) -> Tensor:
         return torch.cat([part.detach().flatten() for part in self.module.parameters()])
 
-    def fit(self, checkpoint: Path, **options: Any) -> Fitted:
+    def fit(self, checkpoint: Path, **options: Any) -> FitResult:
         kept: dict[str, Any] = {"steps": 60, "validate_every": 10, "learning_rate": 0.02, "precision": "float32"}
         return fit(self.module, self.losses, self.validate, checkpoint=checkpoint, **(kept | options))
 

@@ -15,12 +15,12 @@ from torch import Tensor
 from dreamenv.data.episodes import EpisodeCache
 from dreamenv.errors import ConfigurationError, SpaceMismatchError
 from dreamenv.noise.base import seeded_weights
-from dreamenv.training.fit import Fitted
-from dreamenv.training.fit_vision import fit_vision
+from dreamenv.training.fit import FitResult
+from dreamenv.training.fit_vision import FitVisionOptions, fit_vision
 from dreamenv.vision.vae import ConvVAE
 from tests.training.synthetic import squares
 
-OPTIONS: dict[str, Any] = {"steps": 6, "validate_every": 2, "batch_size": 4, "precision": "float32"}
+OPTIONS = FitVisionOptions(steps=6, validate_every=2, batch_size=4, precision="float32")
 
 
 class Stop(Exception):
@@ -38,11 +38,11 @@ def new_vision() -> ConvVAE:
 
 def test_an_interrupted_fit_ends_bit_for_bit_as_an_unbroken_one(tmp_path: Path) -> None:
     cache, whole, last = squares(), new_vision(), new_vision()
-    expected = fit_vision(whole, cache, tmp_path / "whole", **OPTIONS)
+    expected = fit_vision(whole, cache, tmp_path / "whole", OPTIONS)
     for _ in range(2):
         with pytest.raises(Stop):
-            fit_vision(new_vision(), cache, tmp_path / "broken", progress=stop, **OPTIONS)
-    assert fit_vision(last, cache, tmp_path / "broken", **OPTIONS) == expected
+            fit_vision(new_vision(), cache, tmp_path / "broken", OPTIONS, progress=stop)
+    assert fit_vision(last, cache, tmp_path / "broken", OPTIONS) == expected
     for name, part in whole.state_dict().items():
         assert torch.equal(last.state_dict()[name], part), name
     file = "checkpoint.safetensors"
@@ -59,8 +59,8 @@ def test_pictures_of_another_size_are_refused(tmp_path: Path) -> None:
 def test_it_learns_and_weights_rare_colours(tmp_path: Path) -> None:
     cache, vision, held_out = squares(6), new_vision(), []
     fit_vision(
-        vision, cache, tmp_path, **(OPTIONS | {"steps": 60, "validate_every": 20}),
-        learning_rate=3e-3, progress=lambda step, steps, scalars: held_out.append(scalars["held_out/loss"]),
+        vision, cache, tmp_path, dataclasses.replace(OPTIONS, steps=60, validate_every=20, learning_rate=3e-3),
+        progress=lambda step, steps, scalars: held_out.append(scalars["held_out/loss"]),
     )  # fmt: skip
     assert held_out[-1] < 0.9 * held_out[0]
     cells = [(30 >> 5) * 73, ((240 >> 5) * 8 + (200 >> 5)) * 8 + (40 >> 5)]
@@ -83,7 +83,8 @@ def test_it_sees_the_frames_it_may_see(
         return loss(self, observation, generator=generator)
 
     monkeypatch.setattr(ConvVAE, "loss", watch)
-    fit_vision(new_vision(), every_frame, tmp_path, **(OPTIONS | {"batch_size": 16, "steps": 8, "validate_every": 8}))
+    options = dataclasses.replace(OPTIONS, batch_size=16, steps=8, validate_every=8)
+    fit_vision(new_vision(), every_frame, tmp_path, options)
     # rows 0 to 3 and 4 to 7 are trained on, 8 to 11 held out; 3 and 11 only repeat
     assert seen == ({0, 1, 2, 4, 5, 6, 7} if watched == "training" else {8, 9, 10})
 
@@ -100,9 +101,9 @@ def every_frame() -> EpisodeCache:
 def test_another_fit_is_refused(tmp_path: Path, key: str) -> None:
     cache = squares()
 
-    def run(vision: ConvVAE, **changes: Any) -> Fitted:
-        kept: dict[str, Any] = OPTIONS | {"steps": 2, "seed": 0, "settings": {"data": 1}}
-        return fit_vision(vision, cache, tmp_path, **(kept | changes))
+    def run(vision: ConvVAE, batch_size: int = 4, **changes: Any) -> FitResult:
+        options = dataclasses.replace(OPTIONS, steps=2, batch_size=batch_size)
+        return fit_vision(vision, cache, tmp_path, options, **({"seed": 0, "settings": {"data": 1}} | changes))
 
     run(new_vision())
     changes: dict[str, Callable[[], Any]] = {

@@ -19,6 +19,7 @@ from dreamenv.cli.options import write_registry
 from dreamenv.data.collect import collect
 from dreamenv.data.episodes import EpisodeStore
 from dreamenv.errors import ConfigurationError, EpisodeFileError
+from dreamenv.options import overlay, plain
 from dreamenv.training.ledger import record_frames
 from dreamenv.training.pipeline import TrainOptions, train
 from dreamenv.types import RealEnvSpec
@@ -27,11 +28,18 @@ from dreamenv.world_model import WorldModel
 pytestmark = pytest.mark.integration
 
 PENDULUM = RealEnvSpec("Pendulum-v1", max_episode_steps=30)
-TINY = TrainOptions(
-    memory={"hidden_size": 8, "mixtures": 2},
-    fit_memory={"steps": 8, "validate_every": 4, "batch_size": 4, "sequence_length": 16, "precision": "float32"},
-    replay_starts=12,
-)
+SMALL: dict[str, Any] = {
+    "memory": {"hidden_size": 8, "mixtures": 2},
+    "fit_memory": {"steps": 8, "validate_every": 4, "batch_size": 4, "sequence_length": 16, "precision": "float32"},
+}
+
+
+def tiny(changes: dict[str, Any] | None = None) -> TrainOptions:
+    """A small MDN-RNN, with `changes` section by section."""
+    return TrainOptions("mdn_rnn", overlay(SMALL, changes or {}), replay_starts=12)
+
+
+TINY = tiny()
 
 
 @pytest.fixture
@@ -56,7 +64,7 @@ def test_a_dream_of_any_environment_can_be_made(tmp_path: Path, real: RealEnvSpe
     model = train(
         real,
         tmp_path,
-        dataclasses.replace(TINY, memory=TINY.memory | memory),
+        tiny({"memory": memory}),
         provenance={"command": "a test"},
         tensorboard=False,
         progress=lambda stage, step, steps, scalars: stages.append(stage),
@@ -67,6 +75,8 @@ def test_a_dream_of_any_environment_can_be_made(tmp_path: Path, real: RealEnvSpe
     assert model.provenance["real_frames"] == frames == sum(lengths)
     assert model.provenance["ledger"] == json.loads((tmp_path / "ledger.json").read_text()) == {"collect": frames}
     assert model.provenance["command"] == "a test"
+    assert model.provenance["recipe"] == "mdn_rnn"
+    assert model.provenance["options"] == plain(tiny({"memory": memory}).options)
     assert np.isfinite(list(model.provenance["held_out"].values())).all()
     assert (len(model.starts.first), len(model.starts.replay["latent"])) == (3, 12)
     loaded = WorldModel.load(tmp_path / "bundle")
@@ -97,11 +107,12 @@ def test_pictures_train_v_and_are_shown(tmp_path: Path) -> None:
     spec = dataclasses.replace(spec, max_episode_steps=252, start_margin=50)
     found = collect(spec, tmp_path / "episodes", episodes=2, workers=0)
     stages: list[str] = []
-    options = dataclasses.replace(
-        TINY,
-        vision={"latent_size": 4, "channels": 2},
-        fit_vision={"steps": 2, "validate_every": 1, "batch_size": 4, "precision": "bfloat16"},
-        fit_memory=TINY.fit_memory | {"latents_as": "sample", "steps": 4},
+    options = tiny(
+        {
+            "vision": {"latent_size": 4, "channels": 2},
+            "fit_vision": {"steps": 2, "validate_every": 1, "batch_size": 4, "precision": "bfloat16"},
+            "fit_memory": {"latents_as": "sample", "steps": 4},
+        }
     )
     writes_pictures = tensorboard_is_installed()
     model = train(
@@ -190,14 +201,33 @@ def test_what_cannot_be_trained_on_is_explained(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"vision": {"chanels": 3}}, "vision: unknown option 'chanels'. Did you mean channels"),
+        ({"vision": {"chanels": 3}}, r"mdn_rnn\.vision\.chanels: unknown option. Did you mean channels"),
         ({"memory": {"hidden": 3}}, "Did you mean hidden_size"),
         ({"fit_memory": {"step": 3}}, "Did you mean steps"),
-        # these `train` gives itself
-        ({"fit_vision": {"seed": 3}}, "fit_vision: unknown option 'seed'"),
-        ({"memory": {"latent_size": 3}}, "memory: unknown option 'latent_size'"),
+        ({"fit_memory": {"steps": "many"}}, r"mdn_rnn\.fit_memory\.steps: found 'many'"),
+        # these the recipe gives itself
+        ({"fit_vision": {"seed": 3}}, r"fit_vision\.seed: unknown option"),
+        ({"memory": {"latent_size": 3}}, r"memory\.latent_size: unknown option"),
     ],
 )
-def test_unknown_options_name_the_nearest(options: dict[str, Any], message: str) -> None:
+def test_options_that_the_recipe_does_not_take_name_the_nearest(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigurationError, match=message):
-        TrainOptions(**options)
+        TrainOptions("mdn_rnn", options)
+
+
+def test_what_is_not_the_recipes_is_checked_too() -> None:
+    with pytest.raises(ConfigurationError, match="recipe 'mdn_rn' is not known. Did you mean mdn_rnn"):
+        TrainOptions("mdn_rn")
+    with pytest.raises(ConfigurationError, match="expected options by name"):
+        TrainOptions("tabular", TINY.options)
+    for values in ({"temperature": 0.0}, {"replay_starts": -1}):
+        with pytest.raises(ConfigurationError, match="temperature must be positive and replay_starts not negative"):
+            TrainOptions(**values)
+
+
+def test_a_model_of_other_sizes_is_no_beginning(tmp_path: Path) -> None:
+    collect(PENDULUM, tmp_path / "episodes", episodes=2, workers=0)
+    model = train(PENDULUM, tmp_path, TINY, tensorboard=False)
+    other = tiny({"memory": {"hidden_size": 9}})
+    with pytest.raises(ConfigurationError, match="the model to begin with does not have the sizes"):
+        train(PENDULUM, tmp_path / "other", other, episodes=tmp_path / "episodes", begin=model, tensorboard=False)

@@ -32,7 +32,7 @@ def moments(replay: dict[str, torch.Tensor]) -> list[tuple[int, int]]:
 
 def test_burned_in_states_equal_real_steps_one_by_one() -> None:
     memory, cache = small()
-    starts = make_start_states(memory, cache, exact(cache), replay=30, seed=2)
+    starts = make_start_states(memory, cache, exact(cache).embed, replay=30, seed=2)
     assert set(starts.replay) == {"latent", "hidden", "cell", "dropout"}
     assert len(set(moments(starts.replay))) > 10
     generator = torch.Generator()
@@ -51,7 +51,7 @@ def test_burned_in_states_equal_real_steps_one_by_one() -> None:
 @pytest.mark.parametrize("margin", [0, 4])
 def test_moments_lie_within_training_episodes_beyond_the_margin(margin: int) -> None:
     memory, cache = small()
-    starts = make_start_states(memory, cache, exact(cache), replay=400, margin=margin)
+    starts = make_start_states(memory, cache, exact(cache).embed, replay=400, margin=margin)
     found = set(moments(starts.replay))
     # the last episode is held out; a dream from a last observation would dream what came after the end
     expected = {(e, t) for e, n in enumerate(LENGTHS[:3]) for t in range(margin + 1, n)}
@@ -60,27 +60,27 @@ def test_moments_lie_within_training_episodes_beyond_the_margin(margin: int) -> 
 
 def test_initial_starts_are_first_observations_of_training_episodes() -> None:
     memory, cache = small()
-    starts = make_start_states(memory, cache, exact(cache))
+    starts = make_start_states(memory, cache, exact(cache).embed)
     assert sorted(starts.first[:, 0].tolist()) == [0, 100, 200]
-    assert make_start_states(memory, cache, exact(cache), initial=2).first.shape == (2, 2)
+    assert make_start_states(memory, cache, exact(cache).embed, initial=2).first.shape == (2, 2)
 
 
 def test_behind_a_margin_dreams_begin_at_its_end() -> None:
     memory, cache = small()
-    starts = make_start_states(memory, cache, exact(cache), margin=4)
+    starts = make_start_states(memory, cache, exact(cache).embed, margin=4)
     assert sorted(moments(starts.settled)) == [(1, 4), (2, 4)]  # episode 0 is over before, the last is held out
-    assert make_start_states(memory, cache, exact(cache)).settled == {}
-    assert len(make_start_states(memory, cache, exact(cache), initial=1, margin=4).settled["hidden"]) == 1
+    assert make_start_states(memory, cache, exact(cache).embed).settled == {}
+    assert len(make_start_states(memory, cache, exact(cache).embed, initial=1, margin=4).settled["hidden"]) == 1
 
 
 def test_there_may_be_no_replay_starts() -> None:
     memory, cache = small()
-    assert make_start_states(memory, cache, exact(cache), margin=50).replay == {}
-    assert make_start_states(memory, cache, exact(cache), replay=0).replay == {}
+    assert make_start_states(memory, cache, exact(cache).embed, margin=50).replay == {}
+    assert make_start_states(memory, cache, exact(cache).embed, replay=0).replay == {}
 
 
 def test_the_seed_chooses() -> None:
     memory, cache = small()
-    one, two, other = (moments(make_start_states(memory, cache, exact(cache), seed=s).replay) for s in (1, 1, 2))
+    one, two, other = (moments(make_start_states(memory, cache, exact(cache).embed, seed=s).replay) for s in (1, 1, 2))
     assert one == two
     assert one != other

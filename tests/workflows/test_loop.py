@@ -25,18 +25,21 @@ TINY = LoopOptions(
     greedy_episodes=1,
     noisy_episodes=2,
     train=TrainOptions(
-        memory={"hidden_size": 8, "mixtures": 2},
-        fit_memory={
-            "steps": 4,
-            "batch_size": 4,
-            "sequence_length": 8,
-            "burn_in": 2,
-            "validate_every": 2,
-            "precision": "float32",
+        "mdn_rnn",
+        {
+            "memory": {"hidden_size": 8, "mixtures": 2},
+            "fit_memory": {
+                "steps": 4,
+                "batch_size": 4,
+                "sequence_length": 8,
+                "burn_in": 2,
+                "validate_every": 2,
+                "precision": "float32",
+            },
+            "refit": {"memory_steps": 4},
         },
         replay_starts=32,
     ),
-    refit_memory_steps=4,
     agent=ImaginationOptions(steps=252, batch_size=4, horizon=2, width=8),
     validation_episodes=2,
 )

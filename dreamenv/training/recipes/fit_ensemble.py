@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
@@ -18,11 +19,51 @@ from dreamenv.bundle import StartStates
 from dreamenv.errors import ConfigurationError, NonFiniteError
 from dreamenv.memory.ensemble.model import ProbabilisticEnsemble
 from dreamenv.noise.base import seeded_weights
+from dreamenv.training.checkpoint import load_training, save_training
 from dreamenv.training.fit import Scalars
 from dreamenv.training.transitions import Transitions, held_out_rows
 from dreamenv.types import RealEnvSpec
 from dreamenv.vision.identity import IdentityVision
 from dreamenv.world_model import WorldModel
+
+# A checkpoint is written at the end of an epoch, but no sooner than this after the last one.
+_STEPS_BETWEEN_CHECKPOINTS = 200
+
+
+@dataclass(frozen=True)
+class EnsembleFitOptions:
+    """Hyperparameters of `fit_ensemble`.
+
+    Attributes:
+        held_out: Share of the transitions that is held out, at most a half and 5,000.
+        batch_size: Transitions a member and step.
+        learning_rate: Adam's.
+        weight_decay: L2 penalty on the members' weights.
+        patience: Epochs without improvement after which training stops.
+        improvement: What counts as improvement, as a share.
+        max_epochs: Epochs at most.
+        max_steps: Optimiser steps at most; None sets no limit.
+    """
+
+    held_out: float = 0.2
+    batch_size: int = 256
+    learning_rate: float = 1e-3
+    weight_decay: float = 5e-5
+    patience: int = 5
+    improvement: float = 0.01
+    max_epochs: int = 200
+    max_steps: int | None = None
+
+    def __post_init__(self) -> None:
+        if (
+            not 0 < self.held_out <= 0.5
+            or min(self.batch_size, self.patience, self.max_epochs) < 1
+            or not 0 <= self.improvement < 1
+        ):
+            raise ConfigurationError(
+                "need 0 < held_out <= 0.5, 0 <= improvement < 1, and batch_size, patience, max_epochs of at least 1; "
+                f"got {self.held_out}, {self.improvement}, {self.batch_size}, {self.patience}, {self.max_epochs}"
+            )
 
 
 @dataclass(frozen=True)
@@ -73,20 +114,25 @@ class _Best:
         for part, kept in zip((*self._members, *self._head), (*self._kept_members, *self._kept_head), strict=True):
             part.copy_(kept)
 
+    def tensors(self) -> dict[str, Tensor]:
+        """What is kept, by name, for a checkpoint."""
+        return {str(number): part for number, part in enumerate((*self._kept_members, *self._kept_head))}
+
+    def load(self, tensors: dict[str, Tensor], error: list[float], termination: float) -> None:
+        """The inverse of `tensors`."""
+        for number, part in enumerate((*self._kept_members, *self._kept_head)):
+            part.copy_(tensors[str(number)])
+        self.error, self.termination = np.array(error), termination
+
 
 def fit_ensemble(
     memory: ProbabilisticEnsemble,
     transitions: Transitions,
+    options: EnsembleFitOptions | None = None,
     *,
-    held_out: float = 0.2,
-    batch_size: int = 256,
-    learning_rate: float = 1e-3,
-    weight_decay: float = 5e-5,
-    patience: int = 5,
-    improvement: float = 0.01,
-    max_epochs: int = 200,
-    max_steps: int | None = None,
     seed: int = 0,
+    checkpoint: Path | None = None,
+    settings: dict[str, Any] | None = None,
     progress: Callable[[int, int, Scalars], None] = lambda epoch, epochs, scalars: None,
 ) -> EnsembleFit:
     """Train `memory` in place from the weights it has, and choose its elites.
@@ -94,34 +140,25 @@ def fit_ensemble(
     As in Janner et al. 2019: each member has its own bootstrap sample of the training data; a share of the transitions
     is held out; training stops when no member's squared error there has become smaller for `patience` epochs; each
     member gets the weights of its best epoch, and the elites are the members of the lowest error. Whether transition i
-    is held out depends on `seed` and i alone, so that it stays so as the data grow. It is a loop of its own beside
-    `optimise.fit`, because it is called hundreds of times in a run: nothing is written to the disk, and the number of
-    steps follows from the data.
+    is held out depends on `seed` and i alone, so that it stays so as the data grow. It is a loop of its own and not
+    `training.fit`, because the number of steps follows from the data and each member has its own best epoch.
 
     Args:
         memory: The ensemble.
         transitions: Real transitions; at least 2 of each kind.
-        held_out: Share of the transitions that is held out, at most a half and 5,000.
-        batch_size: Transitions a member and step.
-        learning_rate: Adam's.
-        weight_decay: L2 penalty on the members' weights.
-        patience: Epochs without improvement after which training stops.
-        improvement: What counts as improvement, as a share.
-        max_epochs: Epochs at most.
-        max_steps: Optimiser steps at most; None sets no limit.
+        options: Hyperparameters; None takes the defaults.
         seed: Held-out data, bootstrap samples, batches.
+        checkpoint: File from which a fit that was killed continues, to the same weights; None writes nothing, for
+            algorithms that call this hundreds of times in a run.
+        settings: What must agree for a checkpoint to be continued; JSON-ready.
         progress: Called after each epoch with epoch, max_epochs and scalars.
 
     Raises:
-        ConfigurationError: Too few transitions, or a number out of range.
+        ConfigurationError: Too few transitions, or a checkpoint of a fit with other settings.
         NonFiniteError: A loss became NaN or infinite; the weights are those of the best epoch before it.
     """
-    if not 0 < held_out <= 0.5 or min(batch_size, patience, max_epochs) < 1 or not 0 <= improvement < 1:
-        raise ConfigurationError(
-            "need 0 < held_out <= 0.5, 0 <= improvement < 1, and batch_size, patience, max_epochs of at least 1; got "
-            f"{held_out}, {improvement}, {batch_size}, {patience}, {max_epochs}"
-        )
-    aside = held_out_rows(len(transitions), held_out, seed)
+    options = options or EnsembleFitOptions()
+    aside = held_out_rows(len(transitions), options.held_out, seed)
     if min(aside.sum(), (~aside).sum()) < 2:
         raise ConfigurationError(
             f"{len(transitions)} transitions leave {(~aside).sum()} to train on and {aside.sum()} held out; expected "
@@ -134,32 +171,58 @@ def fit_ensemble(
     rng = np.random.default_rng([seed, len(transitions)])
     rows = len(training[0])
     bootstrap = rng.integers(rows, size=(memory.members, rows))
-    weights = [part for name, part in memory.networks.linear.named_parameters() if name.endswith("weight")]
-    decayed = {id(part) for part in weights}
-    others = [part for part in memory.parameters() if id(part) not in decayed]
-    groups: list[dict[str, Any]] = [{"params": weights, "weight_decay": weight_decay}, {"params": others}]
-    optimiser = torch.optim.Adam(groups, lr=learning_rate)
-    best, stale, epoch, steps = _Best(memory), 0, 0, 0
-    best.update(*_held_out_losses(memory, validation), improvement=0.0)
+    optimiser = _optimiser(memory, options)
+    best = _Best(memory)
+    settings = (settings or {}) | asdict(options) | {"seed": seed, "memory": memory.config()}
+    state = {"epoch": 0, "steps": 0, "stale": 0}
+    if checkpoint is not None and checkpoint.exists():
+        kept, record = load_training(checkpoint, memory, optimiser, settings)
+        best.load(kept, record["error"], record["termination"])
+        rng.bit_generator.state = record["rng"]
+        state = record["state"]
+    else:
+        best.update(*_held_out_losses(memory, validation), improvement=0.0)
+    saved = state["steps"]
     try:
-        while epoch < max_epochs and stale < patience and (max_steps is None or steps < max_steps):
+        while not _ended(state, options):
             memory.train()
             order = rng.permuted(bootstrap, axis=1)
-            begins = range(0, rows, batch_size)
-            for begin in begins[: None if max_steps is None else max_steps - steps]:
-                index = torch.from_numpy(order[:, begin : begin + batch_size]).to(device)
+            begins = range(0, rows, options.batch_size)
+            for begin in begins[: None if options.max_steps is None else options.max_steps - state["steps"]]:
+                index = torch.from_numpy(order[:, begin : begin + options.batch_size]).to(device)
                 _step(memory, optimiser, [part[index] for part in training])
-                steps += 1
+                state["steps"] += 1
             memory.eval()
             error, termination = _held_out_losses(memory, validation)
-            stale = 0 if best.update(error, termination, improvement) else stale + 1
-            epoch += 1
-            progress(epoch, max_epochs, {"held_out/error": float(error.mean()), "held_out/termination": termination})
+            better = best.update(error, termination, options.improvement)
+            state |= {"stale": 0 if better else state["stale"] + 1, "epoch": state["epoch"] + 1}
+            due = _ended(state, options) or state["steps"] - saved >= _STEPS_BETWEEN_CHECKPOINTS
+            if checkpoint is not None and due:
+                record = {"settings": settings, "state": state, "rng": rng.bit_generator.state}
+                record |= {"error": best.error.tolist(), "termination": best.termination}
+                save_training(checkpoint, memory, optimiser, best.tensors(), record)
+                saved = state["steps"]
+            scalars = {"held_out/error": float(error.mean()), "held_out/termination": termination}
+            progress(state["epoch"], options.max_epochs, scalars)
     finally:
         memory.eval()
         best.restore()
     memory.elite_members.copy_(torch.from_numpy(np.argsort(best.error, kind="stable")[: memory.elites]))
-    return EnsembleFit(epoch, steps, best.error, best.termination)
+    return EnsembleFit(state["epoch"], state["steps"], best.error, best.termination)
+
+
+def _ended(state: dict[str, int], options: EnsembleFitOptions) -> bool:
+    finished = options.max_steps is not None and state["steps"] >= options.max_steps
+    return finished or state["epoch"] >= options.max_epochs or state["stale"] >= options.patience
+
+
+def _optimiser(memory: ProbabilisticEnsemble, options: EnsembleFitOptions) -> torch.optim.Adam:
+    """Adam with the penalty on the members' weights alone."""
+    weights = [part for name, part in memory.networks.linear.named_parameters() if name.endswith("weight")]
+    decayed = {id(part) for part in weights}
+    others = [part for part in memory.parameters() if id(part) not in decayed]
+    groups: list[dict[str, Any]] = [{"params": weights, "weight_decay": options.weight_decay}, {"params": others}]
+    return torch.optim.Adam(groups, lr=options.learning_rate)
 
 
 def _step(memory: ProbabilisticEnsemble, optimiser: torch.optim.Adam, batch: list[Tensor]) -> None:

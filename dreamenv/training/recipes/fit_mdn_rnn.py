@@ -1,8 +1,9 @@
-"""Encoding real episodes with V and fitting M to the latents."""
+"""Fitting the MDN-RNN to episodes that V has encoded."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from dreamenv.data.split import held_out_episodes
 from dreamenv.memory.mdn_rnn.model import MDNRNN
 from dreamenv.noise.base import step_generator
 from dreamenv.training.explained import explained
-from dreamenv.training.fit import Fitted, Losses, Scalars, fit
+from dreamenv.training.fit import FitResult, Losses, Scalars, fit
 from dreamenv.training.sequences import LatentEpisodes, SequenceSampler
 
 
@@ -38,25 +39,39 @@ def set_latent_scale(memory: MDNRNN, latents: LatentEpisodes, *, sample: bool, f
     return active
 
 
+@dataclass(frozen=True)
+class FitMemoryOptions:
+    """Hyperparameters of `fit_memory`.
+
+    Attributes:
+        steps: Optimiser steps.
+        batch_size: Sequences a step.
+        sequence_length, burn_in, latents_as: As for `SequenceSampler`.
+        learning_rate, validate_every, patience, precision: As for `fit`.
+    """
+
+    steps: int = 3000
+    batch_size: int = 32
+    sequence_length: int = 128
+    burn_in: int = 8
+    latents_as: str = "denoise"
+    learning_rate: float = 1e-3
+    validate_every: int = 250
+    patience: int | None = None
+    precision: str = "auto"
+
+
 def fit_memory(
     memory: MDNRNN,
     cache: EpisodeCache,
     latents: LatentEpisodes,
     out_dir: str | Path,
+    options: FitMemoryOptions,
     *,
-    steps: int,
-    batch_size: int = 32,
-    sequence_length: int = 128,
-    burn_in: int = 8,
-    latents_as: str = "denoise",
-    learning_rate: float = 1e-3,
-    validate_every: int = 250,
-    patience: int | None = None,
-    precision: str = "auto",
     seed: int = 0,
     settings: dict[str, Any] | None = None,
     progress: Callable[[int, int, Scalars], None] = lambda step, steps, scalars: None,
-) -> Fitted:
+) -> FitResult:
     """Train `memory` in place by teacher forcing; held-out episodes choose the weights.
 
     Writes `<out_dir>/checkpoint.safetensors` and continues from it.
@@ -67,14 +82,22 @@ def fit_memory(
     device = next(memory.parameters()).device
     memory.reward_head.check_range(float(cache.rewards.min()), float(cache.rewards.max()))
     held_out = held_out_episodes(cache)
-    options = {"length": sequence_length, "burn_in": burn_in, "latents_as": latents_as}
-    training = SequenceSampler(cache, latents, np.flatnonzero(~held_out), **options)  # type: ignore[arg-type]
-    validation = SequenceSampler(cache, latents, np.flatnonzero(held_out), **options)  # type: ignore[arg-type]
-    set_latent_scale(memory, latents, sample=latents_as != "mean")
+    training, validation = (
+        SequenceSampler(
+            cache,
+            latents,
+            np.flatnonzero(chosen),
+            length=options.sequence_length,
+            burn_in=options.burn_in,
+            latents_as=options.latents_as,
+        )
+        for chosen in (~held_out, held_out)
+    )
+    set_latent_scale(memory, latents, sample=options.latents_as != "mean")
 
     def losses(step: int) -> Losses:
         noise = step_generator(seed, step)
-        batch = training.draw(batch_size, np.random.default_rng([seed, step]), noise)
+        batch = training.draw(options.batch_size, np.random.default_rng([seed, step]), noise)
         return memory.loss(batch.to(device), generator=step_generator(seed, step, device))
 
     def validate() -> Scalars:
@@ -85,12 +108,14 @@ def fit_memory(
         losses,
         validate,
         checkpoint=Path(out_dir) / "checkpoint.safetensors",
-        steps=steps,
-        learning_rate=learning_rate,
-        validate_every=validate_every,
-        patience=patience,
-        precision=precision,
-        settings=(settings or {}) | {"memory": memory.config(), "batch_size": batch_size, "seed": seed} | options,
+        steps=options.steps,
+        learning_rate=options.learning_rate,
+        validate_every=options.validate_every,
+        patience=options.patience,
+        precision=options.precision,
+        settings=(settings or {})
+        | {"memory": memory.config(), "batch_size": options.batch_size, "seed": seed}
+        | {"length": options.sequence_length, "burn_in": options.burn_in, "latents_as": options.latents_as},
         progress=progress,
     )
 

@@ -17,7 +17,7 @@ from dreamenv.errors import ConfigurationError
 from dreamenv.memory.ensemble.model import EnsembleState, ProbabilisticEnsemble
 from dreamenv.memory.sequences import SequenceBatch
 from dreamenv.memory.states import select
-from dreamenv.training.recipes.fit_ensemble import fit_ensemble
+from dreamenv.training.recipes.fit_ensemble import EnsembleFitOptions, fit_ensemble
 from dreamenv.training.transitions import Transitions
 from dreamenv.types import RealEnvSpec
 from dreamenv.vision.identity import IdentityVision
@@ -58,7 +58,7 @@ def linear_system(count: int, seed: int) -> Transitions:
 def fitted() -> ProbabilisticEnsemble:
     memory = ProbabilisticEnsemble(2, BOX, 4, 3, hidden_size=32, layers=2)
     draw_weights(memory.networks.linear, seeded(2))
-    fit_ensemble(memory, linear_system(1500, 0), max_epochs=80, seed=1)
+    fit_ensemble(memory, linear_system(1500, 0), EnsembleFitOptions(max_epochs=80), seed=1)
     return memory
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
@@ -14,7 +15,13 @@ from dreamenv.data.episodes import EpisodeCache
 from dreamenv.errors import ConfigurationError, NonFiniteError
 from dreamenv.memory.ensemble.model import ProbabilisticEnsemble
 from dreamenv.noise.base import seeded_weights
-from dreamenv.training.recipes.fit_ensemble import EnsembleFit, ensemble_world_model, fit_ensemble
+from dreamenv.training.checkpoint import load_tensors
+from dreamenv.training.recipes.fit_ensemble import (
+    EnsembleFit,
+    EnsembleFitOptions,
+    ensemble_world_model,
+    fit_ensemble,
+)
 from dreamenv.training.sequences import LatentEpisodes
 from dreamenv.training.transitions import Transitions, held_out_rows
 
@@ -36,7 +43,9 @@ def small(seed: int = 0, **options: Any) -> ProbabilisticEnsemble:
 
 
 def fit(memory: ProbabilisticEnsemble, data: Transitions, **options: Any) -> EnsembleFit:
-    return fit_ensemble(memory, data, **({"batch_size": 32, "learning_rate": 5e-3, "max_epochs": 15} | options))
+    others = {key: options.pop(key) for key in ("seed", "checkpoint", "progress") if key in options}
+    chosen = EnsembleFitOptions(**({"batch_size": 32, "learning_rate": 5e-3, "max_epochs": 15} | options))
+    return fit_ensemble(memory, data, chosen, **others)
 
 
 def errors(memory: ProbabilisticEnsemble, data: Transitions, aside: np.ndarray) -> np.ndarray:
@@ -96,6 +105,31 @@ def test_a_second_fit_goes_on_from_the_first() -> None:
     found = fit(memory, walk(300), seed=2, max_epochs=1)
     fresh = fit(small(), walk(300), seed=2, max_epochs=1)
     assert found.held_out_error.mean() < 0.5 * fresh.held_out_error.mean()
+
+
+def test_an_interrupted_fit_ends_bit_for_bit_as_an_unbroken_one(tmp_path: Path) -> None:
+    """Killed behind its first checkpoint, which is written at the first epoch's end after 200 steps."""
+    data, options = walk(800), {"batch_size": 8, "patience": 4, "improvement": 0.5, "max_epochs": 5, "seed": 3}
+    whole, last = small(), small()
+    expected = fit(whole, data, **options)
+    assert expected.steps == 400
+
+    def stop(epoch: int, epochs: int, scalars: dict[str, float]) -> None:
+        if checkpoint.exists():
+            raise KeyboardInterrupt
+
+    checkpoint = tmp_path / "checkpoint.safetensors"
+    with pytest.raises(KeyboardInterrupt):
+        fit(small(), data, checkpoint=checkpoint, progress=stop, **options)
+    assert load_tensors(checkpoint)[1]["state"]["steps"] == 240
+    for memory in (last, small()):  # the second one finds a finished fit
+        found = fit(memory, data, checkpoint=checkpoint, **options)
+        assert (found.epochs, found.steps, found.termination) == (expected.epochs, expected.steps, expected.termination)
+        np.testing.assert_array_equal(found.held_out_error, expected.held_out_error)
+        for name, part in whole.state_dict().items():
+            assert torch.equal(memory.state_dict()[name], part), name
+    with pytest.raises(ConfigurationError, match="written with patience=4, this run has patience=3"):
+        fit(small(), data, checkpoint=checkpoint, **(options | {"patience": 3}))
 
 
 def test_units_are_those_of_the_training_data() -> None:

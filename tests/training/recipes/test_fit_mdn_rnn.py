@@ -15,7 +15,7 @@ from dreamenv.errors import ConfigurationError
 from dreamenv.memory.mdn_rnn.model import MDNRNN
 from dreamenv.noise.base import seeded_weights
 from dreamenv.training.explained import explained
-from dreamenv.training.recipes.fit_mdn_rnn import fit_memory, set_latent_scale
+from dreamenv.training.recipes.fit_mdn_rnn import FitMemoryOptions, fit_memory, set_latent_scale
 from dreamenv.training.sequences import LatentEpisodes, SequenceSampler, encode_episodes
 from dreamenv.vision.identity import IdentityVision
 from dreamenv.vision.vae import ConvVAE
@@ -183,8 +183,10 @@ def test_a_known_process_is_learned(tmp_path: Path, latents_as: str) -> None:
     latents = exact(cache, std=0.0 if latents_as == "mean" else 0.01)
     memory = new_memory(hidden_size=32)
     found = fit_memory(
-        memory, cache, latents, tmp_path, steps=200, validate_every=100, sequence_length=20, burn_in=2,
-        learning_rate=1e-2, latents_as=latents_as, precision="float32",
+        memory, cache, latents, tmp_path, FitMemoryOptions(
+            steps=200, validate_every=100, sequence_length=20, burn_in=2, learning_rate=1e-2, latents_as=latents_as,
+            precision="float32",
+        ),
     )  # fmt: skip
     assert found.best["reward_r2"] > 0.8
     assert found.best["window_return_r2"] > 0.8
@@ -211,20 +213,20 @@ def test_a_known_process_is_learned(tmp_path: Path, latents_as: str) -> None:
 def test_an_interrupted_fit_ends_bit_for_bit_as_an_unbroken_one(tmp_path: Path) -> None:
     cache = rotation()
     latents = exact(cache, std=0.05)
-    options: dict[str, Any] = {
-        "steps": 12, "validate_every": 4, "batch_size": 4, "sequence_length": 10, "burn_in": 2,
-        "latents_as": "sample", "precision": "float32",
-    }  # fmt: skip
+    options = FitMemoryOptions(
+        steps=12, validate_every=4, batch_size=4, sequence_length=10, burn_in=2, latents_as="sample",
+        precision="float32",
+    )  # fmt: skip
 
     def stop(step: int, steps: int, scalars: dict[str, float]) -> None:
         raise Stop
 
     whole, last = new_memory(dropout=0.3), new_memory(dropout=0.3)
-    expected = fit_memory(whole, cache, latents, tmp_path / "whole", **options)
+    expected = fit_memory(whole, cache, latents, tmp_path / "whole", options)
     for _ in range(2):
         with pytest.raises(Stop):
-            fit_memory(new_memory(dropout=0.3), cache, latents, tmp_path / "broken", progress=stop, **options)
-    assert fit_memory(last, cache, latents, tmp_path / "broken", **options) == expected
+            fit_memory(new_memory(dropout=0.3), cache, latents, tmp_path / "broken", options, progress=stop)
+    assert fit_memory(last, cache, latents, tmp_path / "broken", options) == expected
     for name, part in whole.state_dict().items():
         assert torch.equal(last.state_dict()[name], part), name
 
@@ -239,8 +241,9 @@ def test_held_out_episodes_do_not_train(tmp_path: Path) -> None:
     for number, other in enumerate((cache, dataclasses.replace(cache, rewards=rewards))):
         memory = new_memory()
         fitted = fit_memory(
-            memory, other, exact(cache), tmp_path / str(number), steps=3, validate_every=3, sequence_length=10,
-            burn_in=0, precision="float32",
+            memory, other, exact(cache), tmp_path / str(number), FitMemoryOptions(
+                steps=3, validate_every=3, sequence_length=10, burn_in=0, precision="float32",
+            ),
         )  # fmt: skip
         found.append(fitted.best["loss"])
         weights.append(memory.lstm.weight_ih_l0.detach())
@@ -252,7 +255,7 @@ def test_rewards_that_the_head_cannot_say_are_refused(tmp_path: Path) -> None:
     cache = rotation(3)
     cache = dataclasses.replace(cache, rewards=cache.rewards - 1000)
     with pytest.raises(ConfigurationError, match="Use reward_head='mse'"):
-        fit_memory(new_memory(), cache, exact(cache), tmp_path, steps=1)
+        fit_memory(new_memory(), cache, exact(cache), tmp_path, FitMemoryOptions(steps=1))
 
 
 def test_explained_variance() -> None:

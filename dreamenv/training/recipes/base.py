@@ -1,0 +1,151 @@
+"""A recipe: what turns real episodes into a vision model and a memory model."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+import gymnasium as gym
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from dreamenv.bundle import StartStates
+from dreamenv.data.episodes import EpisodeCache
+from dreamenv.errors import ConfigurationError
+from dreamenv.files import fingerprint
+from dreamenv.memory.base import MemoryModel
+from dreamenv.training.fit import Scalars
+from dreamenv.training.start_states import Embed
+from dreamenv.training.tensorboard import Recorder
+from dreamenv.types import RealEnvSpec
+from dreamenv.vision.base import Vision
+from dreamenv.world_model import WorldModel
+
+OptionsT = TypeVar("OptionsT")
+Progress = Callable[[str, int, int, Scalars], None]
+
+
+def _silent(stage: str, step: int, steps: int, scalars: Scalars) -> None:
+    pass
+
+
+@dataclass(frozen=True)
+class Job(Generic[OptionsT]):
+    """What a recipe is given.
+
+    Attributes:
+        options: Its hyperparameters.
+        cache: The real episodes, as the world model is to see them: pictures `[64, 64, 3]` uint8 or vectors `[D]`
+            float32.
+        real: The real environment that they are of.
+        action_space: Its action space.
+        folder: Where checkpoints belong; what lies there is of an earlier call with the same options, or of another
+            one, which the recipe refuses to continue.
+        seed: Of initial weights and batches.
+        device: Where to fit.
+        begin: A world model of the same recipe whose weights the fit starts from; None starts afresh.
+        progress: Called with a stage's name, its step, its steps (0 where nothing is counted) and scalars.
+        recorder: TensorBoard events of the run; None records nothing.
+    """
+
+    options: OptionsT
+    cache: EpisodeCache
+    real: RealEnvSpec
+    action_space: gym.Space[Any]
+    folder: Path
+    seed: int = 0
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    begin: WorldModel | None = None
+    progress: Progress = _silent
+    recorder: Recorder | None = None
+
+    @cached_property
+    def data(self) -> str:
+        """Sixteen hexadecimal digits that change with the episodes: a checkpoint of other data is not continued."""
+        cache = self.cache
+        return fingerprint(
+            [cache.lengths.tobytes(), np.ascontiguousarray(cache.actions).tobytes(), cache.rewards.tobytes()]
+        )
+
+    def report(self, stage: str, step: int, steps: int, scalars: Scalars) -> None:
+        """Tell how far a stage is, and record its scalars."""
+        self.progress(stage, step, steps, scalars)
+        if self.recorder is not None:
+            self.recorder.scalars(stage, step, scalars)
+
+    def show(self, name: str, step: int, draw: Callable[[], NDArray[np.uint8]]) -> None:
+        """Record the picture `[H, W, 3]` that `draw` gives; it is not drawn where nothing is recorded."""
+        if self.recorder is not None:
+            self.recorder.picture(name, step, draw())
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """What a recipe gives.
+
+    Attributes:
+        vision: V.
+        memory: M, which takes what V encodes and gives what V decodes.
+        held_out: Figures on the held-out episodes (`data.split`), for people and for the bundle's provenance.
+        embed: Embeddings of the cache's observations by row, where the recipe has them at hand; None encodes those
+            that start states need.
+        starts: Start states of the recipe's own; None takes moments of the real episodes (`make_start_states`).
+    """
+
+    vision: Vision
+    memory: MemoryModel[Any]
+    held_out: Scalars
+    embed: Embed | None = None
+    starts: StartStates | None = None
+
+
+class Recipe(ABC, Generic[OptionsT]):
+    """From real episodes to V and M: one after the other, both together, or counted; the recipe's own business.
+
+    The pipeline, the loop and the command line know recipes by name (`register_recipe`) and options by the dataclass
+    that `options_type` names. Losses, teacher forcing and units of inputs are no part of `MemoryModel`: they belong in
+    the recipe and in the classes that it fits.
+
+    Attributes:
+        options_type: A frozen dataclass with a default for every field; sections are dataclasses too. It refuses what
+            is out of range by a `ConfigurationError` (`__post_init__`).
+    """
+
+    options_type: type[OptionsT]
+
+    @abstractmethod
+    def fit(self, job: Job[OptionsT]) -> Fitted:
+        """Fit V and M to the episodes that are not held out.
+
+        A fit that was killed continues from its checkpoints in `job.folder` when it is called again with the same job,
+        and on the CPU ends with the same weights as an unbroken one.
+
+        Raises:
+            ConfigurationError: Observations, actions or episodes that the recipe cannot take, or checkpoints of a fit
+                with other settings.
+            NonFiniteError: A loss became NaN or infinite.
+        """
+
+    def refit(self, options: OptionsT) -> OptionsT:
+        """Options of a later fit to more data, which starts from the model before; the same ones by default."""
+        return options
+
+
+def begin_with(module: nn.Module, other: nn.Module) -> None:
+    """Give `module` the weights of `other`.
+
+    Raises:
+        ConfigurationError: They are of other shapes.
+    """
+    try:
+        module.load_state_dict(other.state_dict())
+    except RuntimeError as error:
+        raise ConfigurationError(
+            f"the model to begin with does not have the sizes that are asked for: {error}. Repeat its options."
+        ) from error

@@ -1,0 +1,175 @@
+"""World Models (Ha & Schmidhuber 2018): V first, then an MDN-RNN over what V encodes."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field, replace
+
+import numpy as np
+
+from dreamenv.data.episodes import EpisodeCache
+from dreamenv.data.split import held_out_episodes
+from dreamenv.files import fingerprint
+from dreamenv.memory.mdn_rnn.model import MDNRNN
+from dreamenv.noise.base import seeded_weights
+from dreamenv.training.fit import Scalars
+from dreamenv.training.fit_vision import FitVisionOptions, fit_vision
+from dreamenv.training.panels import open_loop_panel, reconstruction_panel
+from dreamenv.training.recipes.base import Fitted, Job, Recipe, begin_with
+from dreamenv.training.recipes.fit_mdn_rnn import FitMemoryOptions, fit_memory, set_latent_scale
+from dreamenv.training.sequences import LatentEpisodes, encode_episodes
+from dreamenv.vision.base import Vision
+from dreamenv.vision.identity import IdentityVision
+from dreamenv.vision.vae import ConvVAE
+
+
+@dataclass(frozen=True)
+class VisionOptions:
+    """Keyword arguments of `ConvVAE`; vectors have no use for them."""
+
+    latent_size: int = 32
+    channels: int = 32
+    reconstruction_std: float = 0.1
+    beta: float = 1.0
+    rare_colour_exponent: float = 0.0
+
+
+@dataclass(frozen=True)
+class MemoryOptions:
+    """Keyword arguments of `MDNRNN`."""
+
+    hidden_size: int = 256
+    mixtures: int = 5
+    width: int = 0
+    components: str = "per_dimension"
+    cell_features: bool = False
+    reward_head: str = "two_hot"
+    reward_sees_next: bool = False
+    termination: str = "sample"
+    termination_weight: float = 1.0
+    dropout: float = 0.0
+    dropout_in_dream: bool = False
+
+
+@dataclass(frozen=True)
+class RefitOptions:
+    """What differs in a later fit, which starts from the model before.
+
+    Attributes:
+        vision_steps: Optimiser steps of V; 0 keeps it as it is.
+        memory_steps: Optimiser steps of M.
+    """
+
+    vision_steps: int = 1500
+    memory_steps: int = 1500
+
+
+@dataclass(frozen=True)
+class MDNRNNOptions:
+    """Hyperparameters of `MDNRNNRecipe`.
+
+    Attributes:
+        vision: The sizes and the loss of V.
+        memory: The sizes and the heads of M.
+        fit_vision: How V is fitted; with a model to begin with, 0 steps keep its V as it is.
+        fit_memory: How M is fitted.
+        refit: A later fit.
+    """
+
+    vision: VisionOptions = field(default_factory=VisionOptions)
+    memory: MemoryOptions = field(default_factory=MemoryOptions)
+    fit_vision: FitVisionOptions = field(default_factory=FitVisionOptions)
+    fit_memory: FitMemoryOptions = field(default_factory=FitMemoryOptions)
+    refit: RefitOptions = field(default_factory=RefitOptions)
+
+
+class MDNRNNRecipe(Recipe[MDNRNNOptions]):
+    """A VAE fitted to frames, and an MDN-RNN fitted to sequences of its latents; vectors are their own latents.
+
+    Stages: "vision" (pictures only), "encode", "memory". Checkpoints: `vision/` and `memory/` in the job's folder.
+    """
+
+    options_type = MDNRNNOptions
+
+    def fit(self, job: Job[MDNRNNOptions]) -> Fitted:
+        vision = _fitted_vision(job)
+        latents = encode_episodes(vision, job.cache, progress=lambda row, rows: job.progress("encode", row, rows, {}))
+        memory, held_out = _fitted_memory(job, vision, latents)
+        return Fitted(vision, memory, held_out, latents.embed)
+
+    def refit(self, options: MDNRNNOptions) -> MDNRNNOptions:
+        return replace(
+            options,
+            fit_vision=replace(options.fit_vision, steps=options.refit.vision_steps),
+            fit_memory=replace(options.fit_memory, steps=options.refit.memory_steps),
+        )
+
+
+def _fitted_vision(job: Job[MDNRNNOptions]) -> Vision:
+    cache, options = job.cache, job.options
+    if cache.observations.dtype != np.uint8:
+        return IdentityVision(cache.observations.shape[1])
+    with seeded_weights(job.seed):
+        vision = ConvVAE(**asdict(options.vision)).to(job.device)
+    if job.begin is not None:
+        begin_with(vision, job.begin.vision)
+        if options.fit_vision.steps == 0:
+            return vision
+    frames = _sample_frames(cache)
+
+    def progress(step: int, steps: int, scalars: Scalars) -> None:
+        job.report("vision", step, steps, scalars)
+        job.show("vision/reconstructions", step, lambda: reconstruction_panel(vision, frames))
+
+    fit_vision(
+        vision,
+        cache,
+        job.folder / "vision",
+        options.fit_vision,
+        seed=job.seed,
+        settings={"data": job.data},
+        progress=progress,
+    )
+    return vision
+
+
+def _fitted_memory(job: Job[MDNRNNOptions], vision: Vision, latents: LatentEpisodes) -> tuple[MDNRNN, Scalars]:
+    cache, options = job.cache, job.options
+    with seeded_weights(job.seed):
+        memory = MDNRNN(vision.latent_size, job.action_space, **asdict(options.memory)).to(job.device)
+    if job.begin is not None:
+        begin_with(memory, job.begin.memory)
+    episode = _panel_episode(cache) if vision.is_image else None
+
+    def progress(step: int, steps: int, scalars: Scalars) -> None:
+        job.report("memory", step, steps, scalars)
+        if episode is not None:
+            job.show("memory/open_loop", step, lambda: open_loop_panel(vision, memory, cache, episode, context=10))
+
+    active = set_latent_scale(memory, latents, sample=options.fit_memory.latents_as != "mean")
+    job.progress("memory", 0, 0, {"active_latents": float(active)})
+    weights = {name: part.cpu().contiguous().numpy().tobytes() for name, part in vision.state_dict().items()}
+    fitted = fit_memory(
+        memory,
+        cache,
+        latents,
+        job.folder / "memory",
+        options.fit_memory,
+        seed=job.seed,
+        settings={"data": job.data, "vision_weights": fingerprint(weights)},
+        progress=progress,
+    )
+    return memory, fitted.best
+
+
+def _sample_frames(cache: EpisodeCache, count: int = 10) -> np.ndarray:
+    """Frames spread over the held-out episodes."""
+    episodes = np.flatnonzero(held_out_episodes(cache))
+    chosen = episodes[np.linspace(0, len(episodes) - 1, count).astype(int)]
+    share = np.linspace(0.1, 0.9, count)
+    return np.asarray(cache.observations[cache.first[chosen] + (share * cache.lengths[chosen]).astype(int)])
+
+
+def _panel_episode(cache: EpisodeCache, needed: int = 61) -> int | None:
+    """The first held-out episode long enough for an open-loop panel."""
+    fit = np.flatnonzero(held_out_episodes(cache) & (cache.lengths >= needed))
+    return int(fit[0]) if len(fit) else None
