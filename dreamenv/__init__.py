@@ -29,7 +29,8 @@ if TYPE_CHECKING:
     from dreamenv.memory.kinds import register_memory
     from dreamenv.scoring.gap import dream_gap
     from dreamenv.scoring.score import evaluate
-    from dreamenv.training.pipeline import train
+    from dreamenv.training.pipeline import TrainOptions, train
+    from dreamenv.training.recipes.kinds import register_recipe
     from dreamenv.vision.kinds import register_vision
     from dreamenv.workflows.loop import run_loop
     from dreamenv.world_model import WorldModel
@@ -44,6 +45,7 @@ __all__ = [
     "LatentObservation",
     "MemoryModel",
     "RealEnvSpec",
+    "TrainOptions",
     "WorldModel",
     "__version__",
     "collect",
@@ -53,6 +55,7 @@ __all__ = [
     "load_agent",
     "register",
     "register_memory",
+    "register_recipe",
     "register_vision",
     "run_loop",
     "train",
@@ -64,6 +67,7 @@ _LAZY = {
     "DreamVectorEnv": "dreamenv.envs",
     "LatentObservation": "dreamenv.envs",
     "MemoryModel": "dreamenv.memory.base",
+    "TrainOptions": "dreamenv.training.pipeline",
     "WorldModel": "dreamenv.world_model",
     "collect": "dreamenv.data.collect",
     "dream_gap": "dreamenv.scoring.gap",
@@ -71,6 +75,7 @@ _LAZY = {
     "evolve": "dreamenv.agents.evolution",
     "load_agent": "dreamenv.agents.resolve",
     "register_memory": "dreamenv.memory.kinds",
+    "register_recipe": "dreamenv.training.recipes.kinds",
     "register_vision": "dreamenv.vision.kinds",
     "run_loop": "dreamenv.workflows.loop",
     "train": "dreamenv.training.pipeline",

@@ -8,8 +8,7 @@ python examples/02_collect_and_train.py [--out FOLDER] [--frames N] [--steps N]
 import argparse
 from pathlib import Path
 
-from dreamenv import RealEnvSpec, collect, train
-from dreamenv.training.pipeline import TrainOptions
+from dreamenv import RealEnvSpec, TrainOptions, collect, train
 
 
 def main() -> None:
