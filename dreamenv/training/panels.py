@@ -72,7 +72,7 @@ def open_loop(
         raise ConfigurationError(
             f"context {context} and horizon {horizon} do not fit into an episode of {len(actions)} actions"
         )
-    device = next(memory.parameters()).device
+    device = memory.device
     seen = vision.encode(torch.from_numpy(np.array(observations[: context + 1])).to(device))
     moves = torch.from_numpy(np.array(actions[: context + horizon])).to(device)
     moves = moves.unsqueeze(1).expand(-1, samples, *moves.shape[1:])

@@ -78,7 +78,7 @@ def _burned_in(
     memory: MemoryModel[Any], cache: EpisodeCache, embed: Embed, episodes: np.ndarray, moments: np.ndarray
 ) -> dict[str, Tensor]:
     """Memory states at step `moments[i]` of episode `episodes[i]`, all rows advanced together."""
-    device = next(memory.parameters()).device
+    device = memory.device
     generator = torch.Generator(device).manual_seed(0)  # drawn from only where the model has dropout in the dream
     order = np.argsort(-moments)
     episodes, moments = episodes[order], moments[order]

@@ -164,7 +164,7 @@ def fit_ensemble(
             f"{len(transitions)} transitions leave {(~aside).sum()} to train on and {aside.sum()} held out; expected "
             "at least 2 of each. Collect more before the first fit."
         )
-    device = next(memory.parameters()).device
+    device = memory.device
     training = [torch.from_numpy(np.ascontiguousarray(part[~aside])).to(device) for part in vars(transitions).values()]
     validation = [torch.from_numpy(np.ascontiguousarray(part[aside])).to(device) for part in vars(transitions).values()]
     memory.set_scale(training[0], training[2], training[3])

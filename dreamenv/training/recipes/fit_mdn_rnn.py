@@ -79,7 +79,7 @@ def fit_memory(
     Raises:
         NonFiniteError, ConfigurationError: As `fit`; also rewards outside what the reward head can say.
     """
-    device = next(memory.parameters()).device
+    device = memory.device
     memory.reward_head.check_range(float(cache.rewards.min()), float(cache.rewards.max()))
     held_out = held_out_episodes(cache)
     training, validation = (
@@ -124,7 +124,7 @@ def held_out_scalars(memory: MDNRNN, sampler: SequenceSampler, *, seed: int, win
     """Losses on windows of held-out episodes, the same windows each time, and what they would mean to a user:
     `reward_r2`, the share of the reward's variance that is predicted, and `window_return_r2`, the same for the sum of a
     window's rewards."""
-    device = next(memory.parameters()).device
+    device = memory.device
     which = np.random.default_rng([seed, 2**31]).integers(len(sampler), size=windows)
     totals: Scalars = {}
     real, predicted, real_sums, predicted_sums = [], [], [], []
