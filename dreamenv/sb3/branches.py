@@ -99,7 +99,7 @@ def dream_branches(
         NonFiniteError: A dream became NaN or infinite.
     """
     see = memory.features if observation == "features" else memory.latent
-    device = next(memory.parameters()).device
+    device = memory.device
     state, seen = starts, see(starts).float().cpu().numpy()
     parts = []
     for _ in range(length):

@@ -50,10 +50,9 @@ class TrainOptions:
     def __post_init__(self) -> None:
         options = options_from(RECIPES[self.recipe].options_type, self.options, where=self.recipe)
         object.__setattr__(self, "options", options)
-        if self.temperature <= 0 or self.replay_starts < 0:
+        if min(self.temperature, self.replay_starts) < 0:
             raise ConfigurationError(
-                f"temperature must be positive and replay_starts not negative; got {self.temperature}, "
-                f"{self.replay_starts}"
+                f"temperature and replay_starts must be at least 0, got {self.temperature} and {self.replay_starts}"
             )
 
 

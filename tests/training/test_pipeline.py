@@ -220,8 +220,8 @@ def test_what_is_not_the_recipes_is_checked_too() -> None:
         TrainOptions("mdn_rn")
     with pytest.raises(ConfigurationError, match="expected options by name"):
         TrainOptions("tabular", TINY.options)
-    for values in ({"temperature": 0.0}, {"replay_starts": -1}):
-        with pytest.raises(ConfigurationError, match="temperature must be positive and replay_starts not negative"):
+    for values in ({"temperature": -0.1}, {"replay_starts": -1}):
+        with pytest.raises(ConfigurationError, match="temperature and replay_starts must be at least 0"):
             TrainOptions(**values)
 
 
