@@ -7,15 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dreamenv import registry
-from dreamenv.agents.base import Agent, check_spaces, observation_kind
-from dreamenv.agents.random_agent import RandomAgent
-from dreamenv.agents.resolve import load_agent
-from dreamenv.agents.saved import AGENT_FILE
+from dreamenv.agents.base import Agent
+from dreamenv.agents.resolve import RANDOM, ResolvedAgent, resolve_agent
 from dreamenv.envs.loading import open_world_model
 from dreamenv.errors import ConfigurationError
 from dreamenv.world_model import WorldModel
-
-RANDOM = "random"
 
 
 @dataclass(frozen=True)
@@ -71,24 +67,18 @@ def open_dream(
         raise ConfigurationError(f"temperature must be at least 0, got {temperature}")
     start = start if start is not None else ("initial" if section is None else section.start)
     model.start_count(start)
-    bundle = Path(name) if defaults is None else defaults.checkpoint
-    shipped = agent is None and (bundle / AGENT_FILE).exists()
-    chosen = source if shipped else (RANDOM if agent is None else agent)
 
-    def make_agent(seed: int) -> Agent:
-        if chosen == RANDOM:
-            return RandomAgent(model.observation_space(), model.action_space, generator=seed)
-        return load_agent(chosen, algo=algo, world_model=model)
+    def resolved() -> ResolvedAgent:
+        return resolve_agent(agent, model, source=source, algo=algo, otherwise=RANDOM)
 
-    player = make_agent(0)  # said now rather than to the first player
-    check_spaces(player, model.observation_space(observation_kind(player, model)), model.action_space, source)
+    player = resolved()  # its errors are raised now rather than at the first player
     return Opening(
         id=source,
         model=model,
-        agent_name="shipped" if shipped else chosen,
+        agent_name=player.label,
         temperature=float(temperature),
         start=start,
         max_episode_steps=(section or model).max_episode_steps,
         steps_per_second=model.real.steps_per_second,
-        make_agent=make_agent,
+        make_agent=lambda seed: resolved().of_episode(seed),
     )
