@@ -166,6 +166,6 @@ def test_pictures_are_v_s_reconstructions() -> None:
     picture, _ = env.reset(seed=0)
     assert picture.shape == (64, 64, 3)
     assert picture.dtype == np.uint8
-    latent = env.real._latent
+    latent = env.real._embedding
     assert np.array_equal(picture, env.world_model.vision.decode_uint8(latent)[0].detach().numpy())
     env.close()
