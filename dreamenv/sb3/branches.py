@@ -100,11 +100,12 @@ def dream_branches(
     """
     see = memory.features if observation == "features" else memory.latent
     device = memory.device
+    stepper = memory.stepper(len(starts[0]))
     state, seen = starts, see(starts).float().cpu().numpy()
     parts = []
     for _ in range(length):
         actions, stored = choose(seen)
-        state, prediction = memory.imagine(
+        state, prediction = stepper(
             state, torch.from_numpy(actions).to(device), noise=generator, temperature=temperature
         )
         following = see(state).float().cpu().numpy()

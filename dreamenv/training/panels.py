@@ -110,7 +110,7 @@ def open_loop_panel(
         cache.actions[begin : begin + length],
         context=context,
         horizon=max(horizons),
-        generator=torch.Generator(next(memory.parameters()).device).manual_seed(seed),
+        generator=torch.Generator(memory.device).manual_seed(seed),
         temperature=temperature,
         samples=samples,
     )
