@@ -83,4 +83,4 @@ def did_you_mean(got: str, known: Iterable[str]) -> str:
 
 def missing_extra(package: str, extra: str) -> MissingExtraError:
     """The error for an import that needs an extra of this package."""
-    return MissingExtraError(f"{package} is not installed. Mend it with: pip install 'dreamenv[{extra}]'")
+    return MissingExtraError(f"{package} is not installed. Fix it with: pip install 'dreamenv[{extra}]'")

@@ -12,7 +12,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from dreamenv.errors import RegistryError, UnknownDreamError, did_you_mean
-from dreamenv.types import KEYS, NO_KEY, RealEnvSpec, recorded_fields
+from dreamenv.types import KEYS, NO_KEY, RealEnvSpec, Start, recorded_fields
 
 FORMAT_VERSION = 1
 _PACKAGE = Path(__file__).resolve().parent
@@ -51,11 +51,11 @@ class RealSection(_Strict):
 
 
 class DreamSection(_Strict):
-    """Defaults of the dream's keyword arguments; `max_episode_steps` counts actions."""
+    """Defaults of the dream's keyword arguments; `max_episode_steps` counts actions, `start` is a `Start`."""
 
     max_episode_steps: int = Field(ge=1)
     temperature: float = Field(default=1.0, ge=0)
-    start: Literal["initial", "replay"] = "initial"
+    start: Start = "initial"
 
 
 class ExplorationSection(_Strict):

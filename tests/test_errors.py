@@ -16,7 +16,9 @@ KINDS = [
 BUILT_IN = {
     "UnknownDreamError": KeyError,
     "MissingExtraError": ImportError,
+    "UnknownFigureError": KeyError,
     "CollectionError": RuntimeError,
+    "ReproductionError": RuntimeError,
     "StepError": RuntimeError,
     "NonFiniteError": ArithmeticError,
 }
@@ -45,7 +47,7 @@ def test_the_nearest_names_are_suggested() -> None:
     assert did_you_mean("zzz", []) == "Known: none."
 
 
-def test_a_missing_extra_says_how_to_mend_it() -> None:
+def test_a_missing_extra_says_how_to_fix_it() -> None:
     error = missing_extra("h5py", "train")
     assert isinstance(error, MissingExtraError)
-    assert str(error) == "h5py is not installed. Mend it with: pip install 'dreamenv[train]'"
+    assert str(error) == "h5py is not installed. Fix it with: pip install 'dreamenv[train]'"

@@ -94,7 +94,7 @@ def in_entry(*path: str, value: Any) -> Callable[[dict[str, Any]], None]:
         (in_entry("real", "action_repeat", value=0), r"real\.action_repeat: found 0; .*greater than or equal to 1"),
         (in_entry("real", "crop", value=[0, 84]), r"real\.crop"),
         (in_entry("dream", "temperature", value=-1), r"dream\.temperature: found -1; .*greater than or equal to 0"),
-        (in_entry("dream", "start", value="middle"), r"dream\.start: found 'middle'; .*'initial' or 'replay'"),
+        (in_entry("dream", "start", value="middle"), r"dream\.start: found 'middle'; .*'first', 'initial' or 'replay'"),
         (in_entry("real", "image_size", value=0), r"real\.image_size: found 0; .*greater than or equal to 1"),
         (in_entry("real", "frames_per_second", value=0), r"real\.frames_per_second: found 0; .*greater than 0"),
         (in_entry("real", "controls", value={"LEFTT": {"label": "left", "action": 1}}), r"controls\.LEFTT.*'LEFT'"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from dreamenv.envs.render import RENDER_MODES
 from dreamenv.errors import SpaceMismatchError, StepError
 from dreamenv.memory.base import Prediction
 from dreamenv.noise.hashed import EpisodeNoise
+from dreamenv.types import Start
 from dreamenv.world_model import WorldModel
 
 _ROW = np.zeros(1, np.int64)
@@ -127,10 +129,14 @@ class LatentObservation(gym.Wrapper[NDArray[Any], Any, Any, Any]):
 class LatentEnv(gym.Env[NDArray[Any], Any]):
     """The latent twin of a dream, as `gym.make` builds it: its real environment under `LatentObservation`.
 
+    It takes every keyword argument of the dream, so that a call needs another id and nothing else. Those that concern
+    dreaming alone have no effect here; a warning says so.
+
     Args:
         world_model: The model, a registered id, or a bundle's folder.
         observation, checkpoint, device: As for `DreamEnv`.
         render_mode: Of the real environment.
+        temperature, start, termination, precision, compiled: Of the dream; without effect here.
 
     Attributes:
         real: The wrapped real environment.
@@ -149,7 +155,25 @@ class LatentEnv(gym.Env[NDArray[Any], Any]):
         checkpoint: str | Path | None = None,
         device: torch.device | str | None = None,
         render_mode: str | None = None,
+        temperature: float | None = None,
+        start: Start | None = None,
+        termination: str | None = None,
+        precision: str | None = None,
+        compiled: bool | None = None,
     ) -> None:
+        dreaming = {
+            "temperature": temperature,
+            "start": start,
+            "termination": termination,
+            "precision": precision,
+            "compiled": compiled,
+        }
+        given = [name for name, value in dreaming.items() if value is not None]
+        if given:
+            warnings.warn(
+                f"{', '.join(given)}: no effect here. This is the real environment, nothing is dreamed in it.",
+                stacklevel=2,
+            )
         model = open_world_model(world_model, checkpoint=checkpoint, device=device)
         real = make_real_env(model.real, render_mode=render_mode)
         self.real = LatentObservation(real, model, observation=observation)

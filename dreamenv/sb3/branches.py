@@ -113,8 +113,8 @@ def dream_branches(
         terminated = prediction.terminated.cpu().numpy()
         if not (np.isfinite(following).all() and np.isfinite(rewards).all()):
             raise NonFiniteError(
-                f"a branch of {length} steps became NaN or infinite. Shorter branches, or a memory model that has "
-                "seen more data, mend it."
+                f"a branch of {length} steps became NaN or infinite. Shorten the branches, or fit the memory "
+                "model to more data."
             )
         parts.append(Branches(seen, stored, rewards, following, terminated.astype(np.float32)))
         if terminated.all():
