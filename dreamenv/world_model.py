@@ -19,7 +19,7 @@ from dreamenv.files import fingerprint
 from dreamenv.memory.base import MemoryModel, Prediction
 from dreamenv.memory.states import flatten_state, unflatten_state
 from dreamenv.noise.base import Noise
-from dreamenv.types import RealEnvSpec
+from dreamenv.types import STARTS, RealEnvSpec, Start
 from dreamenv.vision.base import Vision
 
 OBSERVATION_KINDS = ("features", "latent", "pixels", "state")
@@ -189,8 +189,8 @@ class WorldModel:
         model.memory = self.memory.with_termination(termination)
         return model
 
-    def start(self, index: Tensor, *, start: str = "initial", noise: torch.Generator | Noise) -> Any:
-        """Memory states of start states `index` `[B]` int64 of kind `start` ("initial", "replay" or "first").
+    def start(self, index: Tensor, *, start: Start = "initial", noise: torch.Generator | Noise) -> Any:
+        """Memory states of start states `index` `[B]` int64 of kind `start`.
 
         What a memory draws once for a whole dream, such as a member of an ensemble, is drawn anew for each.
         """
@@ -213,7 +213,7 @@ class WorldModel:
             provenance=self.provenance,
         )
 
-    def start_count(self, start: str) -> int:
+    def start_count(self, start: Start) -> int:
         """How many start states of a kind there are: "initial" ones are where dreams begin, "first" ones the first
         observations of real episodes (the same where the real environment has no start margin), "replay" ones moments
         within them.
@@ -224,7 +224,7 @@ class WorldModel:
         first = {"latent": self.starts.first}
         kinds = {"initial": self.starts.settled or first, "replay": self.starts.replay, "first": first}
         if start not in kinds:
-            raise ConfigurationError(f"start={start!r} is not known; it is 'first', 'initial' or 'replay'")
+            raise ConfigurationError(f"start={start!r} is not known. {did_you_mean(str(start), STARTS)}")
         count = len(next(iter(kinds[start].values()), ()))
         if count == 0:
             raise ConfigurationError(f"start={start!r}: this model of {self.real.id} holds no {start} start states")

@@ -21,6 +21,7 @@ from dreamenv import WorldModel, evaluate, load_agent, registry
 from dreamenv.sb3 import ALGORITHMS, DreamVecEnv, RealFramesCallback, algorithm
 from dreamenv.scoring import bootstrap_interval
 from dreamenv.scoring.dream_score import dream_returns
+from dreamenv.types import STARTS
 
 # What differs from the defaults of Stable-Baselines3: those are for a few environments, not for a batch of them.
 ROLLOUTS = {"n_steps": 64, "batch_size": 2048, "gamma": 0.995}
@@ -62,7 +63,7 @@ def main() -> None:
     parser.add_argument("--algo", default="ppo", help=", ".join(ALGORITHMS))
     parser.add_argument("--observation", default="features", help="features, latent or pixels")
     parser.add_argument("--in", dest="where", choices=("dream", "reality"), default="dream")
-    parser.add_argument("--start", default="initial", help="of dreams: initial, first (the car's zoom too) or replay")
+    parser.add_argument("--start", choices=STARTS, default="initial", help="where dreams begin")
     parser.add_argument("--steps", type=int, default=1_000_000, help="actions of training")
     parser.add_argument("--envs", type=int, default=256)
     parser.add_argument("--episodes", type=int, default=100, help="of each score")

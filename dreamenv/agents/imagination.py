@@ -21,6 +21,7 @@ from dreamenv.memory.base import Stepper
 from dreamenv.noise.base import Noise, as_noise, seeded_weights, step_generator
 from dreamenv.training.fit import Losses, Scalars, fit
 from dreamenv.training.ledger import read_ledger, record_frames
+from dreamenv.types import Start
 from dreamenv.world_model import WorldModel
 
 
@@ -167,7 +168,7 @@ def train_actor_critic(
     networks = begin or new_actor_critic(world_model, options, seed=seed)
     temperature = world_model.temperature if options.temperature is None else options.temperature
     replay_share = options.replay_share if world_model.starts.replay else 0.0
-    shares = {"replay": replay_share, "first": options.first_share}
+    shares: dict[Start, float] = {"replay": replay_share, "first": options.first_share}
     device = world_model.device
     reinforce = options.gradient == "reinforce"
     stepper = world_model.memory.stepper(options.batch_size, precision="float32") if reinforce else None
@@ -258,7 +259,7 @@ def _frozen(world_model: WorldModel) -> Iterator[None]:
 
 
 def _starts(
-    world_model: WorldModel, rows: int, shares: dict[str, float], rng: np.random.Generator, noise: Noise
+    world_model: WorldModel, rows: int, shares: dict[Start, float], rng: np.random.Generator, noise: Noise
 ) -> Any:
     """`rows` memory states: `shares` of them of the kinds named, the others where dreams start."""
     counts = {start: round(rows * share) for start, share in shares.items()}

@@ -13,6 +13,7 @@ from dreamenv.agents.action_map import ActionMap
 from dreamenv.errors import ConfigurationError, NonFiniteError, SpaceMismatchError
 from dreamenv.memory.states import select
 from dreamenv.noise.branching import SharedNoise
+from dreamenv.types import Start
 from dreamenv.world_model import WorldModel
 
 # What is left of a dream when it may be forgotten, as a share.
@@ -44,7 +45,7 @@ def score_population(
     generator: torch.Generator,
     horizon: int | None = None,
     temperature: float | None = None,
-    start: str = "initial",
+    start: Start = "initial",
     observation: str = "features",
     action_map: str | None = None,
     expected: bool = False,
@@ -64,7 +65,7 @@ def score_population(
         generator: Draws one key from which all start states and noise of this call follow.
         horizon: Longest dream in actions; None takes the model's limit.
         temperature: None takes the model's own.
-        start: "initial" or "replay".
+        start: "first", "initial" or "replay"; see `DreamEnv`.
         expected: Weigh each reward by the probability that the task still goes on, in place of ending the dream by
             chance: of the same mean, with the variance of the ends taken out (the Rao-Blackwell estimator). A dream
             leaves when less than `LEAST_REACHED` of it is left.

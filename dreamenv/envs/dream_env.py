@@ -16,6 +16,7 @@ from dreamenv.envs.loading import open_world_model
 from dreamenv.envs.render import RENDER_MODES, Window, check_render_mode, draw_dreams
 from dreamenv.envs.rollout import DreamRollout
 from dreamenv.errors import ConfigurationError, InvalidActionError, StepError
+from dreamenv.types import Start
 from dreamenv.world_model import WorldModel
 
 _ROW = np.zeros(1, np.int64)
@@ -32,8 +33,9 @@ class DreamEnv(gym.Env[NDArray[Any], Any]):
             `[64, 64, 3]` uint8 (the decoded latent), or "state" `[S]` float32 (all that M remembers, for planners).
         temperature: Spread of what M draws, at least 0; None is the model's default. 0 dreams the mode. Above 1 the
             dream is harder.
-        start: "initial": first moments of real episodes, behind their start margin. "replay": any moment of them, with
-            what M remembered there.
+        start: Where dreams begin. "first": at the first observations of real episodes. "initial": at their first
+            moments behind the start margin (without a margin, the same). "replay": at any of their moments, with what
+            M remembered there.
         checkpoint: Folder of another bundle to dream with.
         device: "cpu", "cuda", ...; None is where a given model lies, and the CPU for one that is loaded.
         termination: "cut" (at probability 0.5) or "sample" instead of the memory model's own.
@@ -52,7 +54,7 @@ class DreamEnv(gym.Env[NDArray[Any], Any]):
         *,
         observation: str = "features",
         temperature: float | None = None,
-        start: str = "initial",
+        start: Start = "initial",
         checkpoint: str | Path | None = None,
         device: torch.device | str | None = None,
         termination: str | None = None,

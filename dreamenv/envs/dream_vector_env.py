@@ -21,6 +21,7 @@ from dreamenv.envs.render import RENDER_MODES, Window, check_render_mode, draw_d
 from dreamenv.envs.rollout import DreamRollout
 from dreamenv.errors import ConfigurationError, StepError
 from dreamenv.memory.base import Outcome
+from dreamenv.types import Start
 from dreamenv.world_model import WorldModel
 
 
@@ -61,7 +62,7 @@ class DreamVectorEnv(VectorEnv[NDArray[Any], NDArray[Any], NDArray[Any]]):
         autoreset_mode: AutoresetMode | str = AutoresetMode.NEXT_STEP,
         observation: str = "features",
         temperature: float | None = None,
-        start: str = "initial",
+        start: Start = "initial",
         checkpoint: str | Path | None = None,
         device: torch.device | str | None = None,
         termination: str | None = None,

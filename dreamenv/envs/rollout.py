@@ -16,6 +16,7 @@ from dreamenv.errors import ConfigurationError, NonFiniteError, StepError
 from dreamenv.memory.base import Outcome
 from dreamenv.memory.states import select
 from dreamenv.noise.hashed import EpisodeNoise
+from dreamenv.types import Start
 from dreamenv.world_model import WorldModel
 
 # Pictures decoded at once; the decoder's activations are about 100 kB a picture.
@@ -50,7 +51,7 @@ class DreamRollout:
         *,
         observation: str = "features",
         temperature: float | None = None,
-        start: str = "initial",
+        start: Start = "initial",
         precision: str = "auto",
         compiled: bool = False,
     ) -> None:

@@ -18,6 +18,7 @@ from dreamenv.envs.rollout import DreamRollout
 from dreamenv.errors import ConfigurationError, did_you_mean
 from dreamenv.figures.video import Frames, fit
 from dreamenv.scoring.play import RealEpisodes, play
+from dreamenv.types import Start
 from dreamenv.world_model import WorldModel
 
 VIEWS = ("seen", "rendered")
@@ -63,7 +64,7 @@ def record_dream(
     steps: int | None = None,
     first_observation: NDArray[Any] | None = None,
     temperature: float | None = None,
-    start: str = "initial",
+    start: Start = "initial",
     size: int = FRAME_SIZE,
 ) -> Clip:
     """One dreamed episode of an agent, decoded.
@@ -76,7 +77,7 @@ def record_dream(
         first_observation: The dream starts at what V sees in this real observation; None: at a start state of kind
             `start`.
         temperature: None takes the model's own.
-        start: "initial" or "replay".
+        start: "first", "initial" or "replay"; see `DreamEnv`.
         size: Side of a frame in pixels.
 
     Raises:

@@ -11,6 +11,7 @@ from dreamenv.agents.base import Agent
 from dreamenv.agents.resolve import RANDOM, ResolvedAgent, resolve_agent
 from dreamenv.envs.loading import open_world_model
 from dreamenv.errors import ConfigurationError
+from dreamenv.types import Start
 from dreamenv.world_model import WorldModel
 
 
@@ -31,7 +32,7 @@ class Opening:
     model: WorldModel
     agent_name: str
     temperature: float
-    start: str
+    start: Start
     max_episode_steps: int
     steps_per_second: int
     make_agent: Callable[[int], Agent]
@@ -43,7 +44,7 @@ def open_dream(
     agent: str | None = None,
     algo: str | None = None,
     temperature: float | None = None,
-    start: str | None = None,
+    start: Start | None = None,
 ) -> Opening:
     """The dream called `name`, with the defaults of its registry entry where it has one.
 

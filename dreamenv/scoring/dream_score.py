@@ -12,6 +12,7 @@ from dreamenv.agents.resolve import AnyAgent, resolve_agent
 from dreamenv.envs.dream_vector_env import DreamVectorEnv
 from dreamenv.errors import ConfigurationError
 from dreamenv.scoring.play import play
+from dreamenv.types import Start
 from dreamenv.world_model import WorldModel
 
 
@@ -22,7 +23,7 @@ def dream_returns(
     episodes: int = 64,
     seed: int = 0,
     temperature: float | None = None,
-    start: str = "initial",
+    start: Start = "initial",
 ) -> NDArray[np.float64]:
     """Undiscounted returns `[episodes]` of whole dreams up to their end or the time limit, all dreamed together.
 
@@ -33,7 +34,7 @@ def dream_returns(
         episodes: How many dreams.
         seed: Dream i is that of `reset(seed=seed + i)`.
         temperature: None takes the model's own.
-        start: Start states, "initial" or "replay".
+        start: "first", "initial" or "replay"; see `DreamEnv`.
 
     Raises:
         ConfigurationError: No episodes, or start states that the model does not hold.

@@ -278,7 +278,7 @@ def test_a_dream_that_diverges_stops_with_the_last_good_checkpoint(tmp_path: Pat
         ({"time_limit": 0.0}, "time_limit"),
         ({"optimiser": "adam"}, "optimiser='adam'"),
         ({"action_map": "throttle"}, "takes 'argmax'"),
-        ({"start": "nowhere"}, "'initial' or 'replay'"),
+        ({"start": "nowhere"}, "is not known. Known: first, initial, replay"),
     ],
 )
 def test_bad_settings(tmp_path: Path, settings: dict[str, Any], message: str) -> None:

@@ -141,7 +141,7 @@ def test_gradients_and_parameters_are_left_alone() -> None:
         ({"temperature": 0.0}, "temperature"),
         ({"temperature": float("nan")}, "temperature"),
         ({"compact_below": 1.5}, "compact_below"),
-        ({"start": "middle"}, "'initial' or 'replay'"),
+        ({"start": "middle"}, "is not known. Known: first, initial, replay"),
         ({"observation": "pixels"}, "'features' or 'latent'"),
     ],
 )

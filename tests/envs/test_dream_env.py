@@ -170,7 +170,7 @@ def test_a_dream_that_breaks_stops_loudly() -> None:
     [
         ({"observation": "feature"}, "Did you mean features"),
         ({"observation": "pixels"}, "needs an image environment"),
-        ({"start": "middle"}, "'initial' or 'replay'"),
+        ({"start": "middle"}, "is not known. Known: first, initial, replay"),
         ({"temperature": -0.1}, "at least 0"),
         ({"temperature": float("nan")}, "at least 0"),
         ({"temperature": "hot"}, "at least 0"),
