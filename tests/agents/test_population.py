@@ -138,7 +138,7 @@ def test_gradients_and_parameters_are_left_alone() -> None:
         ({"rollouts": 0}, "rollouts must be at least 1"),
         ({"horizon": 0}, "horizon must be at least 1"),
         ({"max_batch": 0}, "max_batch"),
-        ({"temperature": 0.0}, "temperature"),
+        ({"temperature": -0.5}, "temperature"),
         ({"temperature": float("nan")}, "temperature"),
         ({"compact_below": 1.5}, "compact_below"),
         ({"start": "middle"}, "is not known. Known: first, initial, replay"),
