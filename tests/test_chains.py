@@ -8,6 +8,7 @@ from pathlib import Path
 from types import CodeType, FrameType
 from typing import Any
 
+import gymnasium as gym
 import numpy as np
 import pytest
 from gymnasium import spaces
@@ -15,6 +16,7 @@ from gymnasium import spaces
 import dreamenv
 from dreamenv.agents import LinearController, weight_shape
 from dreamenv.data.preprocess import PreprocessedEnv
+from dreamenv.envs import DreamEnv
 from dreamenv.scoring import evaluate, score
 from dreamenv.scoring.gap import record_agent
 from dreamenv.scoring.play import RealEpisodes
@@ -69,6 +71,18 @@ def links(files: set[str], boxes: dict[str, str]) -> set[str]:
 
 # V, M with the noise that it draws from, and the agent: their interfaces say what they do
 SHUT = {"vision/": "V", "memory/": "M", "noise/": "M", "agents/": "the agent"}
+
+
+@pytest.mark.parametrize("dream", ["DreamCarRacing-v0", "DreamDoom-v0"])
+def test_from_gym_make_to_a_sampled_latent(dream: str) -> None:
+    """The environment, its rollout, the check of actions, the noise, the step and the watch over its weights."""
+    env = gym.make(dream)
+    env.reset(seed=0)
+    action = env.action_space.sample()
+    files = files_run(lambda: env.step(action), begin=DreamEnv.step.__code__, end=type(env).step.__code__)
+    env.close()
+    assert {"envs/dream_env.py", "noise/hashed.py", "memory/mdn_rnn/fast/single.py"} <= files
+    assert len(files) <= 6, sorted(files)
 
 
 # The gap's episodes are kept whole, by a recorder as an `Episode`

@@ -14,44 +14,19 @@ import numpy as np
 import torch
 from gymnasium.vector import AsyncVectorEnv, SyncVectorEnv
 from torch import Tensor, nn
-from torch.distributions import Categorical, Normal
 
 from dreamenv.bench.bound import Work, memory_products, product_bound
 from dreamenv.bench.cases import ACTION_BATCHES, Case, stepping
 from dreamenv.data.preprocess import make_real_env
 from dreamenv.envs import DreamEnv
-from dreamenv.memory.mdn_rnn.model import MDNRNN
+from dreamenv.kinds import Register
 from dreamenv.world_model import WorldModel
 
-
-class PlainStep(nn.Module):
-    """A step of an MDN-RNN as a tutorial would write it: a cell, linear layers, torch.distributions.
-
-    It holds the model's own layers, so that its products are those of the dream.
-    """
-
-    def __init__(self, memory: MDNRNN) -> None:
-        super().__init__()
-        self.memory = memory
-        self.cell = nn.LSTMCell(memory.lstm.input_size, memory.hidden_size)
-        for name, part in memory.lstm.named_parameters():
-            getattr(self.cell, name.removesuffix("_l0")).data.copy_(part)
-
-    def forward(
-        self, latent: Tensor, hidden: Tensor, cell: Tensor, action: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-        """Next latent, hidden state, cell; reward and whether the task ended."""
-        memory = self.memory
-        inputs = torch.cat([memory.normalise(latent), memory.action_encoder(action)], -1)
-        hidden, cell = self.cell(inputs, (hidden, cell))
-        log_weights, mean, log_std = memory.mixture(hidden)
-        chosen = Categorical(logits=log_weights.transpose(1, 2)).sample()  # [B, Z] or, joint, [B, 1]
-        index = chosen.unsqueeze(1).expand(-1, 1, memory.latent_size)
-        normal = Normal(mean, log_std.exp()).sample()
-        latent = normal.gather(1, index).squeeze(1) * memory.latent_std + memory.latent_mean
-        seen = torch.cat([hidden, memory.normalise(latent)], -1) if memory.reward_sees_next else hidden
-        probability = memory.termination_head.probability(memory.termination_head(hidden))
-        return latent, hidden, cell, memory.reward_head(seen), torch.bernoulli(probability).bool()
+# Steps of memories in plain PyTorch by kind: modules that are made of the memory, from latent, hidden state, cell and
+# action to the next three, the reward and the end
+PLAIN_STEPS: Register[Callable[[Any], nn.Module]] = Register(
+    "plain_step", {"mdn_rnn": "dreamenv.bench.plain_mdn_rnn:PlainStep"}
+)
 
 
 def comparison_cases(
@@ -60,7 +35,7 @@ def comparison_cases(
     """Cases of `count` dreams at once and of `few` scalar environments; `closing` gets what ends them."""
     device = str(model.device)
     cases = []
-    if isinstance(model.memory, MDNRNN) and model.memory.width == 0:
+    if model.memory.config()["kind"] in PLAIN_STEPS and getattr(model.memory, "width", 0) == 0:
         products = memory_products(model.memory)
         cases.append(
             Case("plain PyTorch", count, device, _plain(model, count, seed), product_bound(products, count, device))
@@ -85,9 +60,13 @@ def _dream(model: WorldModel) -> gym.Env[Any, Any]:
     return gym.wrappers.TimeLimit(DreamEnv(model), model.max_episode_steps)
 
 
+def _plain_step(model: WorldModel) -> Any:
+    return PLAIN_STEPS[model.memory.config()["kind"]](model.memory).eval()
+
+
 def _plain(model: WorldModel, count: int, seed: int) -> Work:
     """Dreams with a time limit, begun anew where they end; arrays in, arrays out."""
-    step = PlainStep(model.memory).eval()  # type: ignore[arg-type]
+    step = _plain_step(model)
     space = gym.vector.utils.batch_space(model.action_space, count)
     space.seed(seed)
     actions = [space.sample() for _ in range(ACTION_BATCHES)]
@@ -131,7 +110,7 @@ def _torchrl(model: WorldModel, count: int) -> Work | None:
         from torchrl.modules import WorldModelWrapper
     except ImportError:
         return None
-    step = PlainStep(model.memory).eval()  # type: ignore[arg-type]
+    step = _plain_step(model)
     memory, batch = step.memory, torch.Size([count])
     sizes = {"latent": memory.latent_size, "hidden": memory.hidden_size, "cell": memory.hidden_size}
     space = model.action_space

@@ -16,13 +16,14 @@ from torch import nn
 from dreamenv.bench.bound import Work, arithmetic_bound, layer_products, memory_products, product_bound
 from dreamenv.bench.cases import Case
 from dreamenv.data.episodes import EpisodeCache
-from dreamenv.memory.mdn_rnn.model import MDNRNN
 from dreamenv.noise.base import step_generator
 from dreamenv.training.fit import training_step
 from dreamenv.training.sequences import LatentEpisodes, SequenceSampler
-from dreamenv.vision.vae import ConvVAE
+from dreamenv.vision.base import Vision
 from dreamenv.world_model import WorldModel
 
+# Kinds of vision that have a loss of their own, and of memory that have one over sequences of latents
+_FITTED_ALONE, _FITTED_TO_SEQUENCES = {"conv_vae"}, {"mdn_rnn"}
 _EPISODES = 16
 _PRECISIONS = {"": torch.float32, " bf16": torch.bfloat16}
 
@@ -45,17 +46,17 @@ def training_cases(
     device = str(model.device)
     cases = []
     for name, dtype in _PRECISIONS.items():
-        if isinstance(model.vision, ConvVAE):
+        if model.vision.config()["kind"] in _FITTED_ALONE:
             bound = arithmetic_bound(_forward_products(model.vision, device) * 3, device)
             cases.append(Case(f"train V{name}", pictures, device, _vision_steps(model, dtype, seed, pictures), bound))
-        if isinstance(model.memory, MDNRNN):
+        if model.memory.config()["kind"] in _FITTED_TO_SEQUENCES:
             work = _memory_steps(model, dtype, seed, sequences, length)
             products = product_bound(memory_products(model.memory) * 3, sequences * length, device)
             cases.append(Case(f"train M{name}", sequences, device, work, products))
     return cases
 
 
-def _forward_products(vision: ConvVAE, device: str) -> list[tuple[int, int, int]]:
+def _forward_products(vision: Vision, device: str) -> list[tuple[int, int, int]]:
     picture = torch.zeros(1, *vision.observation_shape, dtype=torch.uint8, device=device)
     generator = torch.Generator(device).manual_seed(0)
     with torch.inference_mode():

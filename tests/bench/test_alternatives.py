@@ -12,8 +12,8 @@ from gymnasium import spaces
 
 from dreamenv.bench import growth
 from dreamenv.bench import startup as bench_startup
-from dreamenv.bench.alternatives import PlainStep
 from dreamenv.bench.growth import CURVES, HORIZONS, POPULATIONS, untrained_model
+from dreamenv.bench.plain_mdn_rnn import PlainStep
 from dreamenv.bench.run import Row, bench
 from dreamenv.bench.startup import Startup, measure_memory, measure_startup
 from dreamenv.figures.bench import bench_figures

@@ -49,6 +49,7 @@ class SingleStepper(Stepper[MDNRNNState]):
         self._inputs = self._one + 1 + encoder.size
         self._first_action = encoder.start if encoder.discrete else None
         self._least_logit = -math.log(memory.termination_head.weight)
+        self._choosing = memory.mixture_weights  # uniform numbers that choose components; ends are sampled by one more
         self._prepare()
 
     def __call__(
@@ -90,7 +91,8 @@ class SingleStepper(Stepper[MDNRNNState]):
     ) -> tuple[Row, Outcome]:
         if self._watch.fitted:
             self._prepare()
-        uniform, normal = noise.row("uniform", self.memory.uniforms), noise.row("normal", self._latents)
+        uniforms = self._choosing + (self.memory.termination == "sample")
+        uniform, normal = noise.row("uniform", uniforms), noise.row("normal", self._latents)
         row, reward, probability, terminated = self._step(dreams, action[0], uniform, normal, temperature)
         # In float32 as the batched step gives it
         probability = float(np.float32(probability))
