@@ -44,6 +44,20 @@ class Prediction:
     extras: dict[str, Tensor] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class LatentMixture:
+    """A distribution of the next latent: a mixture of K Gaussians, for each dimension alone or for all together.
+
+    Attributes:
+        weights: `[B, K, Z]`, of sum 1 over K; those of components for all dimensions are the same in each column.
+        means, stds: `[B, K, Z]`, in units of the latent.
+    """
+
+    weights: Tensor
+    means: Tensor
+    stds: Tensor
+
+
 class MemoryModel(nn.Module, ABC, Generic[StateT]):
     """M: predicts the next latent, the reward and the end of the task, from a state that it carries along.
 
@@ -122,6 +136,20 @@ class MemoryModel(nn.Module, ABC, Generic[StateT]):
 
     def prior(self, state: StateT) -> Tensor | None:
         """`[B, n]`, logits of a policy over Discrete actions, where M has learned one; tree search begins with them."""
+        return None
+
+    def embedding_of(self, seen: Tensor, kind: str) -> Tensor | None:
+        """`[..., E]`, the embedding behind what an agent sees: features `[..., F]`, or with `kind` "latent" a latent
+        `[..., Z]`. None where that does not hold it, so that states cannot be followed along recorded observations."""
+        return None
+
+    def predicted_latent(self, state: StateT, action: Tensor, *, temperature: float = 1.0) -> LatentMixture | None:
+        """What `imagine` draws the next latent from; None where it is no mixture of Gaussians."""
+        return None
+
+    def with_latent(self, state: StateT, latent: Tensor) -> StateT | None:
+        """`state` with another latent `[B, Z]`, and all else that M remembers as it is; None where a latent cannot be
+        changed by itself."""
         return None
 
     def stepper(self, rows: int, *, precision: str = "auto", compiled: bool = False) -> Stepper[StateT]:

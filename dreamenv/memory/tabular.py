@@ -92,6 +92,9 @@ class TabularMemory(MemoryModel[TabularState]):
     def latent(self, state: TabularState) -> Tensor:
         return self.features(state)
 
+    def embedding_of(self, seen: Tensor, kind: str) -> Tensor:
+        return seen
+
     def observe(
         self, state: TabularState, action: Tensor, embedding: Tensor, *, noise: torch.Generator | Noise
     ) -> tuple[TabularState, Prediction]:

@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 
 from dreamenv.envs.rollout import DreamRollout
-from dreamenv.memory.states import merge, repeat, select
+from dreamenv.memory.states import merge, select
 from dreamenv.play.driver import Driver
 from dreamenv.play.opening import Opening
 from dreamenv.play.step_rate import StepRate
@@ -19,7 +19,7 @@ FUTURES = 9
 
 
 class Fan:
-    """Dreams that begin at the same memory state and differ by what M draws.
+    """Dreams that branch off the same memory state and differ by what M draws.
 
     Args:
         opening: The dream.
@@ -50,7 +50,7 @@ class Fan:
         horizon: int,
     ) -> None:
         self._model = opening.model
-        self._moment = repeat(state, FUTURES)
+        self._moment = state
         self.driver = driver
         self._generator = generator
         self._horizon = horizon
@@ -69,8 +69,9 @@ class Fan:
 
     def begin(self) -> None:
         """Go back to the moment and draw nine new futures."""
-        self._rollout.set_state(snapshot(self._moment, self._generator))
-        self._state = self._moment
+        noise = torch.Generator(self._model.device).manual_seed(int(self._generator.integers(2**63)))
+        self._state = self._model.memory.branch(self._moment, FUTURES, noise=noise)
+        self._rollout.set_state(snapshot(self._state, self._generator))
         self.latents: NDArray[np.float32] = self._rollout.latents()
         self.returns: NDArray[np.float64] = np.zeros(FUTURES)
         self.alive: NDArray[np.bool_] = np.ones(FUTURES, np.bool_)

@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from dreamenv.errors import ConfigurationError, did_you_mean
+from dreamenv.play.controls import Hands
 from dreamenv.play.driver import AGENT, HUMAN, Driver
 from dreamenv.play.fan import Fan
 from dreamenv.play.mixture import Mixture, mixture_of
@@ -50,6 +51,7 @@ class Game:
 
     moment: Moment
     _before: NDArray[np.float32]
+    _taken: tuple[Any, Any] | None
     _phase: float
     _ahead: float
     _since_end: float
@@ -142,14 +144,17 @@ class Game:
             self.reset()
             return
         self._before = self.moment.latent
+        state = self.state
+        action = self.driver.actions(state)[0]
         try:
-            self.moment = self._here.step(self.driver.actions(self.state)[0])
+            self.moment = self._here.step(action)
         except Exception:
             if self.world == REAL:
                 self._wake_in_dream()
             else:
                 self.reset()
             raise
+        self._taken = state, action
         self._step_rate.count()
 
     def advance(self, seconds: float, ahead: float = 0.0) -> bool:
@@ -206,14 +211,21 @@ class Game:
         """The present memory state with another latent `[Z]`.
 
         Raises:
-            ConfigurationError: A latent of another length, or a memory whose state has no latent of that name.
+            ConfigurationError: A latent of another length, or a memory whose latents cannot be changed.
         """
         if latent.shape != self.moment.latent.shape:
             raise ConfigurationError(f"got {len(latent)} latent numbers, expected {len(self.moment.latent)}")
-        state = self.state
-        if "latent" not in state._fields:
-            raise ConfigurationError(f"the state of {type(self.opening.model.memory).__name__} has no latent to change")
-        return state._replace(latent=torch.from_numpy(latent[None]).to(state.latent))
+        memory = self.opening.model.memory
+        edited = memory.with_latent(self.state, torch.from_numpy(latent[None]).to(memory.device))
+        if edited is None:
+            raise ConfigurationError(f"the latents of {type(memory).__name__} cannot be changed by themselves")
+        return edited
+
+    @property
+    def edits_latents(self) -> bool:
+        """Whether `edited` works with this memory."""
+        memory, state = self.opening.model.memory, self.state
+        return memory.with_latent(state, memory.latent(state)) is not None
 
     def fan(self) -> Fan:
         """Nine futures of the present moment, with whoever is at the wheel in all of them."""
@@ -226,9 +238,18 @@ class Game:
             horizon=round(SECONDS_OF_FUTURE * self.opening.steps_per_second),
         )
 
+    @property
+    def has_mixture(self) -> bool:
+        """Whether M predicts latents by mixtures that `mixture` can show."""
+        idle = self.driver.keys.action(Hands())
+        return mixture_of(self.opening.model, self.state, idle, self.moment.latent, temperature=1.0) is not None
+
     def mixture(self) -> Mixture | None:
-        """The mixture that the present latent was drawn from; None at an episode's first moment."""
-        return mixture_of(self.opening.model, self.state, self.temperature) if self.moment.step else None
+        """The mixture from which the present latent was drawn; None at an episode's first moment, and where M has no
+        mixtures."""
+        if self._taken is None:
+            return None
+        return mixture_of(self.opening.model, *self._taken, self.moment.latent, temperature=self.temperature)
 
     def close(self) -> None:
         """End the real game, if there is one."""
@@ -241,6 +262,7 @@ class Game:
     def _arrive(self, moment: Moment) -> None:
         self.moment = moment
         self._before = moment.latent
+        self._taken = None
         self._phase = self._ahead = self._since_end = 0.0
         self.driver.begin()
 

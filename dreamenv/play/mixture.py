@@ -1,4 +1,4 @@
-"""What M expected of the present moment: the mixture that its latent was drawn from."""
+"""What M expected of the present moment: the mixture from which its latent was drawn."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
-from dreamenv.memory.mdn_rnn.model import MDNRNN
 from dreamenv.world_model import WorldModel
 
 
 @dataclass(frozen=True)
 class Mixture:
-    """A Gaussian mixture for each latent dimension, in M's normalised units; joint ones repeat their weights.
+    """A Gaussian mixture for each latent dimension, in standard deviations of the data around their mean.
 
     Attributes:
-        weights: `[K, Z]` float32, summing to 1 over the K components.
+        weights: `[K, Z]` float32, of sum 1 over the K components.
         means, stds: `[K, Z]` float32.
         drawn: `[Z]` float32, the latent that came.
     """
@@ -34,20 +34,31 @@ class Mixture:
 
 
 @torch.no_grad()
-def mixture_of(model: WorldModel, state: Any, temperature: float) -> Mixture | None:
-    """The mixture behind the latent of a memory state of batch 1, None where the memory has no mixtures.
-
-    Temperature divides the log weights and multiplies the variances (Ha & Eck 2017, eq. 8), as in `MDNRNN.imagine`.
-    """
+def mixture_of(
+    model: WorldModel, before: Any, action: Any, latent: NDArray[np.float32], *, temperature: float
+) -> Mixture | None:
+    """The mixture of what follows `action` in the memory state `before` of batch 1, and the `latent` `[Z]` that came;
+    None where the memory predicts no mixture."""
     memory = model.memory
-    if not isinstance(memory, MDNRNN):
+    taken = torch.from_numpy(np.asarray(action)[None]).to(memory.device)
+    found = memory.predicted_latent(before, taken, temperature=temperature)
+    if found is None:
         return None
-    hidden = state.hidden * state.dropout if state.dropout.shape[1] else state.hidden
-    log_weights, means, log_stds = (part[0] for part in memory.mixture(hidden))
+    middle, unit = start_latents(model).mean(0), memory.latent_std
     parts = (
-        torch.softmax(log_weights / temperature, dim=0).expand_as(means),
-        means,
-        log_stds.exp() * temperature**0.5,
-        memory.normalise(state.latent)[0],
+        found.weights[0],
+        (found.means[0] - middle) / unit,
+        found.stds[0] / unit,
+        (torch.from_numpy(latent).to(memory.device) - middle) / unit,
     )
     return Mixture(*(part.float().cpu().numpy() for part in parts))
+
+
+@torch.no_grad()
+def start_latents(model: WorldModel) -> Tensor:
+    """`[N, Z]`, latents of the start states: of those in mid-episode where there are any, whose spread is that of the
+    data, else of first observations."""
+    starts, memory = model.starts, model.memory
+    if starts.replay:
+        return memory.latent(memory.state_from_tensors(starts.replay)).float()
+    return memory.latent(memory.initial(starts.first, noise=torch.Generator(memory.device).manual_seed(0))).float()

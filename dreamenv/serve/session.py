@@ -14,6 +14,7 @@ from dreamenv.errors import CollectionError, ConfigurationError, DreamEnvError
 from dreamenv.play.controls import Hands
 from dreamenv.play.fan import FUTURES, Fan
 from dreamenv.play.game import RATES, TEMPERATURES, Game
+from dreamenv.play.mixture import start_latents
 from dreamenv.play.opening import Opening
 from dreamenv.play.worlds import RealWorld
 from dreamenv.serve import messages
@@ -72,9 +73,10 @@ class Session:
             "rate": self._game.rate,
             "rates": list(RATES),
             "frames_per_second": FRAMES_PER_SECOND,
-            "latent_size": opening.model.vision.latent_size,
+            "latent_size": opening.model.memory.latent_size,
             "futures": FUTURES,
-            "slider_limits": self._slider_limits(),
+            "has_mixture": self._game.has_mixture,
+            "slider_limits": self._slider_limits() if self._game.edits_latents else [],
         }
 
     def turn(self, arrived: Iterable[Message], seconds: float) -> list[Outgoing]:
@@ -191,6 +193,8 @@ class Session:
         self._changed = True
 
     def _look_at(self, view: str) -> None:
+        if view == "latents" and not self._game.edits_latents:
+            raise ConfigurationError("view: the latents of this dream cannot be changed by themselves")
         self._view = view
         self._edited = None
         self._fan = self._game.fan() if view == "fan" else None
@@ -249,8 +253,7 @@ class Session:
 
     def _slider_limits(self) -> list[list[float]]:
         """Ends of the latents' sliders, by the spread of start states; those in mid-episode are spread wider."""
-        starts = self._opening.model.starts
-        latents = starts.replay.get("latent", starts.first).float()
+        latents = start_latents(self._opening.model)
         mean, reach = latents.mean(0), _SLIDER_REACH * latents.std(0, correction=0).clamp(min=0.05)
         return [[round(float(m - r), 3), round(float(m + r), 3)] for m, r in zip(mean, reach, strict=True)]
 

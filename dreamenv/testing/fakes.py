@@ -50,6 +50,12 @@ class _FakeMemory(MemoryModel[FakeState]):
     def latent(self, state: FakeState) -> Tensor:
         return state.latent
 
+    def embedding_of(self, seen: Tensor, kind: str) -> Tensor:
+        return seen[..., : self.latent_size]
+
+    def with_latent(self, state: FakeState, latent: Tensor) -> FakeState:
+        return state._replace(latent=latent)
+
 
 class CountingMemory(_FakeMemory):
     """Every latent grows by the sum of the action; the reward is that sum plus the age; the end comes at `lifetime`.

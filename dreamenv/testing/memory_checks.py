@@ -21,6 +21,8 @@ from dreamenv.noise.hashed import EpisodeNoise
 
 # Dreams of one moment whose distributions are compared, and the least probability of so large a difference by chance.
 _SAMPLES, _LEAST_CHANCE = 4000, 1e-5
+# Standard errors by which the mean of so many dreams may lie off the distribution's.
+_MOST_OFF = 5.0
 
 
 def check_memory(
@@ -64,6 +66,7 @@ def check_memory(
         checks.stepping,
         checks.following,
         checks.distribution,
+        checks.looking,
     ):
         check()
 
@@ -290,6 +293,46 @@ class _Checks:
                 for name, plain, ours in zip(("latent", "reward", "probability of the end"), *found, strict=True):
                     close = torch.allclose(plain, ours, rtol=1e-3, atol=1e-3)
                     assert close, f"stepper({rows}): the mode's {name} is not that of imagine, or not after a fit"
+
+    @torch.no_grad()
+    def looking(self) -> None:
+        """What is read out of states and put into them: embeddings, latents and the mixture of the next latent."""
+        memory, state = self.memory, self.state()
+        begun = memory.initial(self.first, noise=self.generator(2))
+        after, _ = memory.observe(begun, self.actions[0], self.second, noise=self.generator(3))
+        for now, embedding in ((begun, self.first), (after, self.second)):
+            for kind, seen in (("features", memory.features(now)), ("latent", memory.latent(now))):
+                found = memory.embedding_of(seen, kind)
+                same = found is None or torch.equal(found, embedding)
+                assert same, f"embedding_of {kind} is not the embedding that was given"
+        wanted = memory.latent(self.state(seed=20)) + 1
+        changed = memory.with_latent(state, wanted)
+        if changed is not None:
+            assert torch.equal(memory.latent(changed), wanted), "with_latent gave a state of another latent"
+            back = memory.with_latent(changed, memory.latent(state))
+            self._same(back, state, "with_latent there and back")
+        mixture = memory.predicted_latent(state, self.actions[3], temperature=0.7)
+        if mixture is None:
+            return
+        weights, means, stds = mixture.weights, mixture.means, mixture.stds
+        assert weights.shape == means.shape == stds.shape, "predicted_latent: weights, means and stds of three shapes"
+        shape = (self.rows, memory.latent_size)
+        assert (weights.shape[0], weights.shape[2]) == shape, f"predicted_latent: {tuple(weights.shape)}, not [B, K, Z]"
+        assert torch.allclose(weights.sum(1), torch.ones_like(weights[:, 0]), atol=1e-4), "weights that do not sum to 1"
+        mode, _ = memory.imagine(state, self.actions[3], noise=self.generator(15), temperature=0.0)
+        certain = memory.predicted_latent(state, self.actions[3], temperature=0.0)
+        assert certain is not None, "predicted_latent: a mixture at temperature 0.7 and none at 0"
+        same = torch.allclose((certain.weights * certain.means).sum(1), memory.latent(mode), rtol=1e-4, atol=1e-4)
+        assert same, "predicted_latent at temperature 0 is not the mode that imagine gives"
+        one = torch.zeros(_SAMPLES, dtype=torch.int64, device=memory.device)
+        after, _ = memory.imagine(select(state, one), self.actions[3][one], noise=self.generator(15), temperature=0.7)
+        drawn = memory.latent(after).double()
+        expected = (weights * means).sum(1)[0].double()
+        variance = (weights * (stds**2 + means**2)).sum(1)[0].double() - expected**2
+        off = (drawn.mean(0) - expected).abs() / (variance / _SAMPLES).sqrt().clamp(min=1e-6)
+        assert bool((off < _MOST_OFF).all()), "predicted_latent has another mean than the latents that imagine draws"
+        ratio = drawn.var(0) / variance.clamp(min=1e-12)
+        assert bool(((ratio - 1).abs() < 0.3).all()), "predicted_latent has another variance than what imagine draws"
 
     @torch.no_grad()
     def distribution(self) -> None:

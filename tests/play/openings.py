@@ -4,22 +4,71 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import gymnasium as gym
 import numpy as np
+import torch
 from gymnasium import spaces
 from numpy.typing import NDArray
+from torch import Tensor
 
-from dreamenv.memory.base import MemoryModel
+from dreamenv.memory.base import MemoryModel, Prediction
 from dreamenv.play.opening import Opening
 from dreamenv.types import Control, RealEnvSpec
 from dreamenv.world_model import WorldModel
-from tests.fakes import fake_world_model, trained_like_world_model
+from tests.fakes import CountingMemory, FakeState, fake_world_model, trained_like_world_model
 from tests.play.walking_env import ID
 
 CHOICE = spaces.Discrete(3)
 STEERED = {"LEFT": Control("left", 2), "RIGHT": Control("right", 1)}
+
+
+class DressedState(NamedTuple):
+    """A `FakeState` whose latent has another name."""
+
+    inner: Tensor
+    age: Tensor
+    drawn: Tensor
+
+
+class DressedMemory(MemoryModel[DressedState]):
+    """A memory whose states have no field `latent`, and whose latents cannot be changed by themselves."""
+
+    latent_std: Tensor
+
+    def __init__(self, inner: CountingMemory) -> None:
+        super().__init__()
+        self.inner = inner
+        self.embedding_size = self.latent_size = inner.latent_size
+        self.feature_size = inner.feature_size
+        self.register_buffer("latent_std", torch.ones(inner.latent_size))
+
+    @property
+    def state_type(self) -> type[DressedState]:
+        return DressedState
+
+    def initial(self, embedding: Tensor, *, noise: Any) -> DressedState:
+        return DressedState(*self.inner.initial(embedding, noise=noise))
+
+    def observe(self, state: Any, action: Tensor, embedding: Tensor, *, noise: Any) -> tuple[DressedState, Prediction]:
+        after, said = self.inner.observe(FakeState(*state), action, embedding, noise=noise)
+        return DressedState(*after), said
+
+    def imagine(
+        self, state: Any, action: Tensor, *, noise: Any, temperature: float = 1.0
+    ) -> tuple[DressedState, Prediction]:
+        after, said = self.inner.imagine(FakeState(*state), action, noise=noise, temperature=temperature)
+        return DressedState(*after), said
+
+    def features(self, state: DressedState) -> Tensor:
+        return torch.cat(tuple(state), dim=1)
+
+    def latent(self, state: DressedState) -> Tensor:
+        return state.inner
+
+    def config(self) -> dict[str, Any]:
+        return {"kind": "dressed"}
 
 
 class CountingAgent:

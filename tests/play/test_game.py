@@ -12,8 +12,8 @@ from dreamenv.play.controls import Hands
 from dreamenv.play.game import SECONDS_AFTER_THE_END, TEMPERATURES, Game
 from dreamenv.play.step_rate import StepRate
 from dreamenv.play.worlds import Moment
-from tests.fakes import CountingMemory, _FakeMemory
-from tests.play.openings import known_opening, small_opening
+from tests.fakes import CountingMemory
+from tests.play.openings import DressedMemory, known_opening, small_opening
 
 RIGHT, LEFT = Hands(sideways=1.0), Hands(sideways=-1.0)
 
@@ -255,6 +255,16 @@ def test_a_changed_latent_is_dreamed_on_from() -> None:
         game.edited(np.zeros(4, np.float32))
 
 
+def test_latents_that_cannot_be_changed_by_themselves() -> None:
+    game = Game(known_opening(DressedMemory(CountingMemory())))
+    game.driver.hands = RIGHT
+    game.step()
+    assert not game.edits_latents
+    with pytest.raises(ConfigurationError, match="latents of DressedMemory cannot be changed"):
+        game.edited(game.moment.latent)
+    assert Game(known_opening()).edits_latents
+
+
 def test_pictures_are_decoded() -> None:
     game = Game(small_opening())
     pictures = game.pictures(np.stack([game.moment.latent, game.moment.latent + 1]))
@@ -272,7 +282,3 @@ def test_step_rate_counts_the_last_two_seconds() -> None:
     assert rate.value == pytest.approx(10.0)
     now[0] += 10.0
     assert rate.value == 0.0
-
-
-def test_known_memory_is_what_it_is_taken_for() -> None:
-    assert isinstance(known_opening().model.memory, _FakeMemory)

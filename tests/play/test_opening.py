@@ -57,8 +57,9 @@ def test_the_shipped_agent_is_taken_unless_another_is_asked_for(registered: Path
 def test_what_does_not_fit_is_said_at_once(registered: Path, tmp_path: Path) -> None:
     with pytest.raises(UnknownDreamError, match="DreamOpened-v0"):
         open_dream("DreamOpenend-v0")
-    with pytest.raises(ConfigurationError, match="at least 0"):
+    with pytest.raises(ConfigurationError, match="at least 0, got -0.1"):
         open_dream("DreamOpened-v0", temperature=-0.1)
+    assert open_dream("DreamOpened-v0", temperature=0.0).temperature == 0.0
     with pytest.raises(ConfigurationError, match="start="):
         open_dream("DreamOpened-v0", start="middle")
     other = trained_like_world_model(action_space=CHOICE)

@@ -14,7 +14,7 @@ from dreamenv.serve.messages import read_message
 from dreamenv.serve.pictures import Kind, numbers_message, picture_message
 from dreamenv.serve.session import FRAMES_PER_SECOND, Session
 from tests.fakes import CountingMemory
-from tests.play.openings import known_opening, small_opening
+from tests.play.openings import DressedMemory, known_opening, small_opening
 
 TICK = 1 / FRAMES_PER_SECOND
 
@@ -140,6 +140,16 @@ def test_latents_are_changed_and_dreamed_on_from() -> None:
     status = player('{"type": "dream_on"}', '{"type": "pause", "paused": true}')
     assert (status["view"], status["step"]) == ("drive", 0)
     np.testing.assert_array_equal(player.session._game.moment.latent, np.float32(values) + 9)
+
+
+def test_a_memory_without_mixture_and_latents_shows_neither() -> None:
+    player = Player(known_opening(DressedMemory(CountingMemory())))
+    hello = player.session.hello()
+    assert (hello["slider_limits"], hello["has_mixture"]) == ([], False)
+    status = player('{"type": "view", "view": "latents"}')
+    assert (player.errors(), status["view"]) == (["ConfigurationError"], "drive")
+    assert player(ticks=4)["step"] == 1
+    assert Player(small_opening()).session.hello()["has_mixture"] is True
 
 
 def test_a_dream_that_breaks_is_told_and_begins_anew() -> None:

@@ -10,7 +10,7 @@ import torch
 from gymnasium import spaces
 from torch import Tensor
 
-from dreamenv.memory.base import MemoryModel, Prediction
+from dreamenv.memory.base import LatentMixture, MemoryModel, Prediction
 from dreamenv.memory.ensemble.model import ProbabilisticEnsemble
 from dreamenv.memory.tabular import TabularMemory
 from dreamenv.noise.base import GeneratorNoise, Noise, as_noise
@@ -178,6 +178,42 @@ class Calm(Broken):
         return super().imagine(state, action, noise=noise, temperature=0.5 * temperature)
 
 
+class OtherEmbedding(Broken):
+    def embedding_of(self, seen: Tensor, kind: str) -> Tensor:
+        return seen[..., :3] if kind == "latent" else seen[..., 1:4]
+
+
+class OtherLatent(Broken):
+    def with_latent(self, state: FakeState, latent: Tensor) -> FakeState:
+        return state._replace(latent=latent.clamp(min=0))
+
+
+class ForgetsItsAge(Broken):
+    def with_latent(self, state: FakeState, latent: Tensor) -> FakeState:
+        return state._replace(latent=latent, age=torch.zeros_like(state.age))
+
+
+class RightMixture(Broken):
+    shift, shift_of_mode, factor = 0.0, 0.0, 1.0
+
+    def predicted_latent(self, state: FakeState, action: Tensor, *, temperature: float = 1.0) -> LatentMixture:
+        after, _ = self.imagine(state, action, noise=torch.Generator().manual_seed(0), temperature=0.0)
+        means = after.latent.unsqueeze(1) + (self.shift if temperature else self.shift_of_mode)
+        return LatentMixture(torch.ones_like(means), means, torch.full_like(means, self.factor * temperature**0.5))
+
+
+class ShiftedMixture(RightMixture):
+    shift = 0.3
+
+
+class OtherMode(RightMixture):
+    shift_of_mode = 0.3
+
+
+class WideMixture(RightMixture):
+    factor = 1.5
+
+
 class LostExtras(Broken):
     def imagine(self, state: FakeState, action: Tensor, **options: Any) -> tuple[FakeState, Prediction]:
         after, said = super().imagine(state, action, **options)
@@ -186,6 +222,7 @@ class LostExtras(Broken):
 
 def test_the_example_itself_is_sound() -> None:
     check_memory(Broken().eval(), BOX)
+    check_memory(RightMixture().eval(), BOX)
 
 
 @pytest.mark.parametrize(
@@ -199,6 +236,12 @@ def test_the_example_itself_is_sound() -> None:
         (NoScale, "latent_std has elements that are not above 0"),
         (OtherBranches, "branches do not begin at the latents of their rows"),
         (OtherStep, "drawn from another distribution"),
+        (OtherEmbedding, "embedding_of features is not the embedding"),
+        (OtherLatent, "with_latent gave a state of another latent"),
+        (ForgetsItsAge, "with_latent there and back"),
+        (ShiftedMixture, "predicted_latent has another mean"),
+        (OtherMode, "at temperature 0 is not the mode"),
+        (WideMixture, "predicted_latent has another variance"),
         (LostExtras, r"odd has shape \(1,\), expected \(5,\)"),
     ],
 )

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from dreamenv.errors import ConfigurationError, did_you_mean
 from dreamenv.memory.actions import ActionEncoder
-from dreamenv.memory.base import MemoryModel, Prediction
+from dreamenv.memory.base import LatentMixture, MemoryModel, Prediction
 from dreamenv.memory.ensemble.members import Gaussian, GaussianMembers
 from dreamenv.memory.heads import TerminationHead, masked_mean
 from dreamenv.memory.sequences import SequenceBatch
@@ -192,6 +192,28 @@ class ProbabilisticEnsemble(MemoryModel[EnsembleState]):
         latent = state.latent + change * self.change_std[:-1] + self.change_mean[:-1]
         prediction = self._predict(state.latent, action, encoded, latent, mean[:, -1], noise, mode=temperature == 0)
         return EnsembleState(latent, member), prediction
+
+    def embedding_of(self, seen: Tensor, kind: str) -> Tensor:
+        return seen
+
+    def predicted_latent(self, state: EnsembleState, action: Tensor, *, temperature: float = 1.0) -> LatentMixture:
+        """The elites, each of the same weight; of "episode" the row's own member."""
+        parts = [part[..., :-1] for part in self.gaussian(state.latent, action)]
+        if self.propagation == "episode":
+            parts = [part[state.member, torch.arange(part.shape[1])].unsqueeze(0) for part in parts]
+        else:
+            parts = [part[self.elite_members] for part in parts]
+        if temperature == 0:
+            parts = [part.mean(0, keepdim=True) for part in parts]
+        mean, log_variance = (part.movedim(0, 1) for part in parts)
+        return LatentMixture(
+            torch.full_like(mean, 1 / mean.shape[1]),
+            state.latent.unsqueeze(1) + mean * self.change_std[:-1] + self.change_mean[:-1],
+            (0.5 * log_variance).exp() * math.sqrt(temperature) * self.change_std[:-1],
+        )
+
+    def with_latent(self, state: EnsembleState, latent: Tensor) -> EnsembleState:
+        return state._replace(latent=latent)
 
     def normalise(self, latent: Tensor) -> Tensor:
         """Latents in the units in which the networks read them."""

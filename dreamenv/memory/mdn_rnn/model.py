@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from dreamenv.errors import ConfigurationError
 from dreamenv.memory.actions import ActionEncoder
-from dreamenv.memory.base import PRECISIONS, MemoryModel, Prediction, Stepper
+from dreamenv.memory.base import PRECISIONS, LatentMixture, MemoryModel, Prediction, Stepper
 from dreamenv.memory.heads import RewardHead, TerminationHead, masked_mean
 from dreamenv.memory.kinds import STEPPERS
 from dreamenv.memory.mdn_rnn.likelihood import LOG_STD_RANGE, mixture_nll
@@ -171,10 +171,7 @@ class MDNRNN(MemoryModel[MDNRNNState]):
         rows, size = state.latent.shape
         log_weights, means, log_stds = self.mixture(_hide(hidden, state.dropout))
         # A uniform through the inverse of the cumulative weights picks the component, of each dimension or of all.
-        if temperature == 0:
-            weights = functional.one_hot(log_weights.argmax(1), self.mixtures).movedim(-1, 1).to(log_weights)
-        else:
-            weights = torch.softmax(log_weights / temperature, dim=1)
+        weights = _component_weights(log_weights, temperature)
         uniform = noise.uniform(rows, self.uniforms)
         component = (
             (uniform[:, : self.mixture_weights].unsqueeze(1) >= weights.cumsum(1)[:, :-1])
@@ -199,6 +196,21 @@ class MDNRNN(MemoryModel[MDNRNNState]):
         if not self.hides_in_dreams:
             return branches
         return branches._replace(dropout=self._draw_dropout(branches.latent, as_noise(noise)))
+
+    def embedding_of(self, seen: Tensor, kind: str) -> Tensor:
+        return seen[..., : self.latent_size]  # features begin with the latent
+
+    def predicted_latent(self, state: MDNRNNState, action: Tensor, *, temperature: float = 1.0) -> LatentMixture:
+        hidden, _ = self._advance(state, action)
+        log_weights, means, log_stds = self.mixture(_hide(hidden, state.dropout))
+        return LatentMixture(
+            _component_weights(log_weights, temperature).expand_as(means),
+            means * self.latent_std + self.latent_mean,
+            log_stds.clamp(*LOG_STD_RANGE).exp() * math.sqrt(temperature) * self.latent_std,
+        )
+
+    def with_latent(self, state: MDNRNNState, latent: Tensor) -> MDNRNNState:
+        return state._replace(latent=latent)
 
     def stepper(self, rows: int, *, precision: str = "auto", compiled: bool = False) -> Stepper[MDNRNNState]:
         if precision not in ("auto", *PRECISIONS) or not self.has_fast_step:
@@ -311,6 +323,13 @@ class MDNRNN(MemoryModel[MDNRNNState]):
     def _dropout_factors(self, like: Tensor, noise: Noise) -> Tensor:
         keep = noise.uniform(len(like), self.hidden_size) >= self.dropout
         return keep.to(like) / (1 - self.dropout)
+
+
+def _component_weights(log_weights: Tensor, temperature: float) -> Tensor:
+    """`[B, K, ...]` of sum 1 over the components K; at temperature 0, the likeliest has all."""
+    if temperature == 0:
+        return functional.one_hot(log_weights.argmax(1), log_weights.shape[1]).movedim(-1, 1).to(log_weights)
+    return torch.softmax(log_weights / temperature, dim=1)
 
 
 def _hide(hidden: Tensor, dropout: Tensor) -> Tensor:

@@ -46,6 +46,8 @@ link.addEventListener("hello", ({ detail }) => {
   latents = new Latents($("latent-sliders"), hello.slider_limits, edit);
   setSlider("temperature", hello.temperature, hello.temperatures);
   setSlider("rate", hello.rate, hello.rates);
+  button("view", "latents").hidden = hello.slider_limits.length === 0;
+  $("mixture-toggle").hidden = !hello.has_mixture;
   button("world", "real").disabled = !hello.real_allowed;
   button("wheel", "agent").title = `agent: ${hello.agent}`;
   if (showsMixture) link.send({ type: "mixture", shown: true });
@@ -148,7 +150,9 @@ listenForCommands({
   " ": pause, p: pause, ".": step, r: reset,
   h: () => handOver(status.wheel === "human" ? "agent" : "human"),
   t: () => enter(status.world === "dream" ? "real" : "dream"),
-  f: () => look("fan"), l: () => look("latents"), m: showMixture,
+  f: () => look("fan"),
+  l: () => hello?.slider_limits.length && look("latents"),
+  m: () => hello?.has_mixture && showMixture(),
   "[": () => nudgeTemperature(-0.05), "]": () => nudgeTemperature(0.05),
 });
 
