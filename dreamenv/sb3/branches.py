@@ -81,7 +81,7 @@ def dream_branches(
     choose: Callable[[NDArray[np.float32]], tuple[NDArray[Any], NDArray[Any]]],
     *,
     observation: str,
-    generator: torch.Generator,
+    noise: torch.Generator,
     temperature: float = 1.0,
 ) -> Branches:
     """Dream `length` steps from each of B memory states; a branch that ends is not gone on with.
@@ -92,22 +92,20 @@ def dream_branches(
         length: k.
         choose: Observations `[B, D]` to actions for M `[B, A]` or `[B]`, and the same as they are to be stored.
         observation: "features" or "latent", what the agent sees.
-        generator: Draws the dreams, on the memory's device.
+        noise: Draws the dreams, on the memory's device.
         temperature: Of the dream.
 
     Raises:
         NonFiniteError: A dream became NaN or infinite.
     """
     see = memory.features if observation == "features" else memory.latent
-    device = memory.device
-    stepper = memory.stepper(len(starts[0]))
+    dream = memory.stepper(len(starts[0]))
     state, seen = starts, see(starts).float().cpu().numpy()
     parts = []
     for _ in range(length):
         actions, stored = choose(seen)
-        state, prediction = stepper(
-            state, torch.from_numpy(actions).to(device), noise=generator, temperature=temperature
-        )
+        taken = torch.from_numpy(actions).to(memory.device)
+        state, prediction = dream(state, taken, noise=noise, temperature=temperature)
         following = see(state).float().cpu().numpy()
         rewards = prediction.reward.float().cpu().numpy()
         terminated = prediction.terminated.cpu().numpy()
@@ -120,5 +118,5 @@ def dream_branches(
         if terminated.all():
             break
         on = ~terminated
-        state, seen = select(state, torch.from_numpy(on).to(device)), following[on]
+        state, seen = select(state, torch.from_numpy(on).to(memory.device)), following[on]
     return join(parts)

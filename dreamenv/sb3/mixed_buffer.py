@@ -10,11 +10,11 @@ import numpy as np
 import torch
 from gymnasium import spaces
 from numpy.typing import NDArray
+from torch import Tensor
 
 from dreamenv.errors import ConfigurationError, SpaceMismatchError, missing_extra
-from dreamenv.memory.ensemble.model import ProbabilisticEnsemble
-from dreamenv.memory.states import merge
 from dreamenv.sb3.branches import Branches, join
+from dreamenv.sb3.followed_states import FollowedStates
 from dreamenv.training.transitions import Transitions
 from dreamenv.world_model import WorldModel
 
@@ -86,11 +86,8 @@ class MixedReplayBuffer(ReplayBuffer):
         self.rng = np.random.default_rng(seed)
         self._time_limit = np.zeros((self.buffer_size, self.n_envs), np.bool_)
         self._model: WorldModel | None = None
-        self._noise = torch.Generator()
-        self._states: Any = None
-        self._known = np.zeros((self.buffer_size, self.n_envs), np.bool_)
-        self._state: Any = None
-        self._begins = np.ones(self.n_envs, np.bool_)
+        self._kind = "features"
+        self._followed: FollowedStates | None = None
 
     @property
     def real_size(self) -> int:
@@ -103,13 +100,14 @@ class MixedReplayBuffer(ReplayBuffer):
         return 0 if self._dreamed is None else len(self._dreamed)
 
     def attach(self, model: WorldModel) -> str:
-        """Dream with `model`: from now on its memory is led along the real steps, so that branches can begin at them.
+        """Dream with `model`: from now on its memory follows the real steps, so that branches can begin at them.
 
         Returns:
             What the environment's observations are to the model: "features" or "latent".
 
         Raises:
             SpaceMismatchError: They are neither, or the actions differ.
+            ConfigurationError: They do not hold the embedding that the memory takes (`MemoryModel.embedding_of`).
         """
         if self.action_space != model.action_space:
             raise SpaceMismatchError(
@@ -122,13 +120,18 @@ class MixedReplayBuffer(ReplayBuffer):
                 f"observations of the environment: {self.observation_space}; of the world model: "
                 f"{sizes['features']} features or {sizes['latent']} latents"
             )
-        if self._model is None or self._model.memory is not model.memory:
-            self._states = self._state = None
-            self._known[:] = False
-            self._begins[:] = True
-            self._noise = torch.Generator(model.device).manual_seed(int(self.rng.integers(2**31)))
-        self._model = model
-        return kinds[0]
+        memory, kind = model.memory, kinds[0]
+        if memory.embedding_of(torch.zeros(1, sizes[kind], device=model.device), kind) is None:
+            raise ConfigurationError(
+                f"the {kind} of {type(memory).__name__} do not hold what it was shown, so that its states cannot be "
+                "followed along real steps; take a memory whose embedding_of gives it"
+            )
+        if self._model is None or self._model.memory is not memory:
+            noise = torch.Generator(model.device).manual_seed(int(self.rng.integers(2**31)))
+            # The features of a Markov memory say all: its states need not be kept
+            self._followed = None if memory.markov else FollowedStates(memory, self.buffer_size, self.n_envs, noise)
+        self._model, self._kind = model, kind
+        return kind
 
     def add(
         self,
@@ -143,8 +146,10 @@ class MixedReplayBuffer(ReplayBuffer):
         at = self.pos
         super().add(obs, next_obs, action, reward, done, infos)
         self._time_limit[at] = [bool(info.get("TimeLimit.truncated", False)) for info in infos]
-        if self._remembers:
-            self._lead_along(at)
+        if self._followed is not None:
+            before, after = (self._embeddings(part[at]) for part in (self.observations, self.next_observations))
+            actions = torch.from_numpy(self._env_actions(self.actions[at])).to(before.device)
+            self._followed.add(at, before, actions, after, self.dones[at] > 0)
 
     def refill(self, branches: Branches) -> None:
         """Hold `branches`, and let go of those of `retain` refills ago."""
@@ -154,19 +159,19 @@ class MixedReplayBuffer(ReplayBuffer):
     def real_transitions(self) -> Transitions:
         """All real transitions in the order in which they are stored; ends by a time limit are no terminations."""
         rows = self.size()
-        latents, following = (
-            part.reshape(self.real_size, part.shape[-1]).astype(np.float32)
-            for part in (self._latents(self.observations[:rows]), self._latents(self.next_observations[:rows]))
+        embeddings, following = (
+            self._embeddings(part[:rows]).flatten(0, 1).cpu().numpy()
+            for part in (self.observations, self.next_observations)
         )
         return Transitions(
-            latents,
+            embeddings,
             self._env_actions(self.actions[:rows].reshape(self.real_size, self.action_dim)),
             following,
             self.rewards[:rows].reshape(-1),
             ((self.dones[:rows] > 0) & ~self._time_limit[:rows]).reshape(-1),
         )
 
-    def start_states(self, count: int, generator: torch.Generator) -> Any:
+    def start_states(self, count: int, noise: torch.Generator) -> Any:
         """Memory states of `count` real moments, drawn uniformly with replacement: those at which an action was taken.
 
         Raises:
@@ -174,18 +179,18 @@ class MixedReplayBuffer(ReplayBuffer):
         """
         if self._model is None:
             raise ConfigurationError("no model to dream with; attach(world_model) first")
-        if self._remembers:
-            rows, columns = np.nonzero(self._known)
-        else:
+        memory = self._model.memory
+        if self._followed is None:
             rows, columns = np.divmod(np.arange(self.real_size), self.n_envs)
+        else:
+            rows, columns = self._followed.places()
         if len(rows) == 0:
             raise ConfigurationError("got no real transitions to branch from, expected at least 1; learn longer first")
         drawn = self.rng.integers(len(rows), size=count)
         rows, columns = rows[drawn], columns[drawn]
-        if self._remembers:
-            return type(self._states)(*(part[rows, columns] for part in self._states))
-        latents = torch.from_numpy(self._latents(self.observations[rows, columns]).astype(np.float32))
-        return self._model.memory.initial(latents.to(self._model.device), noise=generator)
+        if self._followed is None:
+            return memory.initial(self._embeddings(self.observations[rows, columns]), noise=noise)
+        return memory.branch(self._followed.at(rows, columns), 1, noise=noise)
 
     def sample(self, batch_size: int, env: VecNormalize | None = None) -> ReplayBufferSamples:
         """A batch of real transitions first, then dreamed ones.
@@ -220,43 +225,17 @@ class MixedReplayBuffer(ReplayBuffer):
             self.to_torch(self._normalize_reward(batch.rewards.reshape(-1, 1), env)),
         )
 
-    @property
-    def _remembers(self) -> bool:
-        """Whether a moment is more than its latent: then its memory state is kept with it."""
-        return self._model is not None and not isinstance(self._model.memory, ProbabilisticEnsemble)
-
-    def _latents(self, observations: NDArray[Any]) -> NDArray[Any]:
+    def _embeddings(self, observations: NDArray[Any]) -> Tensor:
+        """Of observations `[..., D]` of the environment; without a model, these themselves."""
+        seen = torch.from_numpy(observations.astype(np.float32))
         if self._model is None:
-            return observations
-        return observations[..., : self._model.memory.latent_size]  # features begin with the latent
+            return seen
+        found = self._model.memory.embedding_of(seen.to(self._model.device), self._kind)
+        assert found is not None, "attach has seen to it"
+        return found
 
     def _env_actions(self, stored: NDArray[Any]) -> NDArray[Any]:
         if isinstance(self.action_space, spaces.Discrete):
             return stored.reshape(-1).astype(np.int64)
         low, high = self.action_space.low, self.action_space.high  # type: ignore[attr-defined]
         return (low + 0.5 * (stored + 1.0) * (high - low)).astype(np.float32)
-
-    @torch.no_grad()
-    def _lead_along(self, at: int) -> None:
-        """Keep the memory states in which the actions of row `at` were taken, and go on to those behind them."""
-        model = self._model
-        if model is None:
-            return
-        memory = model.memory
-        before, after = (
-            torch.from_numpy(self._latents(part[at]).astype(np.float32)).to(model.device)
-            for part in (self.observations, self.next_observations)
-        )
-        fresh = memory.initial(before, noise=self._noise)
-        begins = torch.from_numpy(self._begins).to(model.device)
-        rows = type(fresh)(*(part[begins] for part in fresh))
-        state = fresh if self._state is None else merge(self._state, begins, rows)
-        if self._states is None:
-            shape = (self.buffer_size, self.n_envs)
-            self._states = type(state)(*(part.new_zeros(*shape, *part.shape[1:]) for part in state))
-        for kept, part in zip(self._states, state, strict=True):
-            kept[at] = part
-        self._known[at] = True
-        actions = torch.from_numpy(self._env_actions(self.actions[at])).to(model.device)
-        self._state, _ = memory.observe(state, actions, after, noise=self._noise)
-        self._begins = self.dones[at] > 0

@@ -98,7 +98,7 @@ class MixingCallback(BaseCallback):
         self.fit_options = dict(fit_options or {})
         self.seed = seed
         self._observation = "latent"
-        self._generator = torch.Generator(world_model.device).manual_seed(seed)
+        self._noise = torch.Generator(world_model.device).manual_seed(seed)
         self._rng = np.random.default_rng(seed)
         self._next_refit = self._next_rollout = 0
 
@@ -128,11 +128,11 @@ class MixingCallback(BaseCallback):
         length = self.schedule.length(self.num_timesteps)
         branches = dream_branches(
             self.world_model.memory,
-            self.buffer.start_states(self.rollout_batch, self._generator),
+            self.buffer.start_states(self.rollout_batch, self._noise),
             length,
             self._choose,
             observation=self._observation,
-            generator=self._generator,
+            noise=self._noise,
             temperature=self.temperature,
         )
         self.buffer.refill(branches)

@@ -100,20 +100,20 @@ def choose_ones(seen: NDArray[np.float32]) -> tuple[NDArray[Any], NDArray[Any]]:
 def test_branches_go_on_until_they_end() -> None:
     memory = CountingMemory(1, lifetime=3)  # ends at an age of 3, each action adds 1
     starts = memory.initial(torch.tensor([[0.0], [10.0]]), noise=seeded())._replace(age=torch.tensor([[0.0], [1.0]]))
-    found = dream_branches(memory, starts, 5, choose_ones, observation="latent", generator=seeded())
+    found = dream_branches(memory, starts, 5, choose_ones, observation="latent", noise=seeded())
     assert found.observations[:, 0].tolist() == [0, 10, 1, 11, 2]
     assert found.next_observations[:, 0].tolist() == [1, 11, 2, 12, 3]
     assert found.terminated.tolist() == [0, 0, 0, 1, 1]
     assert found.rewards.tolist() == [2, 3, 3, 4, 4]
     assert found.actions[:, 0].tolist() == [0.5] * 5, "as they are stored, not as M takes them"
-    short = dream_branches(memory, starts, 1, choose_ones, observation="features", generator=seeded())
+    short = dream_branches(memory, starts, 1, choose_ones, observation="features", noise=seeded())
     assert short.terminated.tolist() == [0, 0], "a branch that is cut has not ended"
     assert short.observations.shape == (2, 3)
     assert len(join([found, found])) == 10
     broken = CountingMemory(1, broken_from=2)
     with pytest.raises(NonFiniteError, match="3 steps became NaN"):
         dream_branches(
-            broken, starts._replace(age=starts.age * 0), 3, choose_ones, observation="latent", generator=seeded()
+            broken, starts._replace(age=starts.age * 0), 3, choose_ones, observation="latent", noise=seeded()
         )
 
 

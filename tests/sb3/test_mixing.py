@@ -19,13 +19,14 @@ from dreamenv.bundle import StartStates
 from dreamenv.envs import LatentObservation
 from dreamenv.errors import ConfigurationError, SpaceMismatchError
 from dreamenv.memory.base import MemoryModel
+from dreamenv.memory.mdn_rnn.model import MDNRNN
 from dreamenv.sb3 import Branches, BranchSchedule, MixedReplayBuffer, MixingCallback
 from dreamenv.training.recipes.fit_ensemble import ensemble_world_model
 from dreamenv.types import RealEnvSpec
 from dreamenv.vision.identity import IdentityVision
 from dreamenv.world_model import WorldModel
 from tests.fakes import BOX, CountingMemory, fake_world_model, trained_like_world_model
-from tests.sb3.line_env import MOVES, Line
+from tests.sb3.line_env import MOVES, Line, filled
 
 
 def model_of(memory: MemoryModel[Any], action_space: gym.Space[Any] = MOVES, horizon: int = 8) -> WorldModel:
@@ -92,7 +93,7 @@ def test_the_seed_fixes_everything(n_envs: int) -> None:
     assert not torch.equal(weights[0], weights[2])
 
 
-def test_the_states_of_a_memory_are_led_along() -> None:
+def test_the_states_of_a_memory_are_followed() -> None:
     """Branches of an MDN-RNN begin in the hidden states that the twin's own features show."""
     model = trained_like_world_model(image=False, real=RealEnvSpec("Own-v0"), latent_size=3, action_space=MOVES)
     pendulum = model_env(model)
@@ -102,16 +103,55 @@ def test_the_states_of_a_memory_are_led_along() -> None:
     buffer = agent.replay_buffer
     assert agent.observation_space.shape == (3 + 8,)
     rows = buffer.size()
-    assert buffer._known[:rows].all()
-    np.testing.assert_allclose(buffer._states.hidden[:rows].numpy(), buffer.observations[:rows, :, 3:], atol=1e-5)
-    np.testing.assert_array_equal(buffer._states.latent[:rows].numpy(), buffer.observations[:rows, :, :3])
+    places = buffer._followed.places()
+    assert len(places[0]) == 2 * rows
+    states = buffer._followed.at(*places)
+    np.testing.assert_allclose(states.hidden.numpy(), buffer.observations[places][:, 3:], atol=1e-5)
+    np.testing.assert_array_equal(states.latent.numpy(), buffer.observations[places][:, :3])
     assert buffer.dones[:rows].sum() > 2, "the hidden states of several episodes were compared"
-    assert buffer._states.cell[:rows].abs().sum() > 0
+    assert states.cell.abs().sum() > 0
     found = callback.rollout()
     assert found.observations.shape[1] == 11
     assert {tuple(row) for row in found.observations[:30].round(4).tolist()} <= {
         tuple(row) for row in buffer.observations[:rows].reshape(-1, 11).round(4).tolist()
     }
+
+
+def test_a_dream_that_branches_off_a_followed_state_draws_its_own_dropout() -> None:
+    """What the memory drew once for the real episode is drawn anew for each branch."""
+    memory = MDNRNN(3, MOVES, hidden_size=16, mixtures=2, dropout=0.5, dropout_in_dream=True)
+    model = model_of(memory.eval(), MOVES)
+    callback = mixing(model, rollout_batch=20)
+    agent = sac(DummyVecEnv([lambda: model_env(model)]), learning_starts=10)
+    agent.learn(12, callback=callback)
+    states = agent.replay_buffer.start_states(20, torch.Generator().manual_seed(0))
+    assert len(torch.unique(states.dropout, dim=0)) > 10
+    assert (
+        len(torch.unique(agent.replay_buffer._followed.at(*agent.replay_buffer._followed.places()).dropout, dim=0)) < 4
+    )
+
+
+def test_a_markov_memory_begins_at_any_observation() -> None:
+    """Its states are not kept: moments from before it was attached are as good."""
+    buffer = filled(5)
+    model = small_ensemble(gym.make("Line-v0"))
+    assert buffer.attach(model) == "features"
+    assert buffer._followed is None
+    states = buffer.start_states(50, torch.Generator())
+    assert {float(x) for x in states.latent[:, 0]} <= {10.0 * i + e for i in range(5) for e in range(2)}
+    late = filled(5)
+    late.attach(model_of(CountingMemory(1)))
+    with pytest.raises(ConfigurationError, match="no real transitions to branch from"):
+        late.start_states(1, torch.Generator())
+
+
+def test_observations_that_do_not_hold_the_embedding_are_refused() -> None:
+    class Hidden(CountingMemory):
+        def embedding_of(self, seen: torch.Tensor, kind: str) -> None:
+            return None
+
+    with pytest.raises(ConfigurationError, match="latent of Hidden do not hold what it was shown"):
+        filled(2).attach(model_of(Hidden(1)))
 
 
 def model_env(model: WorldModel) -> gym.Env[Any, Any]:
