@@ -18,7 +18,7 @@ from dreamenv.data.preprocess import make_real_env
 from dreamenv.errors import BundleError, ConfigurationError
 from dreamenv.figures.canvas import DREAM_COLOUR, REAL_COLOUR, line_grid, new_figure, picture_grid
 from dreamenv.scoring.horizons import HORIZONS, check_horizons
-from dreamenv.training.panels import open_loop, reconstruct
+from dreamenv.training.panels import open_loop, reconstruct, seen_latents
 from dreamenv.types import Episode, episode_seeds
 from dreamenv.world_model import WorldModel
 
@@ -84,7 +84,7 @@ def reconstruction_figure(model: WorldModel, episodes: Sequence[Episode], *, col
     begin = model.real.first_moment
     pool = np.concatenate([e.observations[min(begin, len(e) - 1) : e.usable_steps + 1] for e in episodes])
     frames = pool[np.linspace(0, len(pool) - 1, columns).astype(int)]
-    rows = [("real", frames), ("V's reconstruction", reconstruct(model.vision, frames))]
+    rows = [("real", frames), ("V's reconstruction", reconstruct(model, frames))]
     return picture_grid(rows, [""] * columns, f"{model.real.id}: what V sees")
 
 
@@ -123,23 +123,27 @@ def open_loop_figure(
             f"context {context} and horizon {horizons[-1]} do not fit into {episode.usable_steps} actions"
         )
     dreamed = open_loop(
-        model.vision,
-        model.memory,
+        model,
         episode.observations,
         episode.actions,
         context=context,
         horizon=horizons[-1],
-        generator=torch.Generator(model.device).manual_seed(seed),
+        noise=torch.Generator(model.device).manual_seed(seed),
         temperature=temperature,
         samples=samples,
     )
     title = f"{model.real.id}: dreams of one moment, the real actions, temperature {temperature:g}"
-    if not model.vision.is_image:
-        return line_grid(episode.observations[context : context + horizons[-1] + 1], dreamed, title)
-    real = episode.observations[[context, *(context + h for h in horizons)]]
-    seen = reconstruct(model.vision, real)
-    rows = [("real", real), ("V's view", seen)]
+    last = context + horizons[-1]
     with torch.inference_mode():
+        if not model.vision.is_image:
+            shown = model.vision.decode(dreamed.flatten(0, 1)).unflatten(0, dreamed.shape[:2])
+            return line_grid(episode.observations[context : last + 1], shown, title)
+        moments = [context, *(context + h for h in horizons)]
+        real = episode.observations[moments]
+        noise = torch.Generator(model.device).manual_seed(seed)
+        held = seen_latents(model, episode.observations[: last + 1], episode.actions[:last], noise=noise)
+        seen = model.vision.decode_uint8(held[moments]).cpu().numpy()
+        rows = [("real", real), ("V's view", seen)]
         for number, sample in enumerate(dreamed, start=1):
             pictures = model.vision.decode_uint8(sample[[h - 1 for h in horizons]]).cpu().numpy()
             rows.append((f"dream {number}", np.concatenate([seen[:1], pictures])))

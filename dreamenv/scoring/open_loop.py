@@ -118,12 +118,13 @@ def _errors(
     real = torch.stack([forced.latents[episode][step + horizon] for episode, step in where])
     scale = _scale(model)
     latents = dreamed.cpu()
+    pictures = model.vision.is_image and model.vision.can_decode
     found = {
         "latent_mse": _mean_square((latents.mean(1) - real) / scale),
         "latent_mse_sample": _mean_square((latents - real.unsqueeze(1)) / scale),
         "latent_mse_no_change": _mean_square((present - real) / scale),
     }
-    return found | (_pixel_errors(model, forced, where, horizon, dreamed) if model.vision.is_image else {})
+    return found | (_pixel_errors(model, forced, where, horizon, dreamed) if pictures else {})
 
 
 def _scale(model: WorldModel) -> Tensor:

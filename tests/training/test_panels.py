@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import gymnasium as gym
 import numpy as np
 import pytest
 import torch
 from gymnasium import spaces
 
+from dreamenv.bundle import StartStates
 from dreamenv.errors import ConfigurationError
+from dreamenv.memory.base import MemoryModel
 from dreamenv.memory.mdn_rnn.model import MDNRNN
-from dreamenv.training.panels import open_loop, open_loop_panel, picture_sheet, reconstruct, reconstruction_panel
+from dreamenv.training.panels import open_loop, open_loop_panel, picture_sheet, reconstruct, seen_latents
+from dreamenv.types import RealEnvSpec
+from dreamenv.vision.base import Vision
 from dreamenv.vision.identity import IdentityVision
 from dreamenv.vision.vae import ConvVAE
-from tests.fakes import DISCRETE, CountingMemory, draw_weights
+from dreamenv.world_model import WorldModel
+from tests.fakes import DISCRETE, CountingMemory, FakeState, draw_weights
 from tests.training.synthetic import squares
 
 
@@ -37,12 +45,34 @@ def test_pictures_are_tiled_on_white() -> None:
     assert (sheet[:, [0, 7, 14]] == 255).all()
 
 
-def test_reconstructions_stand_below_their_frames() -> None:
+def model_of(vision: Vision, memory: MemoryModel[Any], actions: gym.Space[Any] = DISCRETE) -> WorldModel:
+    starts = StartStates(torch.zeros(0, vision.embedding_size))
+    return WorldModel(vision, memory, RealEnvSpec("Own-v0"), actions, starts, max_episode_steps=9)
+
+
+def test_reconstructions_are_what_v_decodes_of_what_it_encodes() -> None:
     vision, frames = small_vae(), np.asarray(squares(1, 2).observations)
-    seen = reconstruct(vision, frames)
+    memory = MDNRNN(4, spaces.Discrete(2), hidden_size=4, mixtures=2)
     with torch.no_grad():
-        assert np.array_equal(seen, vision.decode_uint8(vision.encode(torch.from_numpy(frames))).numpy())
-    assert np.array_equal(reconstruction_panel(vision, frames), picture_sheet([list(frames), list(seen)]))
+        expected = vision.decode_uint8(vision.encode(torch.from_numpy(frames))).numpy()
+    assert np.array_equal(reconstruct(model_of(vision, memory), frames), expected)
+
+
+def test_the_memory_holds_what_it_has_seen() -> None:
+    """`latent` is M's, not V's: here it is twice what V encodes, less what the actions have brought."""
+
+    class Doubling(CountingMemory):
+        def latent(self, state: FakeState) -> torch.Tensor:
+            return 2 * state.latent - state.drawn
+
+        def observe(self, state: FakeState, action: torch.Tensor, embedding: torch.Tensor, *, noise: Any) -> Any:
+            following, prediction = super().observe(state, action, embedding, noise=noise)
+            return following._replace(drawn=state.drawn + action.unsqueeze(1)), prediction
+
+    observations = np.stack([np.full(3, 10.0 * t, np.float32) for t in range(4)])
+    model = model_of(IdentityVision(3), Doubling(3))
+    found = seen_latents(model, observations, np.array([1, 2, 3]), noise=torch.Generator())
+    assert found[:, 0].tolist() == [0, 20 - 1, 40 - 3, 60 - 6]
 
 
 def test_an_open_loop_dream_follows_the_real_actions() -> None:
@@ -51,22 +81,22 @@ def test_an_open_loop_dream_follows_the_real_actions() -> None:
     actions = np.array([1, 2, 3, 4, 1, 2, 3, 4])
     for context in (0, 3):
         found = open_loop(
-            IdentityVision(3), CountingMemory(3), observations, actions, context=context, horizon=4,
-            generator=torch.Generator(), samples=2,
+            model_of(IdentityVision(3), CountingMemory(3)), observations, actions, context=context, horizon=4,
+            noise=torch.Generator(), samples=2,
         )  # fmt: skip
         assert found.shape == (2, 4, 3)
         expected = 10.0 * context + np.cumsum(actions[context : context + 4])
         assert found[..., 0].tolist() == [expected.tolist()] * 2
 
 
-def test_samples_are_independent_and_the_generator_decides() -> None:
+def test_samples_are_independent_and_the_noise_decides() -> None:
     memory = MDNRNN(3, DISCRETE, hidden_size=4, mixtures=2)
     observations = np.zeros((6, 3), np.float32)
 
     def dream(seed: int) -> torch.Tensor:
         return open_loop(
-            IdentityVision(3), memory, observations, np.ones(5, np.int64), context=1, horizon=3,
-            generator=torch.Generator().manual_seed(seed), samples=2,
+            model_of(IdentityVision(3), memory), observations, np.ones(5, np.int64), context=1, horizon=3,
+            noise=torch.Generator().manual_seed(seed), samples=2,
         )  # fmt: skip
 
     assert torch.equal(dream(1), dream(1))
@@ -78,15 +108,16 @@ def test_samples_are_independent_and_the_generator_decides() -> None:
 def test_a_dream_beyond_the_episode_is_refused(context: int, horizon: int) -> None:
     with pytest.raises(ConfigurationError, match="do not fit into an episode of 5 actions"):
         open_loop(
-            IdentityVision(3), CountingMemory(3), np.zeros((6, 3), np.float32), np.ones(5, np.int64),
-            generator=torch.Generator(), context=context, horizon=horizon,
+            model_of(IdentityVision(3), CountingMemory(3)), np.zeros((6, 3), np.float32), np.ones(5, np.int64),
+            noise=torch.Generator(), context=context, horizon=horizon,
         )  # fmt: skip
 
 
 def test_the_panel_shows_what_really_followed() -> None:
     cache, vision = squares(2, 11), small_vae()
     memory = MDNRNN(4, spaces.Discrete(2), hidden_size=4, mixtures=2)
-    sheet = open_loop_panel(vision, memory, cache, 1, context=4, horizons=(1, 3, 7), samples=3)
+    model = model_of(vision, memory, spaces.Discrete(2))
+    sheet = open_loop_panel(model, cache, 1, context=4, horizons=(1, 3, 7), samples=3)
     side = 64 * 2 + 2
     assert sheet.shape == (2 + 5 * side, 2 + 4 * side, 3)
     episode = np.asarray(cache.observations[12:])
@@ -94,5 +125,5 @@ def test_the_panel_shows_what_really_followed() -> None:
         shown = sheet[2 : 2 + 128 : 2, 2 + column * side : 2 + column * side + 128 : 2]
         assert np.array_equal(shown, episode[moment])
         seen = sheet[2 + side : 2 + side + 128 : 2, 2 + column * side : 2 + column * side + 128 : 2]
-        assert np.abs(seen.astype(int) - reconstruct(vision, episode[[moment]])[0]).max() <= 1
-    assert np.array_equal(sheet, open_loop_panel(vision, memory, cache, 1, context=4, horizons=(1, 3, 7), samples=3))
+        assert np.abs(seen.astype(int) - reconstruct(model, episode[[moment]])[0]).max() <= 1
+    assert np.array_equal(sheet, open_loop_panel(model, cache, 1, context=4, horizons=(1, 3, 7), samples=3))

@@ -73,6 +73,11 @@ class Job(Generic[OptionsT]):
             [cache.lengths.tobytes(), np.ascontiguousarray(cache.actions).tobytes(), cache.rewards.tobytes()]
         )
 
+    def world_model(self, vision: Vision, memory: MemoryModel[Any]) -> WorldModel:
+        """V and M as one model without start states, in evaluation mode: for pictures while they are fitted."""
+        starts = StartStates(torch.zeros(0, memory.embedding_size, device=self.device))
+        return WorldModel(vision, memory, self.real, self.action_space, starts, max_episode_steps=1)
+
     def report(self, stage: str, step: int, steps: int, scalars: Scalars) -> None:
         """Tell how far a stage is, and record its scalars."""
         self.progress(stage, step, steps, scalars)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field, replace
 
 import numpy as np
+import torch
 
 from dreamenv.data.episodes import EpisodeCache
 from dreamenv.data.split import held_out_episodes
@@ -13,7 +14,7 @@ from dreamenv.memory.mdn_rnn.model import MDNRNN
 from dreamenv.noise.base import seeded_weights
 from dreamenv.training.fit import Scalars
 from dreamenv.training.fit_vision import FitVisionOptions, fit_vision
-from dreamenv.training.panels import open_loop_panel, reconstruction_panel
+from dreamenv.training.panels import Picture, open_loop_panel, picture_sheet
 from dreamenv.training.recipes.base import Fitted, Job, Recipe, begin_with
 from dreamenv.training.recipes.fit_mdn_rnn import FitMemoryOptions, fit_memory, set_latent_scale
 from dreamenv.training.sequences import LatentEpisodes, encode_episodes
@@ -118,7 +119,7 @@ def _fitted_vision(job: Job[MDNRNNOptions]) -> Vision:
 
     def progress(step: int, steps: int, scalars: Scalars) -> None:
         job.report("vision", step, steps, scalars)
-        job.show("vision/reconstructions", step, lambda: reconstruction_panel(vision, frames))
+        job.show("vision/reconstructions", step, lambda: _reconstruction_panel(vision, frames))
 
     fit_vision(
         vision,
@@ -143,7 +144,8 @@ def _fitted_memory(job: Job[MDNRNNOptions], vision: Vision, latents: LatentEpiso
     def progress(step: int, steps: int, scalars: Scalars) -> None:
         job.report("memory", step, steps, scalars)
         if episode is not None:
-            job.show("memory/open_loop", step, lambda: open_loop_panel(vision, memory, cache, episode, context=10))
+            model, number = job.world_model(vision, memory), episode
+            job.show("memory/open_loop", step, lambda: open_loop_panel(model, cache, number, context=10))
 
     active = set_latent_scale(memory, latents, sample=options.fit_memory.latents_as != "mean")
     job.progress("memory", 0, 0, {"active_latents": float(active)})
@@ -161,7 +163,15 @@ def _fitted_memory(job: Job[MDNRNNOptions], vision: Vision, latents: LatentEpiso
     return memory, fitted.best
 
 
-def _sample_frames(cache: EpisodeCache, count: int = 10) -> np.ndarray:
+@torch.no_grad()
+def _reconstruction_panel(vision: Vision, frames: Picture) -> Picture:
+    """Frames in the first row, what V decodes of what it encodes in the second."""
+    device = next(vision.parameters()).device
+    seen = vision.decode_uint8(vision.encode(torch.from_numpy(frames).to(device))).cpu().numpy()
+    return picture_sheet([list(frames), list(seen)])
+
+
+def _sample_frames(cache: EpisodeCache, count: int = 10) -> Picture:
     """Frames spread over the held-out episodes."""
     episodes = np.flatnonzero(held_out_episodes(cache))
     chosen = episodes[np.linspace(0, len(episodes) - 1, count).astype(int)]
