@@ -22,6 +22,7 @@ from dreamenv.types import Episode, RealEnvSpec
 if TYPE_CHECKING:
     from dreamenv.agents.evolution import evolve
     from dreamenv.agents.imagination import train_actor_critic
+    from dreamenv.agents.kinds import register_agent
     from dreamenv.agents.resolve import load_agent
     from dreamenv.data.collect import collect
     from dreamenv.envs import DreamEnv, DreamVectorEnv, LatentObservation
@@ -54,6 +55,7 @@ __all__ = [
     "evolve",
     "load_agent",
     "register",
+    "register_agent",
     "register_memory",
     "register_recipe",
     "register_vision",
@@ -74,6 +76,7 @@ _LAZY = {
     "evaluate": "dreamenv.scoring.score",
     "evolve": "dreamenv.agents.evolution",
     "load_agent": "dreamenv.agents.resolve",
+    "register_agent": "dreamenv.agents.kinds",
     "register_memory": "dreamenv.memory.kinds",
     "register_recipe": "dreamenv.training.recipes.kinds",
     "register_vision": "dreamenv.vision.kinds",
