@@ -15,6 +15,7 @@ from dreamenv.types import RealEnvSpec
 DREAM_ENTRY_POINT = "dreamenv.envs:DreamEnv"
 VECTOR_ENTRY_POINT = "dreamenv.envs:DreamVectorEnv"
 LATENT_ENTRY_POINT = "dreamenv.envs:LatentEnv"
+LATENT_VECTOR_ENTRY_POINT = "dreamenv.envs:latent_vector_env"
 
 
 def register(path: str | Path) -> list[str]:
@@ -56,6 +57,7 @@ def _register_entry(entry: DreamEntry) -> list[str]:
         gym.register(
             latent_id,
             entry_point=LATENT_ENTRY_POINT,
+            vector_entry_point=LATENT_VECTOR_ENTRY_POINT,
             max_episode_steps=_actions_per_episode(entry.section.real.spec()),
             kwargs={"world_model": entry.id},
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -25,6 +26,10 @@ def test_every_public_name_leads_to_what_it_names(name: str) -> None:
 def test_the_verbs_of_the_workflow_are_public() -> None:
     assert set(WORKFLOW) <= set(dreamenv.__all__)
     assert len(dreamenv.__all__) == len(set(dreamenv.__all__))
+
+
+def test_the_types_are_shipped() -> None:
+    assert (Path(dreamenv.__file__).parent / "py.typed").exists()
 
 
 def test_an_unknown_name_is_an_attribute_error() -> None:

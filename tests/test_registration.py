@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import inspect
 import json
 import os
 import subprocess
@@ -61,15 +60,6 @@ def test_import_registers_the_ids_without_torch() -> None:
         "print(sorted({'torch', 'vizdoom', 'Box2D', 'stable_baselines3', 'cv2'} & set(sys.modules)))"
     )
     assert run_python(code) == "[]"
-
-
-def test_public_names_are_there() -> None:
-    for name in dreamenv.__all__:
-        assert getattr(dreamenv, name) is not None
-        assert name in dir(dreamenv)
-    with pytest.raises(AttributeError, match="DreamEnvs"):
-        dreamenv.DreamEnvs  # noqa: B018
-    assert (ROOT / "dreamenv" / "py.typed").exists()
 
 
 @pytest.mark.parametrize("name", SHIPPED)
@@ -191,23 +181,6 @@ def test_the_twin_has_the_dreams_spaces_and_a_spec_of_its_own(racing: Path) -> N
     twin.reset(seed=0)
     assert twin.step(np.zeros(3, np.float32))[4]["real_frames"] == 4
     twin.close()
-
-
-def test_the_twin_takes_the_dreams_arguments_and_says_which_have_no_effect(racing: Path) -> None:
-    pytest.importorskip("Box2D")
-    dreaming = {
-        "temperature": 1.2, "start": "replay", "termination": "cut", "precision": "float32", "compiled": False,
-    }  # fmt: skip
-    with pytest.warns(UserWarning, match="temperature, start, termination, precision, compiled: no effect here"):
-        twin = gym.make(TWIN, observation="latent", **dreaming)
-    twin.close()
-    shared = inspect.signature(LatentEnv).parameters.keys()
-    for form in (DreamEnv, DreamVectorEnv):
-        own = {"num_envs", "autoreset_mode", "max_episode_steps"}  # of a vector, which Gymnasium makes of twins
-        assert inspect.signature(form).parameters.keys() - own <= shared
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        gym.make(TWIN).close()
 
 
 def test_spawned_workers_find_own_dreams(racing: Path) -> None:

@@ -11,6 +11,8 @@ import typer
 from dreamenv.errors import DreamEnvError
 
 _INTERRUPTED = 130
+# What these verbs have begun, the same command continues
+_RESUMABLE = {"collect", "train", "evolve", "train-agent", "loop", "demo", "reproduce"}
 
 app = typer.Typer(
     name="dreamenv",
@@ -47,6 +49,7 @@ def main() -> None:
             sys.exit(2)
         raise
     if status == _INTERRUPTED:
-        print("stopped; the same command continues from the last checkpoint", file=sys.stderr)
+        goes_on = "; the same command continues from the last checkpoint" if _RESUMABLE & set(sys.argv[1:2]) else ""
+        print(f"stopped{goes_on}", file=sys.stderr)
     if status:
         sys.exit(status)

@@ -3,6 +3,7 @@
 from dreamenv.envs.dream_env import DreamEnv
 from dreamenv.envs.dream_vector_env import DreamVectorEnv
 from dreamenv.envs.latent_observation import LatentEnv, LatentObservation
+from dreamenv.envs.latent_vector_env import latent_vector_env
 from dreamenv.envs.loading import open_world_model
 from dreamenv.envs.rollout import DreamRollout
 from dreamenv.noise.hashed import EpisodeNoise
@@ -14,5 +15,6 @@ __all__ = [
     "EpisodeNoise",
     "LatentEnv",
     "LatentObservation",
+    "latent_vector_env",
     "open_world_model",
 ]
