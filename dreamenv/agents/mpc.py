@@ -140,7 +140,7 @@ class MPCAgent:
     @property
     def name(self) -> str | None:
         """The name that `mpc_agent` and `load_agent` read; None where functions or a planner of one's own forbid it."""
-        if PLANNERS.get(self.planner.scheme) is not type(self.planner):
+        if self.planner.scheme not in PLANNERS or PLANNERS[self.planner.scheme] is not type(self.planner):
             return None
         parts = [PREFIX + self.planner.scheme]
         for entry in fields(self.planner):

@@ -223,7 +223,7 @@ def load_agent(
         return read_agent(path)
     scheme, colon, _ = name.partition(":")
     if colon and scheme != "dreamenv" and not path.exists() and path.name == str(path):
-        planners = ", ".join(PREFIX + planner for planner in sorted(PLANNERS))
+        planners = ", ".join(PREFIX + planner for planner in PLANNERS.names())
         raise UnknownDreamError(f"{name}: no scheme of agents is called {scheme!r}. Planners are called {planners}.")
     folder, expected = resolve_bundle(id_or_path)
     return read_agent(folder / AGENT_FILE, expected)

@@ -11,7 +11,7 @@ from dreamenv.planners.environment_search import EnvironmentPlan, search_environ
 from dreamenv.planners.imagined_return import imagined_returns
 from dreamenv.planners.mcts import MCTS
 from dreamenv.planners.mppi import MPPI
-from dreamenv.planners.schemes import PLANNERS, make_planner
+from dreamenv.planners.schemes import PLANNERS, make_planner, register_planner
 from dreamenv.planners.shooting import RandomShooting
 from dreamenv.planners.tree import SearchTree, search
 
@@ -30,6 +30,7 @@ __all__ = [
     "TerminalValue",
     "imagined_returns",
     "make_planner",
+    "register_planner",
     "search",
     "search_environment",
 ]

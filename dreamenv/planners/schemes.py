@@ -1,33 +1,54 @@
-"""Planners by name."""
+"""The register of planners, by the `scheme` that follows `planner:` in an agent's name."""
 
 from __future__ import annotations
 
-from dataclasses import fields
+from dataclasses import fields, is_dataclass
 from typing import Any
 
 from dreamenv.errors import ConfigurationError, did_you_mean
+from dreamenv.kinds import Register
 from dreamenv.planners.base import Planner
-from dreamenv.planners.cem import CEM
-from dreamenv.planners.mcts import MCTS
-from dreamenv.planners.mppi import MPPI
-from dreamenv.planners.shooting import RandomShooting
 
-# Every planner by its `scheme`: a new one is added here.
-PLANNERS: dict[str, type[RandomShooting | CEM | MPPI | MCTS]] = {
-    planner.scheme: planner for planner in (RandomShooting, CEM, MPPI, MCTS)
-}
+PLANNERS: Register[type[Planner]] = Register(
+    "planner",
+    {
+        "cem": "dreamenv.planners.cem:CEM",
+        "mcts": "dreamenv.planners.mcts:MCTS",
+        "mppi": "dreamenv.planners.mppi:MPPI",
+        "shooting": "dreamenv.planners.shooting:RandomShooting",
+    },
+)
+
+
+def register_planner(scheme: str, planner: type[Planner]) -> None:
+    """Make `planner:SCHEME` an agent that plans by `planner`, wherever an agent is named.
+
+    Packages can name theirs in the entry-point group `dreamenv.planner`.
+
+    Args:
+        scheme: The name; also the class's `scheme`.
+        planner: A frozen dataclass whose fields, all with defaults, are the settings.
+
+    Raises:
+        ConfigurationError: Another planner has this name, or the class is no dataclass.
+    """
+    if not is_dataclass(planner):
+        raise ConfigurationError(
+            f"planner {scheme!r}: {planner.__name__} is no dataclass, whose fields are the settings"
+        )
+    PLANNERS.add(scheme, planner)
 
 
 def make_planner(scheme: str, **options: Any) -> Planner:
-    """The planner called "shooting", "cem", "mppi" or "mcts", with its settings by keyword.
+    """The planner called "shooting", "cem", "mppi" or "mcts", or as it was registered, with its settings by keyword.
 
     Raises:
         ConfigurationError: An unknown scheme or setting (the nearest are named), or a number out of range.
     """
-    if scheme not in PLANNERS:
-        raise ConfigurationError(f"planner {scheme!r} is not known. {did_you_mean(str(scheme), PLANNERS)}")
-    known = [field.name for field in fields(PLANNERS[scheme])]
+    planner: Any = PLANNERS[scheme]
+    known = [field.name for field in fields(planner)]
     for name in options:
         if name not in known:
             raise ConfigurationError(f"planner {scheme!r} has no setting {name!r}. {did_you_mean(name, known)}")
-    return PLANNERS[scheme](**options)
+    made: Planner = planner(**options)
+    return made
