@@ -6,6 +6,7 @@ import json
 import re
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -87,6 +88,27 @@ def test_terminated_and_truncated_are_not_called_done() -> None:
 def test_modules_are_named_after_what_they_hold() -> None:
     nameless = {"util", "utils", "helper", "helpers", "misc", "common"}
     assert [name_of(path) for path in CODE if nameless & set(path.relative_to(ROOT).with_suffix("").parts)] == []
+
+
+def floors_of(project: dict[str, Any]) -> list[set[str]]:
+    """Modules of each floor of import-linter's contract, the highest first; folders and files of the package alone."""
+    contract = next(c for c in project["tool"]["importlinter"]["contracts"] if c["name"].startswith("The floors"))
+    return [set(re.findall(r"\w+", layer)) - {"__main__"} for layer in contract["layers"]]
+
+
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="tomllib is of Python 3.11")
+def test_the_page_of_the_architecture_has_the_floors_and_every_folder() -> None:
+    import tomllib
+
+    page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    rows = [set(re.findall(r"`(\w+)`", row)) for row in re.findall(r"^\| \d+ \| (.*) \|$", page, re.MULTILINE)]
+    floors = floors_of(tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8")))
+    assert floors[-2] == {"kinds"}
+    assert rows == [*floors[:-3], floors[-3] | floors[-2], floors[-1]]
+    package = ROOT / "dreamenv"
+    folders = {path.name for path in package.iterdir() if (path / "__init__.py").exists()}
+    files = {path.name for path in package.glob("*.py") if not path.name.startswith("_")}
+    assert set(re.findall(r"\*\*`([\w.]+?)/?`\*\*", page)) == folders | files
 
 
 def test_import_is_light(run_python: RunPython) -> None:

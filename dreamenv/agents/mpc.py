@@ -143,7 +143,7 @@ class MPCAgent:
         if self.planner.scheme not in PLANNERS or PLANNERS[self.planner.scheme] is not type(self.planner):
             return None
         parts = [PREFIX + self.planner.scheme]
-        for entry in fields(self.planner):
+        for entry in fields(PLANNERS[self.planner.scheme]):
             value = getattr(self.planner, entry.name)
             if callable(value):
                 return None

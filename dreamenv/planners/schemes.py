@@ -9,7 +9,8 @@ from dreamenv.errors import ConfigurationError, did_you_mean
 from dreamenv.kinds import Register
 from dreamenv.planners.base import Planner
 
-PLANNERS: Register[type[Planner]] = Register(
+# Frozen dataclasses that are `Planner`s
+PLANNERS: Register[Any] = Register(
     "planner",
     {
         "cem": "dreamenv.planners.cem:CEM",
@@ -20,7 +21,7 @@ PLANNERS: Register[type[Planner]] = Register(
 )
 
 
-def register_planner(scheme: str, planner: type[Planner]) -> None:
+def register_planner(scheme: str, planner: Any) -> None:
     """Make `planner:SCHEME` an agent that plans by `planner`, wherever an agent is named.
 
     Packages can name theirs in the entry-point group `dreamenv.planner`.
@@ -33,9 +34,7 @@ def register_planner(scheme: str, planner: type[Planner]) -> None:
         ConfigurationError: Another planner has this name, or the class is no dataclass.
     """
     if not is_dataclass(planner):
-        raise ConfigurationError(
-            f"planner {scheme!r}: {planner.__name__} is no dataclass, whose fields are the settings"
-        )
+        raise ConfigurationError(f"planner {scheme!r}: {planner} is no dataclass, whose fields are the settings")
     PLANNERS.add(scheme, planner)
 
 
@@ -45,7 +44,7 @@ def make_planner(scheme: str, **options: Any) -> Planner:
     Raises:
         ConfigurationError: An unknown scheme or setting (the nearest are named), or a number out of range.
     """
-    planner: Any = PLANNERS[scheme]
+    planner = PLANNERS[scheme]
     known = [field.name for field in fields(planner)]
     for name in options:
         if name not in known:
