@@ -13,7 +13,7 @@ import numpy as np
 from dreamenv.data.episodes import EpisodeStore, read_attributes
 from dreamenv.data.explore import POLICIES, Actor, Exploration, check_policy, default_exploration
 from dreamenv.data.preprocess import PreprocessedEnv, make_real_env
-from dreamenv.data.recorder import Recorder
+from dreamenv.data.recorder import EpisodeRecorder
 from dreamenv.errors import CollectionError, ConfigurationError, EpisodeFileError
 from dreamenv.files import write_json
 from dreamenv.types import Episode, RealEnvSpec, episode_seeds, recorded_fields
@@ -237,7 +237,7 @@ def record_episode(env: PreprocessedEnv, actor: Actor, *, seed: int, max_steps: 
     Raises:
         NonFiniteError: The environment returned a reward or an observation that is not finite.
     """
-    recorder = Recorder(env)
+    recorder = EpisodeRecorder(env)
     seen = actor.view(recorder)
     observation, _ = seen.reset(seed=seed)
     over = False

@@ -13,7 +13,7 @@ from dreamenv.errors import NonFiniteError
 from dreamenv.types import Episode
 
 
-class Recorder(gym.Wrapper[Any, Any, Any, Any]):
+class EpisodeRecorder(gym.Wrapper[Any, Any, Any, Any]):
     """Keeps what a preprocessed environment shows, the actions taken and what comes of them, from `reset` on.
 
     Attributes:

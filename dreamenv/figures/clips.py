@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from dreamenv.agents.resolve import AnyAgent, resolve_agent
 from dreamenv.bundle import StartStates
-from dreamenv.data.recorder import Recorder
+from dreamenv.data.recorder import EpisodeRecorder
 from dreamenv.envs.dream_env import DreamEnv
 from dreamenv.envs.render import draw_bars, draw_dreams, enlarge
 from dreamenv.envs.rollout import DreamRollout
@@ -129,7 +129,7 @@ def record_real(
     rendered = view == "rendered"
     player = resolve_agent(agent, model)
     with closing(RealEpisodes(model, player, render_mode="rgb_array" if rendered else None)) as real:
-        recorder = Recorder(real.env)
+        recorder = EpisodeRecorder(real.env)
 
         def frame() -> Frames:
             return fit(np.asarray(real.env.render()), size) if rendered else _picture(recorder.observations[-1], size)

@@ -11,11 +11,9 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 
 from dreamenv.errors import ConfigurationError, missing_extra
-from dreamenv.memory.ensemble.model import ProbabilisticEnsemble
-from dreamenv.options import options_from
 from dreamenv.sb3.branches import Branches, BranchSchedule, dream_branches
 from dreamenv.sb3.mixed_buffer import MixedReplayBuffer
-from dreamenv.training.recipes.fit_ensemble import EnsembleFitOptions, fit_ensemble
+from dreamenv.training.refits import REFITS
 from dreamenv.training.transitions import Transitions
 from dreamenv.world_model import WorldModel
 
@@ -40,8 +38,9 @@ class MixingCallback(BaseCallback):
     Args:
         model: The world model, of the environment's action space; its latents or features are the observations. A model
             of vector observations is made by `ensemble_world_model`.
-        refit: Called with all real transitions to fit M in place; returns scalars for the log. None fits an ensemble by
-            `fit_ensemble` with `fit_options`, and leaves any other memory as it is.
+        refit: Called with all real transitions to fit M in place; returns scalars for the log. None takes what
+            `dreamenv.training.refits.REFITS` has for memories of this kind (`fit_ensemble` for an ensemble), and leaves
+            others as they are.
         refit_every: Real steps between fits, the first one at the algorithm's `learning_starts`.
         rollout_every: Real steps between refills; None is `refit_every`.
         rollout_batch: Branches a refill.
@@ -49,11 +48,12 @@ class MixingCallback(BaseCallback):
         explore: Standard deviation of noise on actions in [-1, 1] (Box), or probability of a uniform action (Discrete);
             None is 0, and DQN's own rate.
         temperature: Of the dream; None is the model's.
-        fit_options: Fields of `EnsembleFitOptions`.
+        fit_options: Of the registered refit; those of an ensemble are the fields of `EnsembleFitOptions`.
         seed: Of the dreams and the fits.
 
     Raises:
-        ConfigurationError: A number out of range, or branches longer than the model's horizon (`max_episode_steps`).
+        ConfigurationError: A number out of range, branches longer than the model's horizon (`max_episode_steps`), or
+            `fit_options` that nothing takes.
     """
 
     model: OffPolicyAlgorithm
@@ -97,6 +97,11 @@ class MixingCallback(BaseCallback):
         self.temperature = world_model.temperature if temperature is None else temperature
         self.fit_options = dict(fit_options or {})
         self.seed = seed
+        if self.fit_options and (refit is not None or self._memory_kind not in REFITS):
+            raise ConfigurationError(
+                f"fit_options are for a registered refit; there is none in use for memories of kind "
+                f"{self._memory_kind!r}. Give refit=, a function of the transitions, with its options in it."
+            )
         self._observation = "latent"
         self._noise = torch.Generator(world_model.device).manual_seed(seed)
         self._rng = np.random.default_rng(seed)
@@ -148,20 +153,19 @@ class MixingCallback(BaseCallback):
         Raises:
             ConfigurationError: Too few of them.
         """
+        memory, kind = self.world_model.memory, self._memory_kind
         if self.refit is not None:
             scalars = self.refit(self.buffer.real_transitions())
-        elif isinstance(self.world_model.memory, ProbabilisticEnsemble):
-            options = options_from(EnsembleFitOptions, self.fit_options, where="fit_options")
-            found = fit_ensemble(self.world_model.memory, self.buffer.real_transitions(), options, seed=self.seed)
-            scalars = {
-                "held_out_error": float(found.held_out_error.mean()),
-                "termination_loss": found.termination,
-                "fit_steps": found.steps,
-            }
+        elif kind in REFITS:
+            scalars = REFITS[kind](memory, self.buffer.real_transitions(), self.fit_options, seed=self.seed)
         else:
             return
         for name, value in scalars.items():
             self.logger.record(f"mixing/{name}", value)
+
+    @property
+    def _memory_kind(self) -> str:
+        return str(self.world_model.memory.config()["kind"])
 
     def _init_callback(self) -> None:
         self._observation = self.buffer.attach(self.world_model)

@@ -18,7 +18,7 @@ import torch
 from dreamenv.agents.base import Agent
 from dreamenv.agents.resolve import AgentDescription, ResolvedAgent
 from dreamenv.data.preprocess import make_real_env
-from dreamenv.data.recorder import Recorder
+from dreamenv.data.recorder import EpisodeRecorder
 from dreamenv.envs.latent_observation import LatentObservation
 from dreamenv.memory.base import MemoryModel
 from dreamenv.memory.kinds import register_memory
@@ -106,7 +106,7 @@ class RealEpisodes:
 
     def record(self, seed: int) -> Episode:
         """The whole episode of `seed`, as V is given it."""
-        recorder = Recorder(self.env)
+        recorder = EpisodeRecorder(self.env)
         for _ in self.play(seed, recorder=recorder):
             pass
         return recorder.episode(self._agent.label)

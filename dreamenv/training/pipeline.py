@@ -18,7 +18,7 @@ from dreamenv.training.ledger import record_frames
 from dreamenv.training.recipes.base import Fitted, Job
 from dreamenv.training.recipes.kinds import RECIPES
 from dreamenv.training.start_states import embed_by, make_start_states
-from dreamenv.training.tensorboard import Recorder
+from dreamenv.training.tensorboard import TensorBoardRecorder
 from dreamenv.types import RealEnvSpec
 from dreamenv.world_model import WorldModel
 
@@ -98,7 +98,7 @@ def train(
     action_space = env.action_space
     _check_episodes_fit(env.observation_space.shape, cache, real)
     device = _usable_device(options.device)
-    recorder = Recorder(run_dir / "tensorboard") if tensorboard else None
+    recorder = TensorBoardRecorder(run_dir / "tensorboard") if tensorboard else None
     job = Job(
         options.options,
         cache,

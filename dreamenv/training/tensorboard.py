@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from dreamenv.errors import missing_extra
 
 
-class Recorder:
+class TensorBoardRecorder:
     """Writes scalars and pictures under `<path>`, to be read by TensorBoard.
 
     Raises:

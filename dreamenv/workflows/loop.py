@@ -27,7 +27,7 @@ from dreamenv.training.fit import Scalars
 from dreamenv.training.ledger import read_ledger, record_frames
 from dreamenv.training.pipeline import TrainOptions, train
 from dreamenv.training.recipes.kinds import RECIPES
-from dreamenv.training.tensorboard import Recorder
+from dreamenv.training.tensorboard import TensorBoardRecorder
 from dreamenv.types import RealEnvSpec, recorded_fields
 from dreamenv.world_model import WorldModel
 
@@ -184,7 +184,7 @@ def run_loop(
 
 def _record(run_dir: Path, row: Round) -> None:
     """TensorBoard scalars of a round, so that one sees a dream go wrong while it happens."""
-    recorder = Recorder(run_dir / "tensorboard")
+    recorder = TensorBoardRecorder(run_dir / "tensorboard")
     figures = {"real_frames": row.real_frames, "collected_return": row.collected_return, "real_std": row.real_std}
     recorder.scalars("loop", row.number, figures | row.gap)
     recorder.close()

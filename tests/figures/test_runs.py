@@ -15,7 +15,7 @@ from dreamenv.figures.runs import (
     rounds_figure,
     training_figure,
 )
-from dreamenv.training.tensorboard import Recorder
+from dreamenv.training.tensorboard import TensorBoardRecorder
 
 ROUNDS = [
     {"number": 0, "real_frames": 1000, "dream_mean": 5.0, "real_mean": -1.0, "real_std": 2.0},
@@ -24,7 +24,7 @@ ROUNDS = [
 
 
 def record(run: Path, values: dict[int, float], tag: str = "train/latent_nll") -> None:
-    recorder = Recorder(run / "tensorboard")
+    recorder = TensorBoardRecorder(run / "tensorboard")
     for step, value in values.items():
         recorder.scalars("memory", step, {tag: value})
     recorder.close()

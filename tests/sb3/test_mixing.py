@@ -19,9 +19,11 @@ from dreamenv.bundle import StartStates
 from dreamenv.envs import LatentObservation
 from dreamenv.errors import ConfigurationError, SpaceMismatchError
 from dreamenv.memory.base import MemoryModel
+from dreamenv.memory.ensemble.model import ProbabilisticEnsemble
 from dreamenv.memory.mdn_rnn.model import MDNRNN
 from dreamenv.sb3 import Branches, BranchSchedule, MixedReplayBuffer, MixingCallback
 from dreamenv.training.recipes.fit_ensemble import ensemble_world_model
+from dreamenv.training.refits import REFITS
 from dreamenv.types import RealEnvSpec
 from dreamenv.vision.identity import IdentityVision
 from dreamenv.world_model import WorldModel
@@ -52,7 +54,9 @@ def small_ensemble(env: gym.Env[Any, Any]) -> WorldModel:
 
 
 def mixing(model: WorldModel, **options: Any) -> MixingCallback:
-    kept: dict[str, Any] = {"refit_every": 20, "rollout_batch": 30, "fit_options": {"max_epochs": 2}}
+    kept: dict[str, Any] = {"refit_every": 20, "rollout_batch": 30}
+    if isinstance(model.memory, ProbabilisticEnsemble):
+        kept["fit_options"] = {"max_epochs": 2}
     return MixingCallback(model, **(kept | options))
 
 
@@ -172,6 +176,19 @@ def test_a_refit_may_be_given() -> None:
     assert seen == [40, 60]
 
 
+def test_a_memory_of_ones_own_has_a_refit_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[tuple[Any, ...]] = []
+
+    def refit(memory: Any, transitions: Any, options: Any, *, seed: int) -> dict[str, float]:
+        seen.append((type(memory), len(transitions), dict(options), seed))
+        return {"loss": 1.0}
+
+    monkeypatch.setattr(REFITS, "_added", {"counting": refit})
+    model = fake_world_model(CountingMemory(1), action_space=MOVES)
+    sac(gym.make("Line-v0")).learn(65, callback=mixing(model, fit_options={"speed": 3}, seed=7))
+    assert seen == [(CountingMemory, 40, {"speed": 3}, 7), (CountingMemory, 60, {"speed": 3}, 7)]
+
+
 @pytest.mark.parametrize("algorithm", [DQN, TD3])
 def test_other_algorithms(algorithm: type[DQN] | type[TD3]) -> None:
     discrete = algorithm is DQN
@@ -208,6 +225,10 @@ def test_bad_input() -> None:
         mixing(model, rollout_batch=0)
     with pytest.raises(ConfigurationError, match="explore"):
         mixing(model, explore=-1.0)
+    with pytest.raises(ConfigurationError, match="fit_options are for a registered refit.*'counting'"):
+        mixing(model, fit_options={"max_epochs": 2})
+    with pytest.raises(ConfigurationError, match="fit_options are for a registered refit"):
+        MixingCallback(small_ensemble(gym.make("Line-v0")), refit=lambda _: {}, fit_options={"max_epochs": 2})
     env = gym.make("Line-v0")
     with pytest.raises(ConfigurationError, match="replay_buffer_class=MixedReplayBuffer"):
         SAC("MlpPolicy", env, device="cpu").learn(2, callback=mixing(model))

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from tests.play.openings import known_opening, small_opening
+from tests.fakes import CountingMemory
+from tests.play.openings import DressedMemory, known_opening, small_opening
 from tests.serve import browser
 from tests.serve.browser import DESKTOP, PHONE, Page
 from tests.serve.serving import health, serving, wait_until
@@ -83,6 +84,22 @@ def test_a_key_held_is_an_action_of_the_dream(driver: Any, key: str, name: str, 
         page.wait(f"{reward} === {action}")
         hands.release().perform()
         page.wait(f"{reward} === 0")
+        driver.get("about:blank")
+
+
+def test_what_a_memory_does_not_offer_is_not_on_the_page(driver: Any) -> None:
+    with serving(known_opening(DressedMemory(CountingMemory()), rate=RATE)) as plain:
+        page = Page(driver, plain.address)
+        page.wait("Number(document.body.dataset.step) > 0")
+        hidden = "document.querySelector('[data-view-button=latents]').hidden"
+        assert page.run(hidden) is True
+        assert page.run("document.getElementById('mixture-toggle').hidden") is True
+        tap(page, "l", "KeyL")
+        tap(page, "m", "KeyM")
+        tap(page, "f", "KeyF")
+        page.wait("document.body.dataset.view === 'fan'")
+        assert page.run("document.getElementById('mixture-figure').hidden") is True
+        assert page.errors() == []
         driver.get("about:blank")
 
 

@@ -22,7 +22,7 @@ from dreamenv.files import fingerprint
 from dreamenv.memory.base import MemoryModel
 from dreamenv.training.fit import Scalars
 from dreamenv.training.start_states import Embed
-from dreamenv.training.tensorboard import Recorder
+from dreamenv.training.tensorboard import TensorBoardRecorder
 from dreamenv.types import RealEnvSpec
 from dreamenv.vision.base import Vision
 from dreamenv.world_model import WorldModel
@@ -63,7 +63,7 @@ class Job(Generic[OptionsT]):
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     begin: WorldModel | None = None
     progress: Progress = _silent
-    recorder: Recorder | None = None
+    recorder: TensorBoardRecorder | None = None
 
     @cached_property
     def data(self) -> str:

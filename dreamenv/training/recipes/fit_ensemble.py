@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from dreamenv.bundle import StartStates
 from dreamenv.errors import ConfigurationError, NonFiniteError
 from dreamenv.memory.ensemble.model import ProbabilisticEnsemble
 from dreamenv.noise.base import seeded_weights
+from dreamenv.options import options_from
 from dreamenv.training.checkpoint import load_training, save_training
 from dreamenv.training.fit import Scalars
 from dreamenv.training.transitions import Transitions, held_out_rows
@@ -249,6 +250,18 @@ def _held_out_losses(memory: ProbabilisticEnsemble, data: list[Tensor]) -> tuple
     error = (mean - (outcome - memory.change_mean) / memory.change_std).square().mean((1, 2))
     ends = memory.termination_loss(latents, actions, next_latents, terminated.float()).mean()
     return error.double().cpu().numpy(), float(ends)
+
+
+def refit_ensemble(
+    memory: ProbabilisticEnsemble, transitions: Transitions, options: Mapping[str, Any], *, seed: int
+) -> dict[str, float]:
+    """`fit_ensemble` as `dreamenv.training.refits.REFITS` has it; `options` are fields of `EnsembleFitOptions`."""
+    found = fit_ensemble(memory, transitions, options_from(EnsembleFitOptions, options, where="fit_options"), seed=seed)
+    return {
+        "held_out_error": float(found.held_out_error.mean()),
+        "termination_loss": found.termination,
+        "fit_steps": found.steps,
+    }
 
 
 def ensemble_world_model(env: gym.Env[Any, Any], *, seed: int = 0, **options: Any) -> WorldModel:
