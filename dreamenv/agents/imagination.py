@@ -17,6 +17,7 @@ from dreamenv.agents.base import Agent
 from dreamenv.agents.evolution_state import ValidationScore
 from dreamenv.agents.options import ImaginationOptions
 from dreamenv.agents.saved import save_agent
+from dreamenv.errors import ConfigurationError
 from dreamenv.memory.base import Stepper
 from dreamenv.noise.base import Noise, as_noise, seeded_weights, step_generator
 from dreamenv.training.fit import Losses, Scalars, fit
@@ -161,7 +162,7 @@ def train_actor_critic(
 
     Raises:
         NonFiniteError: A loss or gradient is not finite.
-        ConfigurationError: A checkpoint of other settings.
+        ConfigurationError: A checkpoint of other settings, or gradients through a memory that carries none.
     """
     out_dir, options = Path(out_dir), options or ImaginationOptions()
     space = world_model.observation_space("features")
@@ -171,6 +172,10 @@ def train_actor_critic(
     shares: dict[Start, float] = {"replay": replay_share, "first": options.first_share}
     device = world_model.device
     reinforce = options.gradient == "reinforce"
+    if not reinforce and not world_model.memory.differentiable:
+        raise ConfigurationError(
+            f"gradient='dynamics': {type(world_model.memory).__name__} carries no gradients; take gradient='reinforce'"
+        )
     stepper = world_model.memory.stepper(options.batch_size, precision="float32") if reinforce else None
     reached = 0
 

@@ -269,3 +269,14 @@ def test_dreams_have_time_first(tmp_path: Path) -> None:
     dreamed = dream(model, networks, state, horizon=7, temperature=1.0, noise=noise)
     assert dreamed.features.shape == (8, 5, model.memory.feature_size)
     assert dreamed.reward.shape == dreamed.continuation.shape == dreamed.entropy.shape == (7, 5)
+
+
+def test_gradients_through_a_memory_that_carries_none_are_refused(tmp_path: Path) -> None:
+    class Counted(TargetMemory):
+        differentiable = False
+
+    model = small_dream(Counted(), MOVE)
+    with pytest.raises(ConfigurationError, match="Counted carries no gradients; take gradient='reinforce'"):
+        train_actor_critic(model, out_dir=tmp_path, options=ImaginationOptions(steps=1))
+    options = ImaginationOptions(steps=1, gradient="reinforce", batch_size=4, replay_share=0.0)
+    assert train_actor_critic(model, out_dir=tmp_path, options=options).file.exists()

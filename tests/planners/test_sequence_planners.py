@@ -240,7 +240,7 @@ def test_candidates_that_are_all_alike_are_no_trouble(planner: Any) -> None:
         ("mppi", {"softness": float("nan")}, "softness must be"),
         ("mppi", {"particles": True}, "particles must be"),
         ("shooting", {"discount": 1.1}, r"discount must be in \(0, 1\]"),
-        ("shooting", {"temperature": 0.0}, "temperature must be"),
+        ("shooting", {"temperature": -0.5}, "temperature must be"),
         ("shooting", {"horizon": 4, "action_repeat": 5}, "action_repeat=5 is longer than horizon=4"),
         ("cme", {}, "planner 'cme' is not known. Did you mean cem?"),
         ("cem", {"candidate": 3}, "has no setting 'candidate'. Did you mean candidates"),
