@@ -40,10 +40,12 @@ def loop(
         write_config,
         write_registry,
     )
-    from dreamenv.cli.progress import Progress, show_scalars, write_json
+    from dreamenv.cli.output import Output
+    from dreamenv.cli.progress import Progress, show_scalars
     from dreamenv.options import overlay, plain
     from dreamenv.workflows.loop import LoopOptions, Round, run_loop
 
+    output = Output(json_file)
     section, spec = preset(name, real)
     chosen = training_preset(section)
     how, details = recipe_and_options(section, recipe, settings or [])
@@ -65,10 +67,9 @@ def loop(
             bars[stage].update(step, show_scalars(scalars))
 
     def on_round(row: Round) -> None:
-        print(
+        output.line(
             f"round {row.number}: {row.real_frames:,} real frames, collected {row.collected_return:.1f}, "
-            f"dream {row.dream_mean:.1f}, real validation {row.real_mean:.1f} ± {row.real_std:.1f}",
-            flush=True,
+            f"dream {row.dream_mean:.1f}, real validation {row.real_mean:.1f} ± {row.real_std:.1f}"
         )
 
     table = run_loop(
@@ -87,7 +88,7 @@ def loop(
         bar.close()
     limit = section.dream.max_episode_steps if section else _time_limit(out)
     write_registry(out, spec, limit, options.train.temperature)
-    write_json(json_file, [asdict(row) for row in table])
+    output.figures([asdict(row) for row in table])
 
 
 def _time_limit(run_dir: Path) -> int:

@@ -4,12 +4,8 @@ from __future__ import annotations
 
 import sys
 import time
-from pathlib import Path
-from typing import Any
 
 from tqdm import tqdm
-
-from dreamenv.cli.output import Output
 
 
 class Progress:
@@ -55,11 +51,6 @@ class Progress:
         """End the bar."""
         if self._bar is not None:
             self._bar.close()
-
-
-def write_json(file: Path | None, content: Any) -> None:
-    """Write `content` to `file` when one is asked for."""
-    Output(file).figures(content)
 
 
 def show_scalars(scalars: dict[str, float]) -> str:

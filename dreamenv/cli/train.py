@@ -45,7 +45,8 @@ def train(
         write_config,
         write_registry,
     )
-    from dreamenv.cli.progress import Progress, show_scalars, write_json
+    from dreamenv.cli.output import Output
+    from dreamenv.cli.progress import Progress, show_scalars
     from dreamenv.data.collect import collect as collect_episodes
     from dreamenv.data.collect import is_unfinished
     from dreamenv.data.episodes import EpisodeStore
@@ -54,6 +55,7 @@ def train(
     from dreamenv.training.pipeline import train as train_model
     from dreamenv.world_model import WorldModel
 
+    output = Output(json_file)
     section, spec = preset(name, real)
     how, details = recipe_and_options(section, recipe, settings or [])
     temperature = section.dream.temperature if section else 1.0
@@ -71,6 +73,7 @@ def train(
             workers=workers,
             seed=seed,
             progress=lambda n, reached, mean: collecting.update(reached, f"{n} episodes, mean return {mean:.1f}"),
+            report=output.line,
         )
         collecting.close()
     bars: dict[str, Progress] = {}
@@ -95,6 +98,6 @@ def train(
     write_config(out, "train", {"real": spec.id, "options": plain(options) | {"frames": frames}})
     file, dream = write_registry(out, spec, model.max_episode_steps, model.temperature)
     held_out = model.provenance["held_out"]
-    print(f"bundle: {out / 'bundle'}   held-out: {show_scalars(held_out)}")
-    print(f'use it: dreamenv.register("{file}"); gym.make("{dream}")')
-    write_json(json_file, {"bundle": str(out / "bundle"), "id": dream, **model.provenance})
+    output.line(f"bundle: {out / 'bundle'}   held-out: {show_scalars(held_out)}")
+    output.line(f'use it: dreamenv.register("{file}"); gym.make("{dream}")')
+    output.figures({"bundle": str(out / "bundle"), "id": dream, **model.provenance})
