@@ -216,6 +216,9 @@ def _call(words: list[str], report: Callable[[str], None]) -> str:
         except KeyboardInterrupt:
             process.wait()  # it got the signal too, and leaves a run that can be resumed
             raise
+        except BaseException:
+            process.terminate()
+            raise
     if process.returncode == _INTERRUPTED:
         raise KeyboardInterrupt
     if process.returncode:

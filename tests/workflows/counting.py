@@ -1,13 +1,15 @@
-"""A program for tests of `dreamenv reproduce`: python -m tests.workflows.counting FOLDER SEED [--stops STATUS].
+"""A program for tests of `dreamenv reproduce`: python -m tests.workflows.counting FOLDER SEED [OPTIONS].
 
 Each run adds a line to FOLDER/runs.txt, writes FOLDER/score.json in the form of `dreamenv eval`, and prints a line.
-With --stops it ends its first run with that status, before it has written anything but the line.
+With --stops it ends its first run with that status, before it has written anything but the line. With --waits it goes
+on for a minute after its line.
 """
 
 from __future__ import annotations
 
 import json
 import sys
+import time
 from pathlib import Path
 
 RETURNS = (1.0, 2.0, 6.0)
@@ -26,6 +28,8 @@ def main() -> None:
     score |= {"returns": returns, "lengths": list(LENGTHS), "real_frames": 41, "real_id": "Counting-v0"}
     (folder / "score.json").write_text(json.dumps(score), encoding="utf-8")
     print(f"seed {seed}: {1000 + seed:,} steps")
+    if "--waits" in sys.argv:
+        time.sleep(60)
 
 
 if __name__ == "__main__":

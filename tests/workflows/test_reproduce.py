@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -230,3 +231,16 @@ def test_real_verbs_make_a_figure(figures: Any, run: Any, tmp_path: Path) -> Non
     from dreamenv.scoring.score import evaluate
 
     assert score["returns"] == list(evaluate(world, "random", episodes=2, seed=3, workers=1).returns)
+
+
+def test_nothing_runs_on_when_nobody_listens(figures: Any, tmp_path: Path) -> None:
+    known = figures(counting=entry(f"{COUNTING} --waits"))
+    begin = time.monotonic()
+
+    def report(line: str) -> None:
+        if not line.startswith("["):
+            raise BrokenPipeError
+
+    with pytest.raises(BrokenPipeError):
+        reproduce("counting", out=tmp_path, figures=known, report=report)
+    assert time.monotonic() - begin < 30, "the command was waited for"
