@@ -97,7 +97,7 @@ def test_every_keyword_argument_is_documented_with_its_default() -> None:
     assert documented["autoreset_mode"] == "NextStep"
     table = dream_facts.arguments(SHIPPED[0])
     temperature = registry.find(SHIPPED[0]).section.dream.temperature
-    assert f"| `temperature` | `{temperature!r}` | Spread of M's mixtures" in table
+    assert f"| `temperature` | `{temperature!r}` | Spread of what M draws" in table
     assert len([line for line in table.splitlines() if line.startswith("| `temperature`")]) == 1
 
 
