@@ -76,6 +76,20 @@ def test_the_loss_falls_and_progress_says_how(tmp_path: Path) -> None:
     assert task.steps == list(range(60))
 
 
+def test_losses_are_reported_as_means_since_the_last_report(tmp_path: Path) -> None:
+    task, reported, found = Task(), [], []
+    losses = task.losses
+
+    def kept(step: int) -> dict[str, Tensor]:
+        parts = losses(step)
+        found.append(parts["loss"].item())
+        return parts
+
+    task.losses = kept  # type: ignore[method-assign]
+    task.fit(tmp_path / "c", validate_every=25, progress=lambda step, steps, row: reported.append(row["train/loss"]))
+    assert reported == [pytest.approx(np.mean(found[first : first + 25])) for first in (0, 25, 50)]
+
+
 @pytest.mark.parametrize("kills", [[1], [3], [1, 2, 1]])
 def test_an_interrupted_run_ends_bit_for_bit_as_an_unbroken_one(tmp_path: Path, kills: list[int]) -> None:
     whole = Task()
