@@ -127,9 +127,25 @@ def test_shared_noise_is_distributed_like_independent_noise() -> None:
 
 def test_gradients_and_parameters_are_left_alone() -> None:
     model = trained_like_world_model()
+    before = {name: part.clone() for name, part in model.memory.state_dict().items()}
     returns = score_population(model, population(model, 2), rollouts=2, generator=seeded())
     assert not returns.requires_grad
     returns += 1  # an ordinary tensor, not one of inference mode
+    assert before
+    assert all(torch.equal(part, before[name]) for name, part in model.memory.state_dict().items())
+    assert all(part.requires_grad and part.grad is None for part in model.memory.parameters())
+
+
+@pytest.mark.parametrize(
+    "settings", [{"temperature": 0.0}, {"max_batch": 1}, {"compact_below": 0.0}, {"compact_below": 1.0}]
+)
+def test_settings_at_their_bounds_change_no_dream_that_is_known_by_heart(settings: dict[str, Any]) -> None:
+    model = fake_world_model(CountingMemory(lifetime=3), action_space=BOX)
+    least = {"rollouts": 1, "horizon": 1}
+    expected = score_population(model, population(model, 3), generator=seeded(), **least)
+    found = score_population(model, population(model, 3), generator=seeded(), **(least | settings))
+    assert expected.unique().numel() > 1
+    torch.testing.assert_close(found, expected)
 
 
 @pytest.mark.parametrize(
