@@ -22,8 +22,8 @@ TaskT = TypeVar("TaskT")
 ResultT = TypeVar("ResultT")
 
 
-class _Worker(Generic[TaskT]):
-    """One process and the task it is at."""
+class _Worker:
+    """One process that does a task at a time."""
 
     def __init__(self, make_runner: Callable[[Any], Callable[[Any], Any]], setup: Any) -> None:
         context = multiprocessing.get_context("spawn")
@@ -31,7 +31,6 @@ class _Worker(Generic[TaskT]):
         self.process = context.Process(target=_serve, args=(theirs, make_runner, setup), daemon=True)
         self.process.start()
         theirs.close()
-        self.task: TaskT | None = None
 
     def bury(self) -> int | None:
         """Exit code of the dead process, whose own children (ViZDoom's engine) would outlive it."""
@@ -131,48 +130,76 @@ def run_tasks(
         for task in tasks:
             yield task, runner(task)
         return
-    pending = iter(tasks)
-    again: list[TaskT] = []
-    deaths: Counter[TaskT] = Counter()
-    busy: dict[Connection, _Worker[TaskT]] = {}
-    idle = [_Worker[TaskT](make_runner, setup) for _ in range(workers)]
+    crew = _Crew(tasks, lambda: _Worker(make_runner, setup), workers=workers, retries=retries, report=report)
     try:
-        while True:
-            while idle:
-                upcoming = again.pop() if again else next(pending, None)
-                if upcoming is None:
-                    break
-                worker = idle.pop()
-                worker.task = upcoming
-                try:
-                    worker.connection.send(upcoming)
-                except (BrokenPipeError, OSError):
-                    pass  # it died while idle; the receiving side below notices
-                busy[worker.connection] = worker
-            if not busy:
-                return
-            for connection in wait(list(busy)):
-                worker = busy.pop(connection)  # type: ignore[call-overload]
-                task = worker.task
+        yield from crew.results()
+    finally:
+        crew.stop()
+
+
+class _Crew(Generic[TaskT]):
+    """Worker processes, the tasks that they are at, and the tasks that lost their worker."""
+
+    def __init__(
+        self,
+        tasks: Iterable[TaskT],
+        hire: Callable[[], _Worker],
+        *,
+        workers: int,
+        retries: int,
+        report: Callable[[str], None],
+    ) -> None:
+        self._pending = iter(tasks)
+        self._hire = hire
+        self._retries = retries
+        self._report = report
+        self._again: list[TaskT] = []
+        self._deaths: Counter[TaskT] = Counter()
+        self._busy: dict[Any, tuple[_Worker, TaskT]] = {}
+        self._idle = [hire() for _ in range(workers)]
+
+    def results(self) -> Iterator[tuple[TaskT, Any]]:
+        """Each task with its result, until no task is left."""
+        while self._hand_out():
+            for connection in wait(list(self._busy)):
+                worker, task = self._busy.pop(connection)
                 try:
                     kind, value = worker.connection.recv()
                 except (EOFError, OSError):
-                    code = worker.bury()
-                    deaths[task] += 1
-                    if deaths[task] > retries:
-                        raise CollectionError(
-                            f"task {task} killed its worker {deaths[task]} times (exit code {code})"
-                        ) from None
-                    report(f"a worker died (exit code {code}) at task {task}; it is tried again")
-                    again.append(task)
-                    idle.append(_Worker[TaskT](make_runner, setup))
+                    self._replace(worker, task)
                     continue
-                idle.append(worker)
+                self._idle.append(worker)
                 if kind == "error":
                     error, trace = value
-                    report(trace)
+                    self._report(trace)
                     raise error
                 yield task, value
-    finally:
-        for worker in [*idle, *busy.values()]:
+
+    def stop(self) -> None:
+        for worker in [*self._idle, *(worker for worker, _ in self._busy.values())]:
             worker.stop()
+
+    def _hand_out(self) -> bool:
+        """Give each idle worker a task while there are tasks; returns whether anybody is at work."""
+        while self._idle:
+            task = self._again.pop() if self._again else next(self._pending, None)
+            if task is None:
+                break
+            worker = self._idle.pop()
+            try:
+                worker.connection.send(task)
+            except (BrokenPipeError, OSError):
+                pass  # it died while idle; `results` notices
+            self._busy[worker.connection] = worker, task
+        return bool(self._busy)
+
+    def _replace(self, dead: _Worker, task: TaskT) -> None:
+        code = dead.bury()
+        self._deaths[task] += 1
+        if self._deaths[task] > self._retries:
+            raise CollectionError(
+                f"task {task} killed its worker {self._deaths[task]} times (exit code {code})"
+            ) from None
+        self._report(f"a worker died (exit code {code}) at task {task}; it is tried again")
+        self._again.append(task)
+        self._idle.append(self._hire())
