@@ -51,19 +51,45 @@ class Row:
         return {key: value for key, value in asdict(self).items() if key != "frames_per_s" or value is not None}
 
 
+@dataclass(frozen=True)
+class BenchOptions:
+    """What `bench` measures, and for how long.
+
+    Attributes:
+        seconds: Of measurement a case, and again for its bound; each is run once at least.
+        most_envs: Largest batch of dreams.
+        population, rollouts, horizon: Of the evolution case.
+        real: Whether to measure the real environment.
+        compare: Whether to measure what a user could step instead (`comparison_cases`).
+        compiled: Whether to measure the compiled step in bfloat16, as "dream vector compiled bf16".
+        curves: Whether to measure how the speed grows with the model's sizes (`curve_cases`).
+        training: Whether to measure how fast V and M learn (`training_cases`).
+    """
+
+    seconds: float = 2.0
+    most_envs: int = 4096
+    population: int = 64
+    rollouts: int = 16
+    horizon: int = 50
+    real: bool = True
+    compare: bool = False
+    compiled: bool = False
+    curves: bool = False
+    training: bool = False
+
+    def __post_init__(self) -> None:
+        if self.seconds <= 0 or min(self.most_envs, self.population, self.rollouts, self.horizon) < 1:
+            raise ConfigurationError(
+                f"seconds must be above 0, numbers at least 1; got seconds={self.seconds}, "
+                f"most_envs={self.most_envs}, population={self.population}, rollouts={self.rollouts}, "
+                f"horizon={self.horizon}"
+            )
+
+
 def bench(
     world_model: WorldModel | str | Path,
+    options: BenchOptions | None = None,
     *,
-    seconds: float = 2.0,
-    most_envs: int = 4096,
-    population: int = 64,
-    rollouts: int = 16,
-    horizon: int = 50,
-    real: bool = True,
-    compare: bool = False,
-    compiled: bool = False,
-    curves: bool = False,
-    training: bool = False,
     device: str | None = None,
     seed: int = 0,
     progress: Callable[[int, int, str], None] = lambda reached, total, case: None,
@@ -83,43 +109,31 @@ def bench(
 
     Args:
         world_model: A registered id, a bundle's folder, or a model.
-        seconds: Of measurement a case, and again for its bound; each is run once at least.
-        most_envs: Largest batch of dreams.
-        population, rollouts, horizon: Of the evolution case.
-        real: Whether to measure the real environment.
-        compare: Whether to measure what a user could step instead (`comparison_cases`).
-        compiled: Whether to measure the compiled step in bfloat16, as "dream vector compiled bf16".
-        training: Whether to measure how fast V and M learn (`training_cases`).
-        curves: Whether to measure how the speed grows with the model's sizes (`curve_cases`).
+        options: What is measured; None takes the defaults.
         device: Of the dreams; None is where a given model lies, and the CPU for one that is loaded.
         seed: Of actions and dreams.
         progress: Called before each measurement.
 
     Raises:
-        ConfigurationError: A number out of range.
         UnknownDreamError, BundleError, MissingExtraError: The model or the real environment cannot be made.
     """
-    if seconds <= 0 or most_envs < 1 or min(population, rollouts, horizon) < 1:
-        raise ConfigurationError(
-            f"seconds must be above 0, numbers at least 1; got seconds={seconds}, most_envs={most_envs}, "
-            f"population={population}, rollouts={rollouts}, horizon={horizon}"
-        )
+    options = options or BenchOptions()
     model = open_world_model(world_model, device=device)
     closing: list[Callable[[], Any]] = []
     try:
-        cases = list(dream_cases(world_model, model, most_envs, seed, closing, compiled=compiled))
-        cases.append(evolution_case(model, population, rollouts, horizon, seed))
+        cases = list(dream_cases(world_model, model, options.most_envs, seed, closing, compiled=options.compiled))
+        cases.append(evolution_case(model, options.population, options.rollouts, options.horizon, seed))
         if model.vision.is_image:
             cases += picture_cases(model, seed)
-        if training:
+        if options.training:
             cases += training_cases(model, seed)
-        if real:
+        if options.real:
             cases.insert(0, real_case(model, seed, closing))
-        if compare:
-            cases += comparison_cases(model, min(most_envs, 1024), min(most_envs, 16), seed, closing)
-        if curves:
+        if options.compare:
+            cases += comparison_cases(model, min(options.most_envs, 1024), min(options.most_envs, 16), seed, closing)
+        if options.curves:
             cases += curve_cases(str(model.device), seed)
-        return _measure(cases, seconds, progress)
+        return _measure(cases, options.seconds, progress)
     finally:
         for close in closing:
             close()

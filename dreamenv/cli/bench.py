@@ -37,7 +37,7 @@ def bench(
 
     Example: dreamenv bench DreamCarRacing-v0 --json bench.json
     """
-    from dreamenv.bench.run import REPETITIONS
+    from dreamenv.bench.run import REPETITIONS, BenchOptions
     from dreamenv.bench.run import bench as measure
     from dreamenv.cli.output import Output
     from dreamenv.cli.progress import Progress
@@ -50,19 +50,16 @@ def bench(
             bars.append(Progress("bench", total, "case"))
         bars[0].update(reached, case)
 
-    rows = measure(
-        model,
+    options = BenchOptions(
         seconds=seconds,
         most_envs=max_envs,
         real=real,
         compare=compare,
         compiled=compiled,
-        training=training,
         curves=curves,
-        device=device,
-        seed=seed,
-        progress=on_progress,
+        training=training,
     )
+    rows = measure(model, options, device=device, seed=seed, progress=on_progress)
     for bar in bars:
         bar.close()
     output.table(_TITLES, [_cells(row) for row in rows], numbers=_TITLES[1:-1])

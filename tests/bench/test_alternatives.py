@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from dreamenv.bench import growth
 from dreamenv.bench import startup as bench_startup
 from dreamenv.bench.growth import CURVES, HORIZONS, POPULATIONS, untrained_model
 from dreamenv.bench.plain_mdn_rnn import PlainStep
-from dreamenv.bench.run import Row, bench
+from dreamenv.bench.run import BenchOptions, Row, bench
 from dreamenv.bench.startup import Startup, measure_memory, measure_startup
 from dreamenv.figures.bench import bench_figures
 from dreamenv.figures.canvas import save_figure
@@ -50,9 +51,8 @@ def test_comparison_and_curves_have_rows_and_figures(tmp_path: Path, monkeypatch
     gym.register("Colour-v0", entry_point=ColourEnv)
     try:
         model = trained_like_world_model(action_space=spaces.Discrete(3), real=RealEnvSpec("Colour-v0"))
-        rows = bench(
-            model, seconds=0.01, most_envs=2, population=2, rollouts=2, horizon=3, real=False, compare=True, curves=True
-        )
+        smallest = BenchOptions(seconds=0.01, most_envs=2, population=2, rollouts=2, horizon=3)
+        rows = bench(model, replace(smallest, real=False, compare=True, curves=True))
     finally:
         del gym.registry["Colour-v0"]
     names = {row.case: row.num_envs for row in rows}

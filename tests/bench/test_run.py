@@ -10,7 +10,7 @@ from gymnasium import spaces
 from dreamenv.agents import initial_weights, score_population
 from dreamenv.bench.bound import layer_products, memory_products
 from dreamenv.bench.cases import LivingRows
-from dreamenv.bench.run import bench
+from dreamenv.bench.run import BenchOptions, bench
 from dreamenv.bench.training import training_cases
 from dreamenv.errors import ConfigurationError
 from dreamenv.memory.ensemble.model import ProbabilisticEnsemble
@@ -28,7 +28,7 @@ def test_rows_of_a_model() -> None:
     try:
         spec = RealEnvSpec("Colour-v0", action_repeat=2)
         model = trained_like_world_model(action_space=spaces.Discrete(3), real=spec)
-        rows = bench(model, seconds=0.02, most_envs=16, population=4, rollouts=2, horizon=5)
+        rows = bench(model, BenchOptions(seconds=0.02, most_envs=16, population=4, rollouts=2, horizon=5))
     finally:
         del gym.registry["Colour-v0"]
     cases = [(row.case, row.num_envs) for row in rows]
@@ -57,7 +57,8 @@ def test_training_is_of_copies_in_both_precisions() -> None:
 
 
 def test_a_model_without_products_has_no_bound() -> None:
-    rows = bench(fake_world_model(), seconds=0.01, most_envs=1, population=2, rollouts=1, horizon=2, real=False)
+    options = BenchOptions(seconds=0.01, most_envs=1, population=2, rollouts=1, horizon=2, real=False)
+    rows = bench(fake_world_model(), options)
     assert [row.case for row in rows] == ["dream gym.make", "dream vector", "evolution"]
     assert all(row.fraction is None for row in rows)
 
@@ -99,6 +100,7 @@ def test_products_of_convolutions() -> None:
     assert not any(module._forward_hooks for module in vision.modules())
 
 
-def test_numbers_out_of_range() -> None:
-    with pytest.raises(ConfigurationError, match="seconds"):
-        bench(fake_world_model(), seconds=0)
+@pytest.mark.parametrize("name", ["seconds", "most_envs", "population", "rollouts", "horizon"])
+def test_numbers_out_of_range(name: str) -> None:
+    with pytest.raises(ConfigurationError, match=f"{name}=0"):
+        BenchOptions(**{name: 0})  # type: ignore[arg-type]
