@@ -41,7 +41,7 @@ def gap(
     from dreamenv.errors import ConfigurationError
     from dreamenv.figures.canvas import save_figures
     from dreamenv.figures.gap import gap_figures, summarise_gap, write_gap_report
-    from dreamenv.scoring.gap import dream_gap
+    from dreamenv.scoring.gap import GapOptions, dream_gap
 
     try:
         steps = [int(part) for part in horizons.split(",")]
@@ -52,10 +52,9 @@ def gap(
     found = dream_gap(
         model,
         agent,
+        GapOptions(horizons=steps, samples=samples),
         algo=algo,
         episodes=episodes,
-        horizons=steps,
-        samples=samples,
         seed=seed,
         workers=workers,
         progress=bar.update,

@@ -99,15 +99,38 @@ class Gap:
         return {name: float(value) for name, value in found.items() if value is not None}
 
 
+@dataclass(frozen=True)
+class GapOptions:
+    """How the gap is measured on real episodes.
+
+    Attributes:
+        horizons: Dreamed actions after which to compare.
+        samples: Dreams of a moment.
+        moments: Moments of an episode from which dreams begin.
+        temperature: Of the open-loop dreams; 1 is M's own distribution.
+        dreams: Whole dreams for the dreamed return.
+    """
+
+    horizons: Sequence[int] = HORIZONS
+    samples: int = 16
+    moments: int = 16
+    temperature: float = 1.0
+    dreams: int = 64
+
+    def __post_init__(self) -> None:
+        check_horizons(self.horizons)
+        for name in ("samples", "moments", "dreams"):
+            if getattr(self, name) < 1:
+                raise ConfigurationError(f"{name} must be at least 1, got {getattr(self, name)}")
+
+
 def dream_gap(
     world_model: WorldModel | str | Path,
     agent: AnyAgent | None = None,
+    options: GapOptions | None = None,
     *,
     algo: str | None = None,
     episodes: int = 20,
-    horizons: Sequence[int] = HORIZONS,
-    samples: int = 16,
-    moments: int = 16,
     seed: int = 0,
     workers: int | None = None,
     progress: Callable[[int], None] = lambda episode: None,
@@ -119,11 +142,9 @@ def dream_gap(
         world_model: The model, a registered id, or a bundle's folder.
         agent: An agent, its id, folder or file, a planner's name, or "random"; None takes the agent that lies in the
             bundle. See `resolve_agent`.
-        algo: The algorithm of stable-baselines3 that saved it, if one did; see `load_agent`.
+        options: How the gap is measured; None takes the defaults.
+        algo: The algorithm of stable-baselines3 that saved the agent, if one did; see `load_agent`.
         episodes: Real episodes.
-        horizons: Dreamed actions after which to compare.
-        samples: Dreams of a moment.
-        moments: Moments of an episode from which dreams begin.
         seed: Chooses the evaluation episodes, and the dreams.
         workers: Processes that play the episodes; 0 plays in this one, None takes one a core. The result does not
             depend on it. They are spawned, so a script needs its `if __name__ == "__main__"`.
@@ -136,30 +157,24 @@ def dream_gap(
         ConfigurationError: A number out of range.
         MissingExtraError: The real environment's package is not installed.
     """
-    check_horizons(horizons)
-    for name, value in (("episodes", episodes), ("samples", samples), ("moments", moments)):
-        if value < 1:
-            raise ConfigurationError(f"{name} must be at least 1, got {value}")
+    if episodes < 1:
+        raise ConfigurationError(f"episodes must be at least 1, got {episodes}")
     model = open_world_model(world_model)
     player = resolve_agent(agent, model, source=world_model, algo=algo)
     recorded = record_agent(
         model, player, episodes=episodes, seed=seed, workers=workers, progress=progress, report=report
     )
-    return measure_gap(model, player, recorded, horizons=horizons, samples=samples, moments=moments, seed=seed)
+    return measure_gap(model, player, recorded, options, seed=seed)
 
 
 def measure_gap(
     model: WorldModel,
     agent: AnyAgent,
     episodes: Sequence[Episode],
-    label: str | None = None,
+    options: GapOptions | None = None,
     *,
-    horizons: Sequence[int] = HORIZONS,
-    samples: int = 16,
-    moments: int = 16,
+    label: str | None = None,
     seed: int = 0,
-    temperature: float = 1.0,
-    dreams: int = 64,
 ) -> Gap:
     """The gap on real episodes that are at hand, which `agent` drove and M has not seen in training.
 
@@ -167,18 +182,19 @@ def measure_gap(
         model: The world model.
         agent: What drove; it dreams too.
         episodes: The real episodes.
+        options: How the gap is measured; None takes the defaults.
         label: The agent's name in the report; by default what it was given by.
-        horizons, samples, moments, seed: As for `dream_gap`.
-        temperature: Of the open-loop dreams; 1 is M's own distribution.
-        dreams: Whole dreams for the dreamed return.
+        seed: Of the dreams.
 
     Raises:
         ConfigurationError: No episodes.
     """
+    options = options or GapOptions()
     if not episodes:
         raise ConfigurationError("the gap is measured on real episodes; got none")
     player = resolve_agent(agent, model, label=label)
-    forced = force_episodes(model, episodes, moments=moments, horizons=check_horizons(horizons), seed=seed)
+    horizons = check_horizons(options.horizons)
+    forced = force_episodes(model, episodes, moments=options.moments, horizons=horizons, seed=seed)
     real = np.concatenate([episode.rewards for episode in episodes])
     predicted = np.concatenate(forced.rewards)
     ended, probability = ends(episodes), np.concatenate(forced.termination_probability)
@@ -188,7 +204,7 @@ def measure_gap(
         real_id=model.real.id,
         agent=player.label,
         seeds=tuple(episode.seed for episode in episodes),
-        dream_returns=tuple(dream_returns(model, player, episodes=dreams, seed=seed).tolist()),
+        dream_returns=tuple(dream_returns(model, player, episodes=options.dreams, seed=seed).tolist()),
         real_returns=tuple(episode.undiscounted_return for episode in episodes),
         predicted_returns=tuple(float(part.sum(dtype=np.float64)) for part in forced.rewards),
         reward_r2=explained(torch.from_numpy(real), torch.from_numpy(predicted)),
@@ -199,10 +215,15 @@ def measure_gap(
         termination_calibration=termination_calibration(probability, ended),
         real_ends=int(ended.sum()),
         open_loop=open_loop_errors(
-            model, forced, horizons=horizons, samples=samples, seed=seed, temperature=temperature
+            model,
+            forced,
+            horizons=horizons,
+            samples=options.samples,
+            seed=seed,
+            temperature=options.temperature,
         ),
-        samples=samples,
-        open_loop_temperature=temperature,
+        samples=options.samples,
+        open_loop_temperature=options.temperature,
         played_frames=sum(episode.real_frames for episode in episodes),
     )
 

@@ -21,7 +21,7 @@ from dreamenv.data.collect import collect
 from dreamenv.data.explore import Exploration
 from dreamenv.errors import ConfigurationError
 from dreamenv.files import write_json
-from dreamenv.scoring.gap import measure_gap, record_agent
+from dreamenv.scoring.gap import GapOptions, measure_gap, record_agent
 from dreamenv.training.checkpoint import load_tensors
 from dreamenv.training.fit import Scalars
 from dreamenv.training.ledger import read_ledger, record_frames
@@ -161,7 +161,8 @@ def run_loop(
             role="validation",
             workers=workers,
         )
-        gap = measure_gap(model, learned.agent, played, "loop", samples=8, moments=8, seed=seed)
+        measured = GapOptions(samples=8, moments=8)
+        gap = measure_gap(model, learned.agent, played, measured, label="loop", seed=seed)
         ledger = record_frames(run_dir, f"validation {number}", gap.played_frames)
         row = Round(
             number,

@@ -20,7 +20,7 @@ from dreamenv.figures.gap import write_gap_report
 from dreamenv.memory.base import Prediction
 from dreamenv.noise.base import Noise, as_noise
 from dreamenv.scoring import evaluate
-from dreamenv.scoring.gap import Gap, dream_gap, measure_gap
+from dreamenv.scoring.gap import Gap, GapOptions, dream_gap, measure_gap
 from dreamenv.types import Episode, RealEnvSpec, episode_seeds
 from tests.fakes import CountingMemory, FakeState, fake_world_model, trained_like_world_model
 
@@ -59,7 +59,8 @@ def episode(
 def gap_of(memory: CountingMemory, *episodes: Episode, image: bool = False, **kwargs: Any) -> Gap:
     model = fake_world_model(memory, image=image)
     agent = RandomAgent(model.observation_space(), model.action_space, generator=0)
-    return measure_gap(model, agent, episodes, "test", **({"horizons": (1, 5), "samples": 2, "dreams": 4} | kwargs))
+    options = GapOptions(**({"horizons": (1, 5), "samples": 2, "dreams": 4} | kwargs))
+    return measure_gap(model, agent, episodes, options, label="test")
 
 
 def test_open_loop_errors_that_are_known() -> None:
@@ -214,7 +215,7 @@ def test_planners_and_models_of_sb3_are_measured_as_they_are_scored(tmp_path: Pa
     envs = importlib.import_module("dreamenv.sb3").DreamVecEnv(bundle, num_envs=2)
     sb3.PPO("MlpPolicy", envs, n_steps=8, batch_size=16, seed=0, device="cpu").save(tmp_path / "ppo.zip")
     planner = "planner:shooting,candidates=4,horizon=3"
-    settings: dict[str, Any] = {"episodes": 1, "horizons": (1,), "samples": 1}
+    settings: dict[str, Any] = {"episodes": 1, "options": GapOptions(horizons=(1,), samples=1)}
     for agent, algo in ((planner, None), (str(tmp_path / "ppo.zip"), "ppo")):
         gap = dream_gap(bundle, agent, algo=algo, workers=0, **settings)
         score = evaluate(bundle, agent, algo=algo, episodes=1, workers=0)
@@ -226,7 +227,7 @@ def test_planners_and_models_of_sb3_are_measured_as_they_are_scored(tmp_path: Pa
 @pytest.mark.integration
 def test_workers_play_the_same_episodes(tmp_path: Path) -> None:
     bundle = saved_pendulum(tmp_path)
-    settings: dict[str, Any] = {"episodes": 2, "horizons": (1,), "samples": 1}
+    settings: dict[str, Any] = {"episodes": 2, "options": GapOptions(horizons=(1,), samples=1)}
     assert dream_gap(bundle, "random", workers=2, **settings) == dream_gap(bundle, "random", workers=0, **settings)
 
 
@@ -243,14 +244,26 @@ def test_the_page_shows_pictures_errors_too(tmp_path: Path) -> None:
     assert "termination_precision" not in scalars
 
 
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"samples": 0}, "samples must be at least 1, got 0"),
+        ({"moments": 0}, "moments must be at least 1, got 0"),
+        ({"dreams": 0}, "dreams must be at least 1, got 0"),
+        ({"horizons": (0, 5)}, "horizons must be whole numbers"),
+        ({"horizons": ()}, "horizons must be whole numbers"),
+    ],
+)
+def test_bad_options(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigurationError, match=message):
+        GapOptions(**settings)
+
+
 def test_bad_input(tmp_path: Path) -> None:
     bundle = saved_pendulum(tmp_path)
     for settings, message in (
         ({"episodes": 0}, "episodes must be at least 1, got 0"),
-        ({"samples": 0}, "samples must be at least 1"),
         ({"workers": -1}, "workers must be at least 0"),
-        ({"horizons": (0, 5)}, "horizons must be whole numbers"),
-        ({"horizons": ()}, "horizons must be whole numbers"),
         ({"seed": 5000}, "seed must be in"),
     ):
         with pytest.raises(ConfigurationError, match=message):

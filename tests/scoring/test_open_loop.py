@@ -15,7 +15,7 @@ from dreamenv.errors import ConfigurationError
 from dreamenv.memory.base import MemoryModel, PlainStepper, Prediction, Stepper
 from dreamenv.memory.ensemble.model import ProbabilisticEnsemble
 from dreamenv.noise.base import Noise
-from dreamenv.scoring.gap import Gap, measure_gap
+from dreamenv.scoring.gap import Gap, GapOptions, measure_gap
 from dreamenv.types import Episode
 from dreamenv.world_model import WorldModel
 from tests.fakes import DISCRETE, CountingMemory, FakeState, NoisyMemory, draw_weights, fake_world_model
@@ -37,7 +37,8 @@ def episode(steps: int = 20) -> Episode:
 
 def gap_of(memory: MemoryModel[Any], **kwargs: Any) -> Gap:
     model = fake_world_model(memory)
-    return measure_gap(model, "random", [episode()], **({"horizons": (1, 3), "samples": 2, "dreams": 2} | kwargs))
+    options = GapOptions(**({"horizons": (1, 3), "samples": 2, "dreams": 2} | kwargs))
+    return measure_gap(model, "random", [episode()], options)
 
 
 class DriftingStepper(Stepper[FakeState]):
@@ -133,7 +134,8 @@ def test_dreams_are_compared_with_what_the_memory_holds_of_reality() -> None:
 
 def test_everything_that_names_an_agent_can_be_measured() -> None:
     model: WorldModel = fake_world_model()
-    by_name = measure_gap(model, "random", [episode()], horizons=(1,), samples=1, dreams=2)
-    resolved = measure_gap(model, resolve_agent("random", model), [episode()], horizons=(1,), samples=1, dreams=2)
+    options = GapOptions(horizons=(1,), samples=1, dreams=2)
+    by_name = measure_gap(model, "random", [episode()], options)
+    resolved = measure_gap(model, resolve_agent("random", model), [episode()], options)
     assert by_name == resolved
     assert by_name.agent == "random"

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from dreamenv.agents import RandomAgent
-from dreamenv.scoring.gap import measure_gap
+from dreamenv.scoring.gap import GapOptions, measure_gap
 from dreamenv.scoring.teacher_forcing import force_episodes
 from dreamenv.types import Episode
 from dreamenv.world_model import WorldModel
@@ -68,7 +68,7 @@ def test_the_cut_is_the_weighted_heads_own() -> None:
         model.memory.termination_head.network[-1].bias.sub_(float(np.median(logits())))  # half of the steps
         said = logits() > 0
     agent = RandomAgent(model.observation_space(), model.action_space, generator=0)
-    gap = measure_gap(model, agent, episodes, "test", horizons=(1,), samples=1, dreams=2)
+    gap = measure_gap(model, agent, episodes, GapOptions(horizons=(1,), samples=1, dreams=2))
     assert gap.termination_threshold == pytest.approx(1 / 6)
     assert 0 < said.sum() < said.size
     assert gap.termination_precision == pytest.approx(said[:, -1].sum() / said.sum())
