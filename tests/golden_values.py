@@ -20,7 +20,7 @@ import torch
 
 import dreamenv
 from dreamenv.agents.evolution import evolve
-from dreamenv.agents.options import EvolutionOptions
+from dreamenv.agents.options import EvolutionOptions, PopulationOptions
 from dreamenv.agents.population import score_population, weight_shape
 from dreamenv.data.collect import collect
 from dreamenv.training.pipeline import TrainOptions, train
@@ -104,9 +104,8 @@ def pictures(dream: str) -> str:
 def population(dream: str) -> str:
     model = WorldModel.load(dream)
     weights = np.random.default_rng(8).normal(scale=0.1, size=(6, *weight_shape(model)))
-    scored = score_population(
-        model, weights, rollouts=4, generator=torch.Generator().manual_seed(8), horizon=40, precision="float32"
-    )
+    options = PopulationOptions(rollouts=4, horizon=40, precision="float32")
+    scored = score_population(model, weights, options, generator=torch.Generator().manual_seed(8))
     return _digest(scored.numpy())
 
 

@@ -8,7 +8,7 @@ from dreamenv.agents.evolution_state import Generation, ValidationScore
 from dreamenv.agents.kinds import register_agent
 from dreamenv.agents.mpc import MPCAgent, mpc_agent
 from dreamenv.agents.optimisers import CMAES, OpenAIES, Optimiser, make_optimiser
-from dreamenv.agents.options import EvolutionOptions, ImaginationOptions
+from dreamenv.agents.options import EvolutionOptions, ImaginationOptions, PopulationOptions
 from dreamenv.agents.population import initial_weights, score_population, weight_shape
 from dreamenv.agents.random_agent import RandomAgent
 from dreamenv.agents.resolve import ResolvedAgent, load_agent, resolve_agent
@@ -28,6 +28,7 @@ __all__ = [
     "MPCAgent",
     "OpenAIES",
     "Optimiser",
+    "PopulationOptions",
     "RandomAgent",
     "ResolvedAgent",
     "SavableAgent",

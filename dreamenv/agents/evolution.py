@@ -17,7 +17,7 @@ from dreamenv.agents.base import Agent
 from dreamenv.agents.controller import LinearController
 from dreamenv.agents.evolution_state import CHECKPOINT_FILE, EvolutionState, Generation, ValidationScore
 from dreamenv.agents.optimisers import Optimiser, make_optimiser
-from dreamenv.agents.options import EvolutionOptions
+from dreamenv.agents.options import EvolutionOptions, PopulationOptions
 from dreamenv.agents.population import initial_weights, score_population
 from dreamenv.agents.saved import save_agent
 from dreamenv.errors import ConfigurationError, NonFiniteError, missing_extra
@@ -195,20 +195,20 @@ class _Run:
         """Candidates `[P, N]` of generation `index` and their fitness `[P]`, which the optimiser has been told."""
         settings = self._state.settings
         candidates = self._search.ask()
+        options = PopulationOptions(
+            rollouts=settings["rollouts"],
+            horizon=settings["horizon"],
+            temperature=settings["temperature"],
+            start=settings["start"],
+            observation=settings["observation"],
+            action_map=settings["action_map"],
+            expected=settings["expected"],
+            max_batch=self._max_batch,
+        )
+        weights = torch.from_numpy(candidates.reshape(len(candidates), *self._shape))
         try:
-            returns = score_population(
-                self._world_model,
-                torch.from_numpy(candidates.reshape(len(candidates), *self._shape)),
-                rollouts=settings["rollouts"],
-                generator=step_generator(settings["seed"], index),
-                horizon=settings["horizon"],
-                temperature=settings["temperature"],
-                start=settings["start"],
-                expected=settings["expected"],
-                observation=settings["observation"],
-                action_map=settings["action_map"],
-                max_batch=self._max_batch,
-            )
+            generator = step_generator(settings["seed"], index)
+            returns = score_population(self._world_model, weights, options, generator=generator)
         except NonFiniteError as error:
             good = f"{CHECKPOINT_FILE} holds generation {index - 1}" if index > 1 else "there is no checkpoint yet"
             raise NonFiniteError(f"generation {index}: {error}; {good}") from error

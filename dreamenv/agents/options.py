@@ -1,7 +1,8 @@
-"""Hyperparameters of what learns inside a dream: `evolve` and `train_actor_critic`."""
+"""Hyperparameters of what learns inside a dream: `evolve` (and `score_population`) and `train_actor_critic`."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -9,6 +10,44 @@ from dreamenv.errors import ConfigurationError
 from dreamenv.types import Start
 
 GRADIENTS = ("dynamics", "reinforce")
+
+
+@dataclass(frozen=True)
+class PopulationOptions:
+    """How `score_population` dreams.
+
+    Attributes:
+        rollouts: R, dreams a candidate.
+        horizon: Longest dream in actions; None takes the model's limit.
+        temperature: Of the dream, at least 0; None takes the model's own.
+        start: Where dreams begin; see `dreamenv.types.Start`.
+        observation: What a controller reads, "features" or "latent".
+        action_map: See `ActionMap`; None fits the action space.
+        expected: Weigh each reward by the probability that the task still goes on, in place of ending the dream by
+            chance: of the same mean, with the variance of the ends taken out (the Rao-Blackwell estimator). A dream
+            leaves when less than `LEAST_REACHED` of it is left.
+        max_batch: Most dreams at once; larger populations are scored in parts, with the same numbers.
+        compact_below: Ended dreams leave when the share of living ones falls below this; 0 keeps them all.
+        precision: Of the dream's products, as for `DreamVectorEnv` with P * R dreams.
+    """
+
+    rollouts: int
+    horizon: int | None = None
+    temperature: float | None = None
+    start: Start = "initial"
+    observation: str = "features"
+    action_map: str | None = None
+    expected: bool = False
+    max_batch: int = 16384
+    compact_below: float = 0.75
+    precision: str = "auto"
+
+    def __post_init__(self) -> None:
+        for name in ("rollouts", "horizon", "max_batch"):
+            _check_count(name, getattr(self, name))
+        check_temperature(self.temperature)
+        if not 0 <= self.compact_below <= 1:
+            raise ConfigurationError(f"compact_below must be in [0, 1], got {self.compact_below}")
 
 
 @dataclass(frozen=True)
@@ -24,7 +63,7 @@ class EvolutionOptions:
         horizon: Longest dream in actions; None takes the model's limit.
         temperature: Of the dream, at least 0; None takes the model's own.
         start: Where dreams begin; see `dreamenv.types.Start`.
-        expected: Score by expected returns, see `score_population`.
+        expected: Score by expected returns; see `PopulationOptions`.
         sigma: Initial step size of the weights, above 0.
         observation: What the controller reads, "features" or "latent".
         action_map: See `ActionMap`; None fits the action space.
@@ -48,7 +87,7 @@ class EvolutionOptions:
     def __post_init__(self) -> None:
         for name in ("generations", "population", "rollouts", "horizon", "max_batch"):
             _check_count(name, getattr(self, name))
-        _check_temperature(self.temperature)
+        check_temperature(self.temperature)
         _check_positive("sigma", self.sigma)
 
 
@@ -109,7 +148,7 @@ class ImaginationOptions:
             raise ConfigurationError(f"entropy must be at least 0, got {self.entropy}")
         if self.gradient not in GRADIENTS:
             raise ConfigurationError(f"gradient={self.gradient!r} is not known; expected one of {GRADIENTS}")
-        _check_temperature(self.temperature)
+        check_temperature(self.temperature)
         if self.reward_clip is not None and not (
             len(self.reward_clip) == 2 and self.reward_clip[0] < self.reward_clip[1]
         ):
@@ -126,6 +165,11 @@ def _check_positive(name: str, value: float | None) -> None:
         raise ConfigurationError(f"{name} must be above 0, got {value}")
 
 
-def _check_temperature(value: float | None) -> None:
-    if value is not None and not value >= 0:
-        raise ConfigurationError(f"temperature must be at least 0, got {value}")
+def check_temperature(value: float | None) -> None:
+    """Refuses a dream's temperature out of range.
+
+    Raises:
+        ConfigurationError: Negative, infinite or NaN.
+    """
+    if value is not None and not 0 <= value < math.inf:
+        raise ConfigurationError(f"temperature must be at least 0 and finite, got {value}")

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from dreamenv.agents.action_map import ActionMap
+from dreamenv.agents.options import PopulationOptions, check_temperature
 from dreamenv.errors import ConfigurationError, NonFiniteError, SpaceMismatchError
+from dreamenv.memory.base import Prediction
 from dreamenv.memory.states import select
 from dreamenv.noise.branching import SharedNoise
-from dreamenv.types import Start
 from dreamenv.world_model import WorldModel
 
 # What is left of a dream when it may be forgotten, as a share.
@@ -40,18 +39,9 @@ def initial_weights(
 def score_population(
     world_model: WorldModel,
     weights: Tensor | NDArray[np.floating],
+    options: PopulationOptions,
     *,
-    rollouts: int,
     generator: torch.Generator,
-    horizon: int | None = None,
-    temperature: float | None = None,
-    start: Start = "initial",
-    observation: str = "features",
-    action_map: str | None = None,
-    expected: bool = False,
-    max_batch: int = 16384,
-    compact_below: float = 0.75,
-    precision: str = "auto",
 ) -> Tensor:
     """Dreamed returns of P linear controllers, R rollouts each.
 
@@ -61,82 +51,28 @@ def score_population(
 
     Args:
         weights: `[P, outputs, F + 1]`; the last column is the bias.
-        rollouts: R, dreams a candidate.
+        options: How they are dreamed.
         generator: Draws one key from which all start states and noise of this call follow.
-        horizon: Longest dream in actions; None takes the model's limit.
-        temperature: None takes the model's own.
-        start: "first", "initial" or "replay"; see `DreamEnv`.
-        expected: Weigh each reward by the probability that the task still goes on, in place of ending the dream by
-            chance: of the same mean, with the variance of the ends taken out (the Rao-Blackwell estimator). A dream
-            leaves when less than `LEAST_REACHED` of it is left.
-        max_batch: Most dreams at once; larger populations are scored in parts, with the same numbers.
-        compact_below: Ended dreams leave when the share of living ones falls below this; 0 keeps them all.
-        precision: Of the dream's products, as for `DreamVectorEnv` with P * R dreams.
 
     Returns:
         `[P, R]` float64 on the model's device: undiscounted sums of predicted reward up to termination or `horizon`.
 
     Raises:
-        ConfigurationError: An argument out of range.
+        ConfigurationError: Start states or an observation that the model does not have.
         SpaceMismatchError: Weights of a shape that does not fit the model.
         NonFiniteError: A return that is NaN or infinite.
     """
-    horizon = world_model.max_episode_steps if horizon is None else horizon
-    temperature = world_model.temperature if temperature is None else temperature
-    for name, value in (("rollouts", rollouts), ("horizon", horizon), ("max_batch", max_batch)):
-        if value < 1:
-            raise ConfigurationError(f"{name} must be at least 1, got {value}")
-    if not (math.isfinite(temperature) and temperature >= 0):
-        raise ConfigurationError(f"temperature must be finite and at least 0, got {temperature}")
-    if not 0 <= compact_below <= 1:
-        raise ConfigurationError(f"compact_below must be in [0, 1], got {compact_below}")
-    starts = world_model.start_count(start)
-    device = world_model.device
-    candidates = torch.as_tensor(weights, dtype=torch.float32, device=device)
-    shape = weight_shape(world_model, observation=observation, action_map=action_map)
+    candidates = torch.as_tensor(weights, dtype=torch.float32, device=world_model.device)
+    shape = weight_shape(world_model, observation=options.observation, action_map=options.action_map)
     if candidates.ndim != 3 or tuple(candidates.shape[1:]) != shape or len(candidates) == 0:
         raise SpaceMismatchError(
             f"got weights of shape {tuple(candidates.shape)}, expected (P, {shape[0]}, {shape[1]})"
         )
-    to_action = ActionMap(world_model.action_space, action_map).to(device)
-    memory = world_model.memory
-    stepper = memory.stepper(len(candidates) * rollouts, precision=precision)
+    dream = _PopulationDream(world_model, options, len(candidates))
     key = int(torch.randint(2**63 - 1, (), generator=generator, device=generator.device))
-
-    def score(part: Tensor) -> Tensor:
-        own = torch.Generator(device).manual_seed(key)
-        index = torch.randint(starts, (rollouts,), generator=own, device=device)
-        noise = SharedNoise(own, rollouts)
-        state = world_model.start(index, start=start, noise=noise)
-        rows = len(part) * rollouts
-        slots = torch.arange(rows, device=device)  # candidate * rollouts + rollout
-        noise.rollout = slots % rollouts
-        state = select(state, noise.rollout)
-        returns = torch.zeros(rows, dtype=torch.float64, device=device)
-        alive = torch.ones(rows, dtype=torch.bool, device=device)
-        reached = torch.ones(rows, dtype=torch.float64, device=device)
-        policy = _PopulationPolicy(part, rollouts, to_action)
-        for _ in range(horizon):
-            action = policy(world_model.observation(state, observation), slots)
-            state, prediction = stepper(state, action, noise=noise, temperature=temperature)
-            returns[slots] += torch.where(alive, prediction.reward, 0.0).double() * reached[slots]
-            if expected:
-                reached[slots] *= 1 - prediction.termination_probability.double()
-                alive = alive & (reached[slots] >= LEAST_REACHED)
-            else:
-                alive = alive & ~prediction.terminated
-            living = int(alive.sum())
-            if living == 0:
-                break
-            if living < compact_below * len(slots):
-                keep = alive.nonzero()[:, 0]
-                state, slots, alive = select(state, keep), slots[keep], alive[keep]
-                noise.rollout = slots % rollouts
-        return returns.view(len(part), rollouts)
-
     with torch.inference_mode():
-        parts = candidates.split(max(1, max_batch // rollouts))
-        returns = torch.cat([score(part) for part in parts])
+        parts = candidates.split(max(1, options.max_batch // options.rollouts))
+        returns = torch.cat([dream.returns(part, key) for part in parts])
     if not bool(torch.isfinite(returns).all()):
         bad = int((~torch.isfinite(returns)).any(dim=1).nonzero()[0, 0])
         raise NonFiniteError(
@@ -144,6 +80,76 @@ def score_population(
             "the memory model diverges at this temperature or horizon"
         )
     return returns.clone()
+
+
+class _PopulationDream:
+    """The dream in which the parts of a population are scored, with the same start states and noise for each."""
+
+    def __init__(self, world_model: WorldModel, options: PopulationOptions, candidates: int) -> None:
+        self._model = world_model
+        self._options = options
+        self._starts = world_model.start_count(options.start)
+        self._horizon = world_model.max_episode_steps if options.horizon is None else options.horizon
+        self._temperature = world_model.temperature if options.temperature is None else options.temperature
+        check_temperature(self._temperature)
+        self._to_action = ActionMap(world_model.action_space, options.action_map).to(world_model.device)
+        self._stepper = world_model.memory.stepper(candidates * options.rollouts, precision=options.precision)
+
+    def returns(self, part: Tensor, key: int) -> Tensor:
+        """Returns `[P, R]` of the candidates `part` `[P, outputs, F + 1]`; `key` fixes start states and noise."""
+        model, options = self._model, self._options
+        own = torch.Generator(model.device).manual_seed(key)
+        index = torch.randint(self._starts, (options.rollouts,), generator=own, device=model.device)
+        noise = SharedNoise(own, options.rollouts)
+        state = model.start(index, start=options.start, noise=noise)
+        tally = _Tally(len(part) * options.rollouts, model.device, expected=options.expected)
+        noise.rollout = tally.slots % options.rollouts
+        state = select(state, noise.rollout)
+        policy = _PopulationPolicy(part, options.rollouts, self._to_action)
+        for _ in range(self._horizon):
+            action = policy(model.observation(state, options.observation), tally.slots)
+            state, prediction = self._stepper(state, action, noise=noise, temperature=self._temperature)
+            tally.count(prediction)
+            living = int(tally.alive.sum())
+            if living == 0:
+                break
+            if living < options.compact_below * len(tally.slots):
+                state = select(state, tally.keep_living())
+                noise.rollout = tally.slots % options.rollouts
+        return tally.returns.view(len(part), options.rollouts)
+
+
+class _Tally:
+    """Returns of a batch of dreams, and which of them still go on.
+
+    Attributes:
+        returns: `[N]`, of all dreams.
+        slots: `[B]`, the dreams that are still in the batch: candidate * rollouts + rollout.
+        alive: `[B]`, which of those go on.
+    """
+
+    def __init__(self, rows: int, device: torch.device, *, expected: bool) -> None:
+        self.returns = torch.zeros(rows, dtype=torch.float64, device=device)
+        self.slots = torch.arange(rows, device=device)
+        self.alive = torch.ones(rows, dtype=torch.bool, device=device)
+        self._reached = torch.ones(rows, dtype=torch.float64, device=device)
+        self._expected = expected
+
+    def count(self, prediction: Prediction) -> None:
+        """Add a step's rewards `[B]`, and end the dreams that end with it."""
+        slots, reached = self.slots, self._reached
+        self.returns[slots] += torch.where(self.alive, prediction.reward, 0.0).double() * reached[slots]
+        if self._expected:
+            reached[slots] *= 1 - prediction.termination_probability.double()
+            self.alive = self.alive & (reached[slots] >= LEAST_REACHED)
+        else:
+            self.alive = self.alive & ~prediction.terminated
+
+    def keep_living(self) -> Tensor:
+        """Let ended dreams leave the batch; returns the rows that stay."""
+        keep = self.alive.nonzero()[:, 0]
+        self.slots, self.alive = self.slots[keep], self.alive[keep]
+        return keep
 
 
 class _PopulationPolicy:

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from dreamenv import registration
+from dreamenv.agents.options import PopulationOptions
 from dreamenv.agents.population import initial_weights, score_population
 from dreamenv.bench.bound import Work, arithmetic_bound, layer_products, memory_products, product_bound
 from dreamenv.data.preprocess import make_real_env
@@ -144,10 +145,11 @@ def evolution_case(model: WorldModel, population: int, rollouts: int, horizon: i
     rng = np.random.default_rng(seed)
     weights = initial_weights(model)
     candidates = rng.normal(scale=0.1, size=(population, *weights.shape))
+    options = PopulationOptions(rollouts, horizon)
 
     def run(scored: WorldModel) -> None:
         generator = torch.Generator(model.device).manual_seed(seed)
-        score_population(scored, candidates, rollouts=rollouts, generator=generator, horizon=horizon)
+        score_population(scored, candidates, options, generator=generator)
 
     counter = LivingRows(model.memory)
     counted = copy.copy(model)

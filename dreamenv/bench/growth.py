@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from gymnasium import spaces
 
+from dreamenv.agents.options import PopulationOptions
 from dreamenv.agents.population import initial_weights, score_population
 from dreamenv.bench.bound import Work, memory_products, product_bound
 from dreamenv.bench.cases import Case, stepping
@@ -65,10 +66,11 @@ def untrained_model(*, latents: int, mixtures: int, hidden: int, device: str = "
 
 def _evolving(model: WorldModel, population: int, horizon: int, seed: int) -> Work:
     candidates = np.random.default_rng(seed).normal(scale=0.1, size=(population, *initial_weights(model).shape))
+    options = PopulationOptions(_ROLLOUTS, horizon)
 
     def work() -> float:
         generator = torch.Generator(model.device).manual_seed(seed)
-        score_population(model, candidates, rollouts=_ROLLOUTS, generator=generator, horizon=horizon)
+        score_population(model, candidates, options, generator=generator)
         return population * _ROLLOUTS * horizon
 
     return work

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from dreamenv.agents import LinearController, initial_weights, score_population, weight_shape
+from dreamenv.agents import LinearController, PopulationOptions, initial_weights, score_population, weight_shape
 from dreamenv.errors import ConfigurationError, NonFiniteError, SpaceMismatchError
 from dreamenv.noise.base import GeneratorNoise
 from dreamenv.world_model import WorldModel
@@ -22,22 +22,26 @@ def population(model: WorldModel, count: int, scale: float = 1.0, **kwargs: Any)
     return scale * torch.randn(count, *weight_shape(model, **kwargs), generator=seeded(99))
 
 
+def scored(model: WorldModel, weights: Any, seed: int = 0, **options: Any) -> Tensor:
+    return score_population(model, weights, PopulationOptions(**options), generator=seeded(seed))
+
+
 def test_returns_of_a_dream_known_by_heart() -> None:
     # Three steps; the reward is the action's sum plus the age; biases alone choose the action
     model = fake_world_model(CountingMemory(lifetime=3), action_space=BOX)
     weights = torch.zeros(3, *weight_shape(model))
     weights[0, :, -1] = 99.0
     weights[1, :, -1] = -99.0
-    returns = score_population(model, weights, rollouts=2, generator=seeded())
+    returns = scored(model, weights, rollouts=2)
     assert returns.tolist() == [[3 * 3 + 6] * 2, [-3 + 6] * 2, [3 + 6] * 2]
-    horizon = score_population(model, weights, rollouts=1, generator=seeded(), horizon=2)
+    horizon = scored(model, weights, rollouts=1, horizon=2)
     assert horizon[:, 0].tolist() == [2 * 3 + 3, -2 + 3, 2 + 3]
 
 
 def test_replay_starts_are_used() -> None:
     # Their age is 2 already
     model = fake_world_model(CountingMemory(lifetime=4), action_space=BOX)
-    returns = score_population(model, initial_weights(model)[None], rollouts=1, generator=seeded(), start="replay")
+    returns = scored(model, initial_weights(model)[None], rollouts=1, start="replay")
     assert returns.item() == 2 * 1 + 3 + 4
 
 
@@ -53,7 +57,7 @@ def test_the_batch_acts_as_the_controller_does(action_map: str) -> None:
         return imagine(state, action, **kwargs)
 
     model.memory.imagine = watch  # type: ignore[method-assign]
-    score_population(model, weights, rollouts=3, generator=seeded(), action_map=action_map)
+    scored(model, weights, rollouts=3, action_map=action_map)
     features, actions = acted[0].view(4, 3, -1), acted[1].view(4, 3, -1)
     for own, seen, action in zip(weights, features, actions, strict=True):
         controller = LinearController(own.numpy(), model.observation_space(), BOX, action_map=action_map)
@@ -64,15 +68,15 @@ def test_the_batch_acts_as_the_controller_does(action_map: str) -> None:
 def test_equal_candidates_get_equal_returns_and_rollouts_differ(model: WorldModel) -> None:
     weights = population(model, 3)
     weights[2] = weights[0]
-    aligned = score_population(model, weights, rollouts=16, generator=seeded(), compact_below=0)
+    aligned = scored(model, weights, rollouts=16, compact_below=0)
     assert torch.equal(aligned[0], aligned[2])
-    returns = score_population(model, weights, rollouts=16, generator=seeded())
+    returns = scored(model, weights, rollouts=16)
     # Once rows have left, a matrix product may round a row by its place in the batch.
     torch.testing.assert_close(returns[0], returns[2], rtol=0, atol=2e-6)
     assert not torch.equal(returns[0], returns[1])
     assert len(returns[0].unique()) > 1
-    assert torch.equal(returns, score_population(model, weights, rollouts=16, generator=seeded()))
-    assert not torch.equal(returns, score_population(model, weights, rollouts=16, generator=seeded(1)))
+    assert torch.equal(returns, scored(model, weights, rollouts=16))
+    assert not torch.equal(returns, scored(model, weights, rollouts=16, seed=1))
 
 
 @pytest.mark.parametrize("compact_below", [0.5, 0.75, 1.0])
@@ -80,8 +84,7 @@ def test_equal_candidates_get_equal_returns_and_rollouts_differ(model: WorldMode
 def test_leaving_the_batch_changes_nothing(model: WorldModel, compact_below: float) -> None:
     weights = population(model, 8)
     kept, left = (
-        score_population(model, weights, rollouts=16, generator=seeded(), horizon=40, compact_below=share)
-        for share in (0.0, compact_below)
+        scored(model, weights, rollouts=16, horizon=40, compact_below=share) for share in (0.0, compact_below)
     )
     torch.testing.assert_close(kept, left, rtol=1e-5, atol=1e-5)
 
@@ -96,7 +99,7 @@ def test_ended_dreams_do_leave_the_batch() -> None:
         return imagine(state, action, **kwargs)
 
     model.memory.imagine = watch  # type: ignore[method-assign]
-    score_population(model, population(model, 8), rollouts=16, generator=seeded(), horizon=40)
+    scored(model, population(model, 8), rollouts=16, horizon=40)
     assert sizes[0] == 128
     assert sizes == sorted(sizes, reverse=True)
     assert sizes[-1] < 32
@@ -105,8 +108,8 @@ def test_ended_dreams_do_leave_the_batch() -> None:
 @pytest.mark.parametrize("model", [fake_world_model(NoisyMemory(death=0.3)), trained_like_world_model()])
 def test_scoring_in_parts_changes_nothing(model: WorldModel) -> None:
     weights = population(model, 7)
-    whole = score_population(model, weights, rollouts=4, generator=seeded())
-    parts = score_population(model, weights, rollouts=4, generator=seeded(), max_batch=9)
+    whole = scored(model, weights, rollouts=4)
+    parts = scored(model, weights, rollouts=4, max_batch=9)
     torch.testing.assert_close(whole, parts, rtol=1e-5, atol=1e-5)
 
 
@@ -114,7 +117,7 @@ def test_shared_noise_is_distributed_like_independent_noise() -> None:
     # The mean over many rollouts agrees with a plain loop over the memory model
     model = fake_world_model(NoisyMemory(death=0.2))
     weights = initial_weights(model)[None]
-    shared = score_population(model, weights, rollouts=4000, generator=seeded(), horizon=10)
+    shared = scored(model, weights, rollouts=4000, horizon=10)
     generator = GeneratorNoise(seeded(1))
     state = model.start(torch.randint(5, (4000,), generator=seeded(2)), noise=generator)
     alive, total = torch.ones(4000, dtype=torch.bool), torch.zeros(4000)
@@ -128,7 +131,7 @@ def test_shared_noise_is_distributed_like_independent_noise() -> None:
 def test_gradients_and_parameters_are_left_alone() -> None:
     model = trained_like_world_model()
     before = {name: part.clone() for name, part in model.memory.state_dict().items()}
-    returns = score_population(model, population(model, 2), rollouts=2, generator=seeded())
+    returns = scored(model, population(model, 2), rollouts=2)
     assert not returns.requires_grad
     returns += 1  # an ordinary tensor, not one of inference mode
     assert before
@@ -142,8 +145,8 @@ def test_gradients_and_parameters_are_left_alone() -> None:
 def test_settings_at_their_bounds_change_no_dream_that_is_known_by_heart(settings: dict[str, Any]) -> None:
     model = fake_world_model(CountingMemory(lifetime=3), action_space=BOX)
     least = {"rollouts": 1, "horizon": 1}
-    expected = score_population(model, population(model, 3), generator=seeded(), **least)
-    found = score_population(model, population(model, 3), generator=seeded(), **(least | settings))
+    expected = scored(model, population(model, 3), **least)
+    found = scored(model, population(model, 3), **(least | settings))
     assert expected.unique().numel() > 1
     torch.testing.assert_close(found, expected)
 
@@ -156,6 +159,7 @@ def test_settings_at_their_bounds_change_no_dream_that_is_known_by_heart(setting
         ({"max_batch": 0}, "max_batch"),
         ({"temperature": -0.5}, "temperature"),
         ({"temperature": float("nan")}, "temperature"),
+        ({"temperature": float("inf")}, "temperature must be at least 0 and finite, got inf"),
         ({"compact_below": 1.5}, "compact_below"),
         ({"start": "middle"}, "is not known. Known: first, initial, replay"),
         ({"observation": "pixels"}, "'features' or 'latent'"),
@@ -164,17 +168,17 @@ def test_settings_at_their_bounds_change_no_dream_that_is_known_by_heart(setting
 def test_bad_settings(settings: dict[str, Any], message: str) -> None:
     model = fake_world_model()
     with pytest.raises(ConfigurationError, match=message):
-        score_population(model, population(model, 2), generator=seeded(), **({"rollouts": 2} | settings))
+        scored(model, population(model, 2), **({"rollouts": 2} | settings))
 
 
 def test_bad_weights() -> None:
     model = fake_world_model()
     with pytest.raises(SpaceMismatchError, match=r"got weights of shape \(2, 3, 3\), expected \(P, 4, 6\)"):
-        score_population(model, torch.zeros(2, 3, 3), rollouts=1, generator=seeded())
+        scored(model, torch.zeros(2, 3, 3), rollouts=1)
 
 
 def test_a_return_that_is_not_finite_stops_at_once() -> None:
     model = fake_world_model(CountingMemory(broken_from=3))
     with pytest.raises(NonFiniteError, match="candidate 0 of 2"):
-        score_population(model, population(model, 2), rollouts=2, generator=seeded())
-    assert score_population(model, population(model, 2), rollouts=2, generator=seeded(), horizon=2).isfinite().all()
+        scored(model, population(model, 2), rollouts=2)
+    assert scored(model, population(model, 2), rollouts=2, horizon=2).isfinite().all()

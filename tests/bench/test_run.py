@@ -7,7 +7,7 @@ import pytest
 import torch
 from gymnasium import spaces
 
-from dreamenv.agents import initial_weights, score_population
+from dreamenv.agents import PopulationOptions, initial_weights, score_population
 from dreamenv.bench.bound import layer_products, memory_products
 from dreamenv.bench.cases import LivingRows
 from dreamenv.bench.run import BenchOptions, bench
@@ -69,7 +69,7 @@ def test_evolution_counts_the_living_only() -> None:
     model.memory = counter.memory
     weights = initial_weights(model)[None].repeat(2, axis=0)
     generator = torch.Generator().manual_seed(0)
-    score_population(model, weights, rollouts=5, generator=generator, horizon=7)
+    score_population(model, weights, PopulationOptions(rollouts=5, horizon=7), generator=generator)
     assert counter.lived == 2 * 5 * 3
 
 
