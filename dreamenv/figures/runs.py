@@ -1,4 +1,4 @@
-"""Curves of how V, M and the rounds of a loop went, read from run directories."""
+"""Curves of how a training and the rounds of a loop went, read from run directories."""
 
 from __future__ import annotations
 
@@ -16,13 +16,16 @@ if TYPE_CHECKING:
 
 Curve = list[tuple[int, float]]
 
-# What is drawn of a training run: tag, title, unit.
-_SHOWN = (
-    ("vision/{}/reconstruction", "V: reconstruction", "nats a picture"),
-    ("vision/{}/kl", "V: KL divergence", "nats a picture"),
-    ("memory/{}/latent_nll", "M: next latent", "nats a dimension"),
-    ("memory/{}/reward", "M: reward", "loss of its head"),
-)
+_PARTS = {"train": DREAM_COLOUR, "held_out": REAL_COLOUR}
+# Scalars that are drawn with words of their own, and then alone of their stage: stage and name to title and unit
+_WORDS = {
+    ("vision", "reconstruction"): ("V: reconstruction", "nats a picture"),
+    ("vision", "kl"): ("V: KL divergence", "nats a picture"),
+    ("memory", "latent_nll"): ("M: next latent", "nats a dimension"),
+    ("memory", "reward"): ("M: reward", "loss of its head"),
+}
+_NOT_SHOWN = {"gradient_norm"}
+_MOST_SHOWN = 8
 _ROUND_KEYS = {"number", "real_frames", "dream_mean", "real_mean", "real_std"}
 
 
@@ -72,29 +75,37 @@ def read_scalars(run_dir: str | Path) -> dict[str, Curve]:
     return {tag: sorted(curve.items()) for tag, curve in found.items()}
 
 
-def training_figure(scalars: Mapping[str, Curve], title: str = "") -> Figure | None:
-    """Losses of V and M by optimiser step, in training and held out; None where there are none."""
-    shown = [
-        (curves, name, unit)
-        for tag, name, unit in _SHOWN
-        if (
-            curves := {part: scalars[tag.format(part)] for part in ("train", "held_out") if tag.format(part) in scalars}
-        )
-    ]
+def training_figure(scalars: Mapping[str, Curve], heading: str = "") -> Figure | None:
+    """What a recipe recorded of its stages (tags `stage/train/name` and `stage/held_out/name`) by its steps, eight
+    curves at most; None where there are none."""
+    shown = _recorded(scalars)
     if not shown:
         return None
     figure = new_figure(3.6 * len(shown), 3.0)
-    for axes, (curves, name, unit) in zip(figure.subplots(1, len(shown), squeeze=False)[0], shown, strict=True):
-        for part, colour in (("train", DREAM_COLOUR), ("held_out", REAL_COLOUR)):
+    for axes, ((stage, name), curves) in zip(figure.subplots(1, len(shown), squeeze=False)[0], shown, strict=True):
+        for part, colour in _PARTS.items():
             if part in curves:
                 axes.plot(*zip(*curves[part], strict=True), color=colour, label=part.replace("_", " "))
-        axes.set_title(name, fontsize=9)
-        axes.set_xlabel("optimiser steps")
+        title, unit = _WORDS.get((stage, name), (f"{stage}: {name.replace('_', ' ')}", ""))
+        axes.set_title(title, fontsize=9)
+        axes.set_xlabel("steps")
         axes.set_ylabel(unit, fontsize=8)
         axes.grid(alpha=0.3)
         axes.legend(fontsize=8)
-    figure.suptitle(title, fontsize=10)
+    figure.suptitle(heading, fontsize=10)
     return figure
+
+
+def _recorded(scalars: Mapping[str, Curve]) -> list[tuple[tuple[str, str], dict[str, Curve]]]:
+    """Curves of training and held-out data by stage and name, those with words of their own first."""
+    found: dict[tuple[str, str], dict[str, Curve]] = {}
+    for tag, curve in scalars.items():
+        stage, part, name = tag.split("/", 2) if tag.count("/") >= 2 else ("", "", "")
+        if part in _PARTS and name not in _NOT_SHOWN:
+            found.setdefault((stage, name), {})[part] = curve
+    worded = {stage for stage, name in found if (stage, name) in _WORDS}
+    keys = [key for key in _WORDS if key in found] + [key for key in found if key[0] not in worded]
+    return [(key, found[key]) for key in keys[:_MOST_SHOWN]]
 
 
 def rounds_figure(tables: Mapping[str, Sequence[Mapping[str, Any]]]) -> Figure:

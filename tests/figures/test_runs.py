@@ -49,6 +49,22 @@ def test_training_draws_what_there_is(tmp_path: Path) -> None:
     assert [line.get_xydata().tolist() for line in axes.lines] == [[[1, 2], [5, 1]], [[5, 1.5]]]
 
 
+def test_stages_of_any_recipe_are_drawn() -> None:
+    curve = [(1, 2.0), (5, 1.0)]
+    tags = ["model/train/divergence", "model/train/gradient_norm", "model/held_out/divergence", "model/train/picture"]
+    figure = training_figure(dict.fromkeys([*tags, "loop/real_std"], curve))
+    assert figure is not None
+    assert [axes.get_title() for axes in figure.axes] == ["model: divergence", "model: picture"]
+    assert [len(axes.lines) for axes in figure.axes] == [2, 1]
+    # a stage with scalars that have words of their own is drawn by these alone
+    worded = training_figure(dict.fromkeys([*tags, "vision/train/kl", "vision/train/mse"], curve))
+    assert worded is not None
+    assert [axes.get_title() for axes in worded.axes] == ["V: KL divergence", "model: divergence", "model: picture"]
+    many = training_figure({f"model/train/{number}": curve for number in range(20)})
+    assert many is not None
+    assert len(many.axes) == 8
+
+
 def test_rounds_are_drawn_by_real_frames() -> None:
     figure = rounds_figure({"one": ROUNDS, "two": ROUNDS[:1]})
     lines = {line.get_label(): line.get_xydata().tolist() for line in figure.axes[0].lines}
