@@ -32,6 +32,7 @@ def loop(
     from dataclasses import asdict, replace
 
     from dreamenv.cli.options import (
+        as_given,
         checked,
         explorations,
         preset,
@@ -48,6 +49,7 @@ def loop(
     output = Output(json_file)
     section, spec = preset(name, real)
     chosen = training_preset(section)
+    command = as_given("loop", name, spec.id, recipe, settings or [])
     how, details = recipe_and_options(section, recipe, settings or [])
     kept = {"replay_starts": 8192, "temperature": section.dream.temperature if section else 1.0}
     knobs = overlay({"first_frames": chosen.frames, "train": kept}, chosen.loop)
@@ -80,7 +82,7 @@ def loop(
         max_episode_steps=section.dream.max_episode_steps if section else None,
         workers=workers,
         seed=seed,
-        provenance={"command": f"dreamenv loop {name or '--real ' + spec.id} --rounds {options.rounds} --seed {seed}"},
+        provenance={"command": f"{command} --rounds {options.rounds} --seed {seed}"},
         progress=on_progress,
         on_round=on_round,
     )

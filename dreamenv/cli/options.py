@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
@@ -98,17 +99,27 @@ def recipe_and_options(
     A recipe of another name than the preset's starts from its own defaults.
 
     Raises:
-        RegistryError: The preset has an option that its recipe does not take; file and key are named.
+        RegistryError: The preset names no recipe, or an option that its recipe does not take; file and key are named.
         ConfigurationError: `--recipe` or `--set` names something unknown.
     """
     from dreamenv.training.recipes.kinds import RECIPES
 
     preset = training_preset(section)
     chosen = recipe or preset.recipe
+    if recipe is None and chosen not in RECIPES:
+        place = _place(section, "train.recipe")
+        raise RegistryError(f"{place}: no recipe is called {chosen!r}. {did_you_mean(chosen, RECIPES.names())}")
     kind = RECIPES[chosen].options_type
     below = preset.options if chosen == preset.recipe else {}
     checked(kind, below, section, "train.options")
     return chosen, options_from(kind, overlay(below, parse_settings(settings)), where=chosen)
+
+
+def as_given(verb: str, name: str | None, real_id: str, recipe: str | None, settings: Sequence[str]) -> str:
+    """The command that fits a model, for the bundle's provenance."""
+    words = ["dreamenv", verb, *([name] if name else ["--real", real_id])]
+    words += ["--recipe", recipe] if recipe else []
+    return shlex.join([*words, *(word for setting in settings for word in ("--set", setting))])
 
 
 def checked(kind: type[KindT], found: dict[str, Any], section: EnvironmentSection | None, where: str) -> KindT:
@@ -117,12 +128,16 @@ def checked(kind: type[KindT], found: dict[str, Any], section: EnvironmentSectio
     Raises:
         RegistryError: It does not fit; file and key are named.
     """
-    entries = (entry for entry in registry.entries().values() if entry.section is section)
-    place = next((f"{entry.source}: environments.{entry.id}.{where}" for entry in entries), where)
     try:
-        return options_from(kind, found, where=place)
+        return options_from(kind, found, where=_place(section, where))
     except ConfigurationError as error:
         raise RegistryError(str(error)) from error
+
+
+def _place(section: EnvironmentSection | None, where: str) -> str:
+    """A key of a preset with the file that it is in."""
+    entries = (entry for entry in registry.entries().values() if entry.section is section)
+    return next((f"{entry.source}: environments.{entry.id}.{where}" for entry in entries), where)
 
 
 def dream_id(real: RealEnvSpec) -> str:

@@ -38,6 +38,7 @@ def train(
     Example: dreamenv train --real Pendulum-v1 --out runs/pendulum --set fit_memory.steps=2000
     """
     from dreamenv.cli.options import (
+        as_given,
         explorations,
         preset,
         recipe_and_options,
@@ -90,7 +91,7 @@ def train(
         episodes=episodes,
         begin=WorldModel.load(begin) if begin else None,
         max_episode_steps=section.dream.max_episode_steps if section else None,
-        provenance={"command": f"dreamenv train {name or '--real ' + spec.id} --seed {seed}"},
+        provenance={"command": f"{as_given('train', name, spec.id, recipe, settings or [])} --seed {seed}"},
         progress=on_progress,
     )
     for bar in bars.values():

@@ -1,0 +1,130 @@
+"""`dreamenv train` and `dreamenv loop`: the preset's recipe and options, changed by `--recipe` and `--set`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from dreamenv import registry
+from dreamenv.cli.options import recipe_and_options
+from dreamenv.errors import ConfigurationError, RegistryError
+from dreamenv.registry import read_registry
+from dreamenv.training.recipes.ensemble import EnsembleOptions
+from dreamenv.training.recipes.mdn_rnn import MDNRNNOptions
+from tests.command_line import call
+
+LOOP: dict[str, Any] = {
+    "rounds": 1,
+    "first_frames": 90,
+    "greedy_episodes": 1,
+    "noisy_episodes": 1,
+    "validation_episodes": 1,
+    "train": {"replay_starts": 8},
+    "agent": {"steps": 1, "batch_size": 4, "horizon": 2, "width": 8},
+}
+
+
+@pytest.fixture
+def entry() -> dict[str, Any]:
+    """The entry of DreamOwn-v0 in the registry; what is changed in it holds once `known` is called."""
+    return {
+        "latent_id": "LatentOwn-v0",
+        "checkpoint": "bundle",
+        "real": {"id": "Pendulum-v1", "max_episode_steps": 30},
+        "dream": {"max_episode_steps": 20},
+        "train": {"frames": 90, "options": {"memory": {"hidden_size": 8}, "fit_memory": {"steps": 7}}},
+    }
+
+
+@pytest.fixture
+def known(entry: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    def write() -> registry.EnvironmentSection:
+        file = tmp_path / "registry.yaml"
+        file.write_text(yaml.safe_dump({"format": 1, "environments": {"DreamOwn-v0": entry}}), encoding="utf-8")
+        monkeypatch.setattr(registry, "_entries", read_registry(file))
+        return registry.find("DreamOwn-v0").section
+
+    return write
+
+
+def test_settings_change_the_preset(known: Any) -> None:
+    name, options = recipe_and_options(known(), None, ["fit_memory.batch_size=4", "memory.dropout=0.5"])
+    assert name == "mdn_rnn"
+    assert isinstance(options, MDNRNNOptions)
+    assert (options.memory.hidden_size, options.memory.dropout) == (8, 0.5)
+    assert (options.fit_memory.steps, options.fit_memory.batch_size) == (7, 4)
+
+
+def test_another_recipe_starts_from_its_own_defaults(known: Any) -> None:
+    section = known()
+    assert recipe_and_options(section, "ensemble", ["memory.members=3"])[1].memory.members == 3
+    assert recipe_and_options(section, "ensemble", []) == ("ensemble", EnsembleOptions())
+    assert recipe_and_options(section, "mdn_rnn", [])[1].fit_memory.steps == 7  # the preset's by its name
+    assert recipe_and_options(None, None, []) == ("mdn_rnn", MDNRNNOptions())
+
+
+def test_what_is_wrong_in_a_preset_is_named_with_its_file(entry: dict[str, Any], known: Any) -> None:
+    entry["train"]["options"]["fit_memory"] = {"step": 3}
+    with pytest.raises(
+        RegistryError, match=r"registry\.yaml: environments\.DreamOwn-v0\.train\.options\.fit_memory\.step"
+    ):
+        recipe_and_options(known(), None, [])
+    entry["train"]["recipe"] = "mdn_rn"
+    with pytest.raises(RegistryError, match=r"DreamOwn-v0\.train\.recipe: no recipe is called 'mdn_rn'. Did you mean"):
+        recipe_and_options(known(), None, [])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--set", "fit_memory.step=3"], r"mdn_rnn\.fit_memory\.step: unknown option. Did you mean steps"),
+        (["--set", "fit_memory.steps=soon"], r"mdn_rnn\.fit_memory\.steps: found 'soon'"),
+        (["--set", "fit_memory.steps"], "expected KEY=VALUE"),
+        (["--recipe", "ensembles"], "recipe 'ensembles' is not known. Did you mean ensemble"),
+    ],
+)
+@pytest.mark.parametrize("verb", ["train", "loop"])
+def test_wrong_settings_are_found_before_anything_is_collected(
+    verb: str, arguments: list[str], message: str, tmp_path: Path
+) -> None:
+    with pytest.raises(ConfigurationError, match=message):
+        call(verb, "--real", "Pendulum-v1", "--out", tmp_path / "run", *arguments)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.integration
+def test_an_ensemble_by_the_command_line(known: Any, tmp_path: Path) -> None:
+    known()
+    run, file = tmp_path / "run", tmp_path / "figures.json"
+    sizes = ["memory.members=2", "memory.elites=1", "memory.hidden_size=8", "fit.max_epochs=2"]
+    settings = [word for size in sizes for word in ("--set", size)]
+    call("train", "DreamOwn-v0", "--recipe", "ensemble", *settings, "--workers", "0", "--out", run, "--json", file)
+    found = json.loads(file.read_text(encoding="utf-8"))
+    assert (found["recipe"], found["options"]["memory"]["members"]) == ("ensemble", 2)
+    assert found["command"] == f"dreamenv train DreamOwn-v0 --recipe ensemble {' '.join(settings)} --seed 0"
+    config = yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8"))["train"]
+    assert config["options"]["options"] == found["options"]
+    bundle = json.loads((run / "bundle" / "config.json").read_text(encoding="utf-8"))
+    assert (bundle["memory"]["kind"], bundle["max_episode_steps"]) == ("probabilistic_ensemble", 20)
+
+
+@pytest.mark.integration
+def test_a_loop_by_the_command_line(entry: dict[str, Any], known: Any, tmp_path: Path) -> None:
+    entry["train"] |= {"loop": LOOP, "recipe": "ensemble", "options": {"fit": {"max_epochs": 1}}}
+    known()
+    file = tmp_path / "figures.json"
+    small = ["--set", "memory.members=2", "--set", "memory.elites=1", "--set", "memory.hidden_size=8"]
+    call("loop", "DreamOwn-v0", *small, "--workers", "0", "--out", tmp_path / "run", "--json", file)
+    (row,) = json.loads(file.read_text(encoding="utf-8"))
+    assert row["real_frames"] == 90 + 30
+    assert set(row["held_out"]) == {"error", "reward_r2", "termination"}
+    settings = yaml.safe_load((tmp_path / "run" / "config.yaml").read_text(encoding="utf-8"))["loop"]["options"]
+    assert (settings["train"]["recipe"], settings["train"]["replay_starts"]) == ("ensemble", 8)
+    entry["train"]["loop"] = LOOP | {"round": 3}
+    known()
+    with pytest.raises(RegistryError, match=r"DreamOwn-v0\.train\.loop\.round: unknown option. Did you mean rounds"):
+        call("loop", "DreamOwn-v0", "--out", tmp_path / "other")
