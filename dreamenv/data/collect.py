@@ -86,11 +86,7 @@ def collect(
         ConfigurationError: Neither or both limits, an unknown policy, or a folder collected with other settings.
         CollectionError: An episode kills its worker again and again, or the frames need too many episodes.
     """
-    if (episodes is None) == (frames is None):
-        raise ConfigurationError("give either episodes or frames")
-    limit = {"episodes": episodes} if frames is None else {"frames": frames}
-    if (frames or episodes or 0) < 1 or (episodes or 0) > MOST_EPISODES:
-        raise ConfigurationError(f"need frames >= 1 or episodes in [1, {MOST_EPISODES}], got {limit}")
+    limit = _limit(episodes, frames)
     processes = process_count(workers, episodes)
     episode_seeds("collect", seed, 0)  # refuses a seed out of range before anything is written
     for exploration in explore:
@@ -105,19 +101,9 @@ def collect(
     count.update()
     unfinished = found.get("unfinished", {})
     # What earlier calls finished stays. Beyond it, a killed call with this limit may have left more than it wanted.
-    without_gap = next(index for index in range(len(held) + 1) if index not in held)
-    keep = unfinished["keep"] if unfinished.get("limit") == limit else without_gap
+    keep = unfinished["keep"] if unfinished.get("limit") == limit else count.without_gap
     _write_collection(setup, {"unfinished": {"limit": limit, "keep": keep}})
-
-    def missing() -> Iterator[int]:
-        index = 0
-        while not count.reached and index < MOST_EPISODES and (episodes is None or index < episodes):
-            if index not in held:
-                yield index
-            index += 1
-            count.update()
-
-    for index, result in run_tasks(missing(), _make_runner, setup, workers=processes, report=report):
+    for index, result in run_tasks(count.missing(), _make_runner, setup, workers=processes, report=report):
         held[index] = result
         count.update()
         progress(len(held), sum(n for n, _ in held.values()), float(np.mean([r for _, r in held.values()])))
@@ -135,6 +121,16 @@ def collect(
     _write_collection(setup, {})
     kept = [held[index] for index in sorted(held) if index < keep]
     return Collected(len(kept), sum(n for n, _ in kept), float(np.mean([r for _, r in kept])))
+
+
+def _limit(episodes: int | None, frames: int | None) -> dict[str, int | None]:
+    """The one limit that is given, by its name."""
+    if (episodes is None) == (frames is None):
+        raise ConfigurationError("give either episodes or frames")
+    limit: dict[str, int | None] = {"episodes": episodes} if frames is None else {"frames": frames}
+    if (frames or episodes or 0) < 1 or (episodes or 0) > MOST_EPISODES:
+        raise ConfigurationError(f"need frames >= 1 or episodes in [1, {MOST_EPISODES}], got {limit}")
+    return limit
 
 
 def is_unfinished(path: str | Path) -> bool:
@@ -158,11 +154,25 @@ class _Count:
             return self._first_frames >= self._frames
         return self.first == self._episodes
 
+    @property
+    def without_gap(self) -> int:
+        """How many of the first episodes are held, beyond the limit too."""
+        return next(index for index in range(len(self._held) + 1) if index not in self._held)
+
     def update(self) -> None:
         """Count on."""
         while not self.reached and self.first in self._held:
             self._first_frames += self._held[self.first][0]
             self.first += 1
+
+    def missing(self) -> Iterator[int]:
+        """Episodes to record, in order, until the limit is reached by those that have come in meanwhile."""
+        for index in range(MOST_EPISODES if self._episodes is None else self._episodes):
+            if self.reached:
+                return
+            if index not in self._held:
+                yield index
+            self.update()
 
 
 def _settings(setup: _Setup) -> dict[str, Any]:
