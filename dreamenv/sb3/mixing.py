@@ -71,9 +71,8 @@ class MixingCallback(BaseCallback):
         temperature: float | None = None,
         fit_options: dict[str, Any] | None = None,
         seed: int = 0,
-        verbose: int = 0,
     ) -> None:
-        super().__init__(verbose)
+        super().__init__()
         rollout_every = refit_every if rollout_every is None else rollout_every
         if min(refit_every, rollout_every, rollout_batch) < 1:
             raise ConfigurationError(
