@@ -78,7 +78,7 @@ def train(
         run_dir: The run directory.
         options: The recipe and its hyperparameters; the defaults of "mdn_rnn" by default.
         episodes: Folder of the episode store; `<run_dir>/episodes` by default.
-        begin: A model of the same recipe and options whose weights the fit starts from; None starts afresh.
+        begin: A model that the fit starts from, as the recipe takes it; None starts afresh.
         max_episode_steps: The dream's time limit in actions; the longest real episode by default.
         provenance: Recorded in the bundle, with the recipe, its options and the real frames.
         tensorboard: Whether to write TensorBoard events.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -43,6 +44,8 @@ class LoopOptions:
         noisy_episodes: Episodes with noise that each later round collects; the sum of both is exact.
         train: The recipe and its options. A later round starts from the model before, with what the recipe's `refit`
             makes of them.
+        train_ratio: Real steps that the fit of a later round replays for each one that the round has collected; None
+            takes the number of steps from the recipe's options.
         agent: The actor-critic; a later round starts from the round before.
         validation_episodes: Real episodes that score each round's agent.
     """
@@ -52,12 +55,15 @@ class LoopOptions:
     greedy_episodes: int = 8
     noisy_episodes: int = 16
     train: TrainOptions = field(default_factory=TrainOptions)
+    train_ratio: float | None = None
     agent: ImaginationOptions = field(default_factory=ImaginationOptions)
     validation_episodes: int = 10
 
     def __post_init__(self) -> None:
         if min(self.rounds, self.first_frames, self.validation_episodes) < 1:
             raise ConfigurationError("rounds, first_frames and validation_episodes must be at least 1")
+        if self.train_ratio is not None and not self.train_ratio > 0:
+            raise ConfigurationError(f"train_ratio must be above 0, got {self.train_ratio}")
         if min(self.greedy_episodes, self.noisy_episodes) < 0 or self.greedy_episodes + self.noisy_episodes < 1:
             raise ConfigurationError(
                 "a later round needs episodes: greedy_episodes and noisy_episodes are at least 0 and together at least "
@@ -133,7 +139,7 @@ def run_loop(
             train(
                 real,
                 folder,
-                _train_options(options, number, seed),
+                _train_options(options, number, seed, -(-collected.real_frames // real.action_repeat)),
                 episodes=run_dir / "episodes",
                 begin=WorldModel.load(before / "bundle") if before else None,
                 max_episode_steps=max_episode_steps,
@@ -228,11 +234,13 @@ def _collect(
     )
 
 
-def _train_options(options: LoopOptions, number: int, seed: int) -> TrainOptions:
+def _train_options(options: LoopOptions, number: int, seed: int, collected: int) -> TrainOptions:
+    """The round's, in which `collected` real steps were taken."""
     first = replace(options.train, seed=seed)
     if number == 0:
         return first
-    return replace(first, options=RECIPES[first.recipe]().refit(first.options))
+    replayed = None if options.train_ratio is None else math.ceil(options.train_ratio * collected)
+    return replace(first, options=RECIPES[first.recipe]().refit(first.options, replayed=replayed))
 
 
 def _continue_from(networks: ActorCritic, before: Path) -> None:

@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from dreamenv import registry
+from dreamenv.bundle import read_config
 from dreamenv.cli.options import recipe_and_options
 from dreamenv.errors import ConfigurationError, RegistryError
 from dreamenv.registry import read_registry
@@ -18,11 +19,12 @@ from dreamenv.training.recipes.mdn_rnn import MDNRNNOptions
 from tests.command_line import call
 
 LOOP: dict[str, Any] = {
-    "rounds": 1,
+    "rounds": 2,
     "first_frames": 90,
     "greedy_episodes": 1,
     "noisy_episodes": 1,
     "validation_episodes": 1,
+    "train_ratio": 5.0,
     "train": {"replay_starts": 8},
     "agent": {"steps": 1, "batch_size": 4, "horizon": 2, "width": 8},
 }
@@ -119,8 +121,11 @@ def test_a_loop_by_the_command_line(entry: dict[str, Any], known: Any, tmp_path:
     file = tmp_path / "figures.json"
     small = ["--set", "memory.members=2", "--set", "memory.elites=1", "--set", "memory.hidden_size=8"]
     call("loop", "DreamOwn-v0", *small, "--workers", "0", "--out", tmp_path / "run", "--json", file)
-    (row,) = json.loads(file.read_text(encoding="utf-8"))
-    assert row["real_frames"] == 90 + 30
+    row, later = json.loads(file.read_text(encoding="utf-8"))
+    assert (row["real_frames"], later["real_frames"]) == (90 + 30, 90 + 30 + 60 + 30)
+    kept = [read_config(tmp_path / "run" / "rounds" / number / "bundle") for number in ("00", "01")]
+    # the later round learns five times from each of its 60 real steps, 256 at once
+    assert [config["provenance"]["options"]["fit"]["max_steps"] for config in kept] == [None, 2]
     assert set(row["held_out"]) == {"error", "reward_r2", "termination"}
     settings = yaml.safe_load((tmp_path / "run" / "config.yaml").read_text(encoding="utf-8"))["loop"]["options"]
     assert (settings["train"]["recipe"], settings["train"]["replay_starts"]) == ("ensemble", 8)

@@ -12,7 +12,7 @@ from dreamenv.data.split import held_out_episodes
 from dreamenv.errors import ConfigurationError
 from dreamenv.noise.base import GeneratorNoise, seeded_weights, step_generator
 from dreamenv.training.fit import fit
-from dreamenv.training.recipes.base import Fitted, Job, Recipe, begin_with
+from dreamenv.training.recipes.base import Fitted, Job, Recipe, begin_with, steps_for
 from foreign_dreams.model import DriftMemory, DriftState, LinearVision
 
 
@@ -42,8 +42,9 @@ class DriftRecipe(Recipe[DriftOptions]):
 
     options_type = DriftOptions
 
-    def refit(self, options: DriftOptions) -> DriftOptions:
-        return replace(options, steps=options.refit_steps)
+    def refit(self, options: DriftOptions, *, replayed: int | None = None) -> DriftOptions:
+        steps = options.refit_steps if replayed is None else steps_for(replayed, options.batch_size * options.length)
+        return replace(options, steps=steps)
 
     def fit(self, job: Job[DriftOptions]) -> Fitted:
         cache, options, sizes = job.cache, job.options, job.options.sizes

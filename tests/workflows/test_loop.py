@@ -159,6 +159,9 @@ def test_bad_options() -> None:
     for options in ({"rounds": 0}, {"first_frames": 0}, {"validation_episodes": 0}):
         with pytest.raises(ConfigurationError, match="must be at least 1"):
             LoopOptions(**options)
+    for ratio in (0.0, -1.0, float("nan")):
+        with pytest.raises(ConfigurationError, match="train_ratio must be above 0"):
+            LoopOptions(train_ratio=ratio)
     for options in ({"greedy_episodes": 0, "noisy_episodes": 0}, {"greedy_episodes": -1}):
         with pytest.raises(ConfigurationError, match="a later round needs episodes"):
             LoopOptions(**options)

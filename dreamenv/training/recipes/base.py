@@ -49,7 +49,7 @@ class Job(Generic[OptionsT]):
             one, which the recipe refuses to continue.
         seed: Of initial weights and batches.
         device: Where to fit.
-        begin: A world model of the same recipe whose weights the fit starts from; None starts afresh.
+        begin: A world model that the fit starts from; None starts afresh. What of it is taken is the recipe's business.
         progress: Called with a stage's name, its step, its steps (0 where nothing is counted) and scalars.
         recorder: TensorBoard events of the run; None records nothing.
     """
@@ -137,9 +137,20 @@ class Recipe(ABC, Generic[OptionsT]):
             NonFiniteError: A loss became NaN or infinite.
         """
 
-    def refit(self, options: OptionsT) -> OptionsT:
-        """Options of a later fit to more data, which starts from the model before; the same ones by default."""
+    def refit(self, options: OptionsT, *, replayed: int | None = None) -> OptionsT:
+        """Options of a later fit to more data, which starts from the model before; the same ones by default.
+
+        Args:
+            options: Of the first fit.
+            replayed: From how many real steps the fit is to learn in all, each counted as often as it is drawn; None
+                leaves it to the options. A recipe that draws no batches has no use for it.
+        """
         return options
+
+
+def steps_for(replayed: int, batch: int) -> int:
+    """Optimiser steps that draw `replayed` real steps, `batch` at a time; at least one."""
+    return max(1, -(-replayed // batch))
 
 
 def begin_with(module: nn.Module, other: nn.Module) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 
 import numpy as np
 import torch
@@ -13,7 +13,7 @@ from dreamenv.memory.ensemble.model import ProbabilisticEnsemble
 from dreamenv.noise.base import seeded_weights
 from dreamenv.training.explained import explained
 from dreamenv.training.fit import Scalars
-from dreamenv.training.recipes.base import Fitted, Job, Recipe, begin_with
+from dreamenv.training.recipes.base import Fitted, Job, Recipe, begin_with, steps_for
 from dreamenv.training.recipes.fit_ensemble import EnsembleFitOptions, fit_ensemble
 from dreamenv.training.sequences import encode_episodes
 from dreamenv.training.transitions import Transitions
@@ -79,6 +79,11 @@ class EnsembleRecipe(Recipe[EnsembleOptions]):
             progress=lambda epoch, epochs, scalars: job.report("memory", epoch, epochs, scalars),
         )
         return Fitted(vision, memory, _held_out(memory, Transitions.of_episodes(cache, latents, aside)), latents.embed)
+
+    def refit(self, options: EnsembleOptions, *, replayed: int | None = None) -> EnsembleOptions:
+        if replayed is None:
+            return options
+        return replace(options, fit=replace(options.fit, max_steps=steps_for(replayed, options.fit.batch_size)))
 
 
 @torch.no_grad()

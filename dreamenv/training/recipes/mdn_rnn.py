@@ -15,7 +15,7 @@ from dreamenv.noise.base import seeded_weights
 from dreamenv.training.fit import Scalars
 from dreamenv.training.fit_vision import FitVisionOptions, fit_vision
 from dreamenv.training.panels import Picture, open_loop_panel, picture_sheet
-from dreamenv.training.recipes.base import Fitted, Job, Recipe, begin_with
+from dreamenv.training.recipes.base import Fitted, Job, Recipe, begin_with, steps_for
 from dreamenv.training.recipes.fit_mdn_rnn import FitMemoryOptions, fit_memory, set_latent_scale
 from dreamenv.training.sequences import LatentEpisodes, encode_episodes
 from dreamenv.vision.base import Vision
@@ -97,11 +97,16 @@ class MDNRNNRecipe(Recipe[MDNRNNOptions]):
         memory, held_out = _fitted_memory(job, vision, latents)
         return Fitted(vision, memory, held_out, latents.embed)
 
-    def refit(self, options: MDNRNNOptions) -> MDNRNNOptions:
+    def refit(self, options: MDNRNNOptions, *, replayed: int | None = None) -> MDNRNNOptions:
+        vision, memory = options.fit_vision, options.fit_memory
+        vision_steps, memory_steps = options.refit.vision_steps, options.refit.memory_steps
+        if replayed is not None:
+            vision_steps = steps_for(replayed, vision.batch_size) if vision_steps else 0
+            memory_steps = steps_for(replayed, memory.batch_size * memory.sequence_length)
         return replace(
             options,
-            fit_vision=replace(options.fit_vision, steps=options.refit.vision_steps),
-            fit_memory=replace(options.fit_memory, steps=options.refit.memory_steps),
+            fit_vision=replace(vision, steps=vision_steps),
+            fit_memory=replace(memory, steps=memory_steps),
         )
 
 

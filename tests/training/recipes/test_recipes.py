@@ -24,7 +24,7 @@ from dreamenv.memory.mdn_rnn.model import MDNRNN
 from dreamenv.memory.tabular import TabularMemory
 from dreamenv.training.pipeline import TrainOptions, train
 from dreamenv.training.recipes.base import Fitted, Job, Recipe
-from dreamenv.training.recipes.ensemble import EnsembleMemoryOptions, EnsembleRecipe
+from dreamenv.training.recipes.ensemble import EnsembleMemoryOptions, EnsembleOptions, EnsembleRecipe
 from dreamenv.training.recipes.kinds import RECIPES, register_recipe
 from dreamenv.training.recipes.mdn_rnn import MDNRNNOptions, MDNRNNRecipe, MemoryOptions, RefitOptions, VisionOptions
 from dreamenv.training.recipes.tabular import TabularOptions, TabularRecipe
@@ -68,11 +68,17 @@ def test_every_option_has_a_default_that_json_holds(name: str) -> None:
     assert TrainOptions(name, TrainOptions(name).options).options == TrainOptions(name, {}).options
 
 
-def test_a_later_fit_of_the_mdn_rnn_has_steps_of_its_own() -> None:
+def test_a_later_fit_has_steps_of_its_own() -> None:
     options = MDNRNNOptions(refit=RefitOptions(7, 9))
     later = MDNRNNRecipe().refit(options)
     assert (later.fit_vision.steps, later.fit_memory.steps) == (7, 9)
     assert later.memory == options.memory
+    replaying = MDNRNNRecipe().refit(options, replayed=3 * 32 * 128 + 1)  # windows of 128 steps, frames one by one
+    assert (replaying.fit_memory.steps, replaying.fit_vision.steps) == (4, 97)
+    frozen = MDNRNNRecipe().refit(MDNRNNOptions(refit=RefitOptions(vision_steps=0)), replayed=1)
+    assert (frozen.fit_memory.steps, frozen.fit_vision.steps) == (1, 0)
+    assert EnsembleRecipe().refit(EnsembleOptions()) == EnsembleOptions()
+    assert EnsembleRecipe().refit(EnsembleOptions(), replayed=513).fit.max_steps == 3
     assert TabularRecipe().refit(TabularOptions()) == TabularOptions()
 
 
