@@ -1,4 +1,4 @@
-"""Fitting V to the frames of real episodes."""
+"""Fitting the VAE to the frames of real episodes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,6 @@ from dreamenv.data.split import held_out_episodes
 from dreamenv.errors import SpaceMismatchError
 from dreamenv.noise.base import step_generator
 from dreamenv.training.fit import FitResult, Scalars, fit
-from dreamenv.vision.base import Vision
 from dreamenv.vision.vae import ConvVAE
 
 
@@ -40,7 +39,7 @@ class FitVisionOptions:
 
 
 def fit_vision(
-    vision: Vision,
+    vision: ConvVAE,
     cache: EpisodeCache,
     out_dir: str | Path,
     options: FitVisionOptions,
@@ -67,9 +66,8 @@ def fit_vision(
     held_out = _rows(cache, held_out_episodes(cache))
     held_out = held_out[:: max(1, len(held_out) // 2048)]
 
-    if isinstance(vision, ConvVAE):
-        spread = rows[np.random.default_rng([seed, 2**31]).integers(len(rows), size=4096)]
-        vision.set_colour_weights(torch.from_numpy(cache.observations[spread]).to(device))
+    spread = rows[np.random.default_rng([seed, 2**31]).integers(len(rows), size=4096)]
+    vision.set_colour_weights(torch.from_numpy(cache.observations[spread]).to(device))
 
     def frames(index: NDArray[np.int64]) -> Tensor:
         return torch.from_numpy(cache.observations[index]).to(device, non_blocking=True)

@@ -53,7 +53,7 @@ def test_pictures_of_another_size_are_refused(tmp_path: Path) -> None:
     cache = squares()
     small = dataclasses.replace(cache, observations=cache.observations[:, ::2, ::2])
     with pytest.raises(SpaceMismatchError, match=r"\(32, 32, 3\), ConvVAE takes \(64, 64, 3\).*image_size"):
-        fit_vision(new_vision(), small, tmp_path, **OPTIONS)
+        fit_vision(new_vision(), small, tmp_path, OPTIONS)
 
 
 def test_it_learns_and_weights_rare_colours(tmp_path: Path) -> None:

@@ -9,9 +9,11 @@ from gymnasium import spaces
 
 from dreamenv.data.episodes import EpisodeCache
 from dreamenv.memory.mdn_rnn.model import MDNRNN
-from dreamenv.training.start_states import make_start_states
+from dreamenv.training.sequences import encode_episodes
+from dreamenv.training.start_states import embed_by, make_start_states
+from dreamenv.vision.vae import ConvVAE
 from tests.fakes import draw_weights
-from tests.training.synthetic import counted, exact
+from tests.training.synthetic import counted, exact, squares
 
 LENGTHS = [3, 12, 7, 9]
 
@@ -71,6 +73,21 @@ def test_behind_a_margin_dreams_begin_at_its_end() -> None:
     assert sorted(moments(starts.settled)) == [(1, 4), (2, 4)]  # episode 0 is over before, the last is held out
     assert make_start_states(memory, cache, exact(cache).embed).settled == {}
     assert len(make_start_states(memory, cache, exact(cache).embed, initial=1, margin=4).settled["hidden"]) == 1
+
+
+def test_embeddings_can_be_computed_when_they_are_asked_for() -> None:
+    """As for recipes that do not encode all observations beforehand; in small batches."""
+    cache, vision = squares(2, 5), ConvVAE(4, 2)
+    draw_weights(vision, torch.Generator().manual_seed(2))
+    rows = np.array([7, 0, 3, 11, 3])
+    with torch.no_grad():
+        expected = vision.encode(torch.from_numpy(np.array(cache.observations[rows])))
+    torch.testing.assert_close(embed_by(vision, cache, device="cpu", batch_size=2)(rows), expected)
+    memory = MDNRNN(4, spaces.Discrete(2), hidden_size=6, mixtures=2).eval()
+    lazy = make_start_states(memory, cache, embed_by(vision, cache, device="cpu"), replay=5)
+    at_once = make_start_states(memory, cache, encode_episodes(vision, cache).embed, replay=5)
+    torch.testing.assert_close(lazy.first, at_once.first)
+    torch.testing.assert_close(lazy.replay, at_once.replay)
 
 
 def test_there_may_be_no_replay_starts() -> None:

@@ -115,7 +115,8 @@ def _fitted_vision(job: Job[MDNRNNOptions]) -> Vision:
     if cache.observations.dtype != np.uint8:
         return IdentityVision(cache.observations.shape[1])
     with seeded_weights(job.seed):
-        vision = ConvVAE(**asdict(options.vision)).to(job.device)
+        vision = ConvVAE(**asdict(options.vision))
+    vision.to(job.device)
     if job.begin is not None:
         begin_with(vision, job.begin.vision)
         if options.fit_vision.steps == 0:
