@@ -20,7 +20,7 @@ from dreamenv.agents.saved import save_agent
 from dreamenv.errors import ConfigurationError
 from dreamenv.memory.base import Stepper
 from dreamenv.noise.base import Noise, as_noise, seeded_weights, step_generator
-from dreamenv.training.fit import Losses, Scalars, fit
+from dreamenv.training.fit import FitOptions, Losses, Scalars, fit
 from dreamenv.training.ledger import read_ledger, record_frames
 from dreamenv.types import Start
 from dreamenv.world_model import WorldModel
@@ -214,12 +214,14 @@ def train_actor_critic(
             networks,
             losses,
             check,
+            FitOptions(
+                options.steps,
+                options.learning_rate,
+                clip=10.0,
+                validate_every=validate_every,
+                precision="float32",
+            ),
             checkpoint=out_dir / "checkpoint.safetensors",
-            steps=options.steps,
-            learning_rate=options.learning_rate,
-            clip=10.0,
-            validate_every=validate_every,
-            precision="float32",
             settings={"options": _json_ready(asdict(options)), "seed": seed, "model": world_model.fingerprint()},
             progress=report,
         )

@@ -28,18 +28,47 @@ class FitResult:
     best: Scalars
 
 
+@dataclass(frozen=True)
+class FitOptions:
+    """How `fit` optimises.
+
+    Attributes:
+        steps: Optimiser steps.
+        learning_rate: Adam's, decayed by a cosine to a twentieth.
+        clip: Largest gradient norm.
+        validate_every: Steps between validations and checkpoints.
+        patience: Validations without improvement after which training stops; None never stops early.
+        precision: "float32", "bfloat16" (autocast), or "auto": the one measured faster here.
+    """
+
+    steps: int
+    learning_rate: float
+    clip: float = 100.0
+    validate_every: int = 500
+    patience: int | None = None
+    precision: str = "auto"
+
+    def __post_init__(self) -> None:
+        if self.precision not in PRECISIONS:
+            raise ConfigurationError(f"precision={self.precision!r}; expected one of {PRECISIONS}")
+        if min(self.steps, self.validate_every) < 1 or self.learning_rate <= 0:
+            raise ConfigurationError(
+                "steps and validate_every must be at least 1 and learning_rate positive; got "
+                f"{self.steps}, {self.validate_every}, {self.learning_rate}"
+            )
+
+    def rate(self, step: int) -> float:
+        """The learning rate at a step."""
+        return self.learning_rate * (0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * step / self.steps)))
+
+
 def fit(
     module: nn.Module,
     losses: Callable[[int], Losses],
     validate: Callable[[], Scalars],
+    options: FitOptions,
     *,
     checkpoint: Path,
-    steps: int,
-    learning_rate: float,
-    clip: float = 100.0,
-    validate_every: int = 500,
-    patience: int | None = None,
-    precision: str = "auto",
     settings: dict[str, Any] | None = None,
     progress: Callable[[int, int, Scalars], None] = lambda step, steps, scalars: None,
 ) -> FitResult:
@@ -52,49 +81,22 @@ def fit(
         module: What is trained.
         losses: Losses of step s; must depend on s alone.
         validate: Scalars on held-out data; `"loss"` chooses the best weights.
+        options: How it is trained.
         checkpoint: File that is written at each validation.
-        steps: Optimiser steps.
-        learning_rate: Adam's, decayed by a cosine to a twentieth.
-        clip: Largest gradient norm.
-        validate_every: Steps between validations and checkpoints.
-        patience: Validations without improvement after which training stops; None never stops early.
-        precision: "float32", "bfloat16" (autocast), or "auto": the one measured faster here.
-        settings: What must agree for a checkpoint to be continued; JSON-ready.
+        settings: What must agree for a checkpoint to be continued, with steps, learning rate and precision; JSON-ready.
         progress: Called at each validation with step, steps and scalars.
 
     Raises:
         NonFiniteError: A loss, gradient or validation became NaN or infinite; the checkpoint is the last good one.
         ConfigurationError: The checkpoint is of a run with other settings.
     """
-    if precision not in PRECISIONS:
-        raise ConfigurationError(f"precision={precision!r}; expected one of {PRECISIONS}")
-    if min(steps, validate_every) < 1 or learning_rate <= 0:
-        raise ConfigurationError(
-            f"steps and validate_every must be at least 1 and learning_rate positive; got {steps}, {validate_every}, "
-            f"{learning_rate}"
-        )
-    settings = (settings or {}) | {"steps": steps, "learning_rate": learning_rate, "asked_precision": precision}
-    optimiser = torch.optim.Adam(module.parameters(), lr=learning_rate)
-    device = next(module.parameters()).device
-    if checkpoint.exists():
-        best, record = load_training(checkpoint, module, optimiser, settings)
-    else:
-        best = {name: tensor.detach().clone() for name, tensor in module.state_dict().items()}
-        chosen = _faster_precision(module, losses, device) if precision == "auto" else precision
-        record = {"settings": settings, "precision": chosen, "step": 0, "best": {"loss": math.inf}, "stale": 0}
-        if precision == "auto":  # a run killed before its first validation keeps the precision it began with
-            save_training(checkpoint, module, optimiser, best, record)
+    optimiser = torch.optim.Adam(module.parameters(), lr=options.learning_rate)
+    best, record = _begin_or_continue(module, losses, optimiser, options, checkpoint, settings or {})
     dtype = torch.bfloat16 if record["precision"] == "bfloat16" else torch.float32
-    while record["step"] < steps and (patience is None or record["stale"] < patience):
-        upto = min(record["step"] + validate_every, steps)
-        module.train()
-        sums: Scalars = {}
-        for step in range(record["step"], upto):
-            for group in optimiser.param_groups:
-                group["lr"] = learning_rate * (0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * step / steps)))
-            scalars = training_step(module, losses, optimiser, step, device, dtype, clip, checkpoint)
-            for name, value in scalars.items():
-                sums[name] = sums.get(name, 0.0) + value / (upto - record["step"])
+    patience = math.inf if options.patience is None else options.patience
+    while record["step"] < options.steps and record["stale"] < patience:
+        upto = min(record["step"] + options.validate_every, options.steps)
+        means = _take_steps(module, losses, optimiser, options, range(record["step"], upto), dtype, checkpoint)
         module.eval()
         with torch.no_grad():
             found = validate()
@@ -102,19 +104,70 @@ def fit(
             raise _not_finite("the held-out loss", upto, checkpoint)
         better = found["loss"] < record["best"]["loss"]
         if better:
-            best = {name: tensor.detach().clone() for name, tensor in module.state_dict().items()}
+            best = _copied_weights(module)
         record |= {
             "step": upto,
             "best": found if better else record["best"],
             "stale": 0 if better else record["stale"] + 1,
         }
         save_training(checkpoint, module, optimiser, best, record)
-        progress(
-            upto, steps, {f"train/{k}": v for k, v in sums.items()} | {f"held_out/{k}": v for k, v in found.items()}
-        )
+        scalars = {f"train/{k}": v for k, v in means.items()} | {f"held_out/{k}": v for k, v in found.items()}
+        progress(upto, options.steps, scalars)
     module.load_state_dict(best)
     module.eval()
     return FitResult(record["step"], record["best"])
+
+
+def _begin_or_continue(
+    module: nn.Module,
+    losses: Callable[[int], Losses],
+    optimiser: torch.optim.Adam,
+    options: FitOptions,
+    checkpoint: Path,
+    settings: dict[str, Any],
+) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """The best weights and the record of the run that `checkpoint` holds, or of a new one."""
+    settings = settings | {
+        "steps": options.steps,
+        "learning_rate": options.learning_rate,
+        "asked_precision": options.precision,
+    }
+    if checkpoint.exists():
+        return load_training(checkpoint, module, optimiser, settings)
+    best = _copied_weights(module)
+    precision = options.precision
+    if precision == "auto":
+        precision = _faster_precision(module, losses, next(module.parameters()).device)
+    record = {"settings": settings, "precision": precision, "step": 0, "best": {"loss": math.inf}, "stale": 0}
+    if options.precision == "auto":  # a run killed before its first validation keeps the precision it began with
+        save_training(checkpoint, module, optimiser, best, record)
+    return best, record
+
+
+def _take_steps(
+    module: nn.Module,
+    losses: Callable[[int], Losses],
+    optimiser: torch.optim.Adam,
+    options: FitOptions,
+    steps: range,
+    dtype: torch.dtype,
+    checkpoint: Path,
+) -> Scalars:
+    """Take `steps`; returns the means of their scalars."""
+    module.train()
+    device = next(module.parameters()).device
+    means: Scalars = {}
+    for step in steps:
+        for group in optimiser.param_groups:
+            group["lr"] = options.rate(step)
+        scalars = training_step(module, losses, optimiser, step, device, dtype, options.clip, checkpoint)
+        for name, value in scalars.items():
+            means[name] = means.get(name, 0.0) + value / len(steps)
+    return means
+
+
+def _copied_weights(module: nn.Module) -> dict[str, Tensor]:
+    return {name: tensor.detach().clone() for name, tensor in module.state_dict().items()}
 
 
 def training_step(

@@ -16,7 +16,7 @@ from dreamenv.data.episodes import EpisodeCache
 from dreamenv.data.split import held_out_episodes
 from dreamenv.errors import SpaceMismatchError
 from dreamenv.noise.base import step_generator
-from dreamenv.training.fit import FitResult, Scalars, fit
+from dreamenv.training.fit import FitOptions, FitResult, Scalars, fit
 from dreamenv.vision.vae import ConvVAE
 
 
@@ -27,7 +27,7 @@ class FitVisionOptions:
     Attributes:
         steps: Optimiser steps.
         batch_size: Frames a step.
-        learning_rate, validate_every, patience, precision: As for `fit`.
+        learning_rate, validate_every, patience, precision: As for `FitOptions`.
     """
 
     steps: int = 5000
@@ -89,12 +89,14 @@ def fit_vision(
         vision,
         losses,
         validate,
+        FitOptions(
+            options.steps,
+            options.learning_rate,
+            validate_every=options.validate_every,
+            patience=options.patience,
+            precision=options.precision,
+        ),
         checkpoint=Path(out_dir) / "checkpoint.safetensors",
-        steps=options.steps,
-        learning_rate=options.learning_rate,
-        validate_every=options.validate_every,
-        patience=options.patience,
-        precision=options.precision,
         settings=(settings or {}) | {"vision": vision.config(), "batch_size": options.batch_size, "seed": seed},
         progress=progress,
     )

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from dreamenv.data.split import held_out_episodes
 from dreamenv.errors import ConfigurationError
 from dreamenv.noise.base import GeneratorNoise, seeded_weights, step_generator
-from dreamenv.training.fit import fit
+from dreamenv.training.fit import FitOptions, fit
 from dreamenv.training.recipes.base import Fitted, Job, Recipe, begin_with, steps_for
 from foreign_dreams.model import DriftMemory, DriftState, LinearVision
 
@@ -58,15 +58,13 @@ class DriftRecipe(Recipe[DriftOptions]):
             begin_with(vision, job.begin.vision)
             begin_with(memory, job.begin.memory)
         aside = held_out_episodes(cache)
+        validate_every = max(options.steps // 2, 1)
         fitted = fit(
             both,
             lambda step: self._loss(job, vision, memory, np.flatnonzero(~aside), step)[0],
             lambda: self._held_out(job, vision, memory, np.flatnonzero(aside)),
+            FitOptions(options.steps, options.learning_rate, validate_every=validate_every, precision="float32"),
             checkpoint=job.folder / "model" / "checkpoint.safetensors",
-            steps=options.steps,
-            learning_rate=options.learning_rate,
-            validate_every=max(options.steps // 2, 1),
-            precision="float32",
             settings={"data": job.data, "seed": job.seed},
             progress=lambda step, steps, scalars: job.report("model", step, steps, scalars),
         )

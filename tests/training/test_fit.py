@@ -15,7 +15,7 @@ from dreamenv.errors import ConfigurationError, NonFiniteError
 from dreamenv.noise.base import seeded_weights, step_generator
 from dreamenv.training import fit as optimise
 from dreamenv.training.checkpoint import load_tensors
-from dreamenv.training.fit import FitResult, fit
+from dreamenv.training.fit import FitOptions, FitResult, fit
 
 
 class Stop(Exception):
@@ -50,7 +50,9 @@ class Task:
 
     def fit(self, checkpoint: Path, **options: Any) -> FitResult:
         kept: dict[str, Any] = {"steps": 60, "validate_every": 10, "learning_rate": 0.02, "precision": "float32"}
-        return fit(self.module, self.losses, self.validate, checkpoint=checkpoint, **(kept | options))
+        call = {name: options.pop(name) for name in ("settings", "progress") if name in options}
+        chosen = FitOptions(**(kept | options))
+        return fit(self.module, self.losses, self.validate, chosen, checkpoint=checkpoint, **call)
 
 
 def stop_after(count: int) -> Callable[[int, int, dict[str, float]], None]:

@@ -15,7 +15,7 @@ from dreamenv.data.split import held_out_episodes
 from dreamenv.memory.mdn_rnn.model import MDNRNN
 from dreamenv.noise.base import step_generator
 from dreamenv.training.explained import explained
-from dreamenv.training.fit import FitResult, Losses, Scalars, fit
+from dreamenv.training.fit import FitOptions, FitResult, Losses, Scalars, fit
 from dreamenv.training.sequences import LatentEpisodes, SequenceSampler
 
 
@@ -47,7 +47,7 @@ class FitMemoryOptions:
         steps: Optimiser steps.
         batch_size: Sequences a step.
         sequence_length, burn_in, latents_as: As for `SequenceSampler`.
-        learning_rate, validate_every, patience, precision: As for `fit`.
+        learning_rate, validate_every, patience, precision: As for `FitOptions`.
     """
 
     steps: int = 3000
@@ -107,12 +107,14 @@ def fit_memory(
         memory,
         losses,
         validate,
+        FitOptions(
+            options.steps,
+            options.learning_rate,
+            validate_every=options.validate_every,
+            patience=options.patience,
+            precision=options.precision,
+        ),
         checkpoint=Path(out_dir) / "checkpoint.safetensors",
-        steps=options.steps,
-        learning_rate=options.learning_rate,
-        validate_every=options.validate_every,
-        patience=options.patience,
-        precision=options.precision,
         settings=(settings or {})
         | {"memory": memory.config(), "batch_size": options.batch_size, "seed": seed}
         | {"length": options.sequence_length, "burn_in": options.burn_in, "latents_as": options.latents_as},
