@@ -148,32 +148,35 @@ async def _read(websocket: WebSocket, inbox: _Inbox) -> None:
                 inbox.gone = True
                 return
             inbox.last_heard = time.monotonic()
-            problem = None
             if not bucket.allow() or len(inbox.messages) >= _MOST_WAITING:
-                problem = (
-                    "too_many_messages",
-                    f"more than {MESSAGES_PER_SECOND:g} messages a second; this one was dropped",
-                )
-            elif event.get("text") is None:
-                problem = ("bad_message", "binary messages are not understood; send JSON as text")
-            elif len(event["text"]) > LARGEST_MESSAGE:
-                problem = ("bad_message", f"{len(event['text'])} characters; the most is {LARGEST_MESSAGE}")
+                reason = f"more than {MESSAGES_PER_SECOND:g} messages a second; this one was dropped"
+                _refuse(inbox, patience, "too_many_messages", reason)
             else:
                 try:
-                    inbox.messages.append(read_message(event["text"]))
+                    inbox.messages.append(_message(event.get("text")))
                 except ConfigurationError as error:
-                    problem = ("bad_message", str(error))
-            if problem is not None:
-                reply = error_reply(*problem)
-                if not inbox.replies or inbox.replies[-1] != reply:
-                    inbox.replies.append(reply)
-                if not patience.allow():
-                    inbox.ending = (Close.BAD_MESSAGES, "refused", "too many messages had to be refused; good-bye")
+                    _refuse(inbox, patience, "bad_message", str(error))
             inbox.arrival.set()
     except (WebSocketDisconnect, ConnectionError, RuntimeError):
         inbox.gone = True
     finally:
         inbox.arrival.set()
+
+
+def _message(text: str | None) -> Message:
+    if text is None:
+        raise ConfigurationError("binary messages are not understood; send JSON as text")
+    if len(text) > LARGEST_MESSAGE:
+        raise ConfigurationError(f"{len(text)} characters; the most is {LARGEST_MESSAGE}")
+    return read_message(text)
+
+
+def _refuse(inbox: _Inbox, patience: TokenBucket, code: str, reason: str) -> None:
+    reply = error_reply(code, reason)
+    if not inbox.replies or inbox.replies[-1] != reply:
+        inbox.replies.append(reply)
+    if not patience.allow():
+        inbox.ending = (Close.BAD_MESSAGES, "refused", "too many messages had to be refused; good-bye")
 
 
 async def _send(websocket: WebSocket, message: Outgoing) -> None:

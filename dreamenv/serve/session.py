@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
@@ -95,9 +95,10 @@ class Session:
 
     def _obey(self, message: Message) -> list[Outgoing]:
         try:
-            self._apply(message)
+            _OBEYED_BY[type(message)](self, message)
         except DreamEnvError as error:
             return [self._error(error)]
+        self._changed |= type(message) not in _UNSEEN
         return []
 
     def _advance(self, seconds: float) -> list[Outgoing]:
@@ -142,55 +143,66 @@ class Session:
             "fan": self._fan_status(),
         }
 
-    def _apply(self, message: Message) -> None:
-        game = self._game
-        match message:
-            case messages.Keys():
-                game.driver.hands = Hands.of_keys(message.keys)
-                if self._fan is not None:
-                    self._fan.driver.hands = game.driver.hands
-                return  # nothing to see before the next step
-            case messages.Wheel():
-                game.wheel = message.wheel
-                if self._fan is not None:
-                    self._fan.driver.hand_over(message.wheel)
-            case messages.EnterWorld():
-                self._look_at("drive")
-                game.enter(message.world)
-            case messages.Temperature():
-                game.temperature = message.value
-                if self._fan is not None:
-                    self._fan.temperature = message.value
-            case messages.Rate():
-                game.rate = message.value
-            case messages.Pause():
-                game.paused = message.paused
-            case messages.Step():
-                self._look_at("drive")
-                game.paused = True
-                game.step()
-            case messages.Reset():
-                self._look_at("drive")
-                game.reset()
-            case messages.View():
-                self._look_at(message.view)
-            case messages.ShowMixture():
-                self._shows_mixture = message.shown
-            case messages.Latent():
-                self._edit(message.values)
-            case messages.Take():
-                if self._fan is None:
-                    raise ConfigurationError("take: there is no fan of futures to take one from; open it first")
-                state = self._fan.state(message.future)
-                self._look_at("drive")
-                game.dream_on(state)
-            case messages.DreamOn():
-                if self._edited is None:
-                    raise ConfigurationError("dream_on: no latents have been changed; send some first")
-                state = game.edited(self._edited)
-                self._look_at("drive")
-                game.dream_on(state)
-        self._changed = True
+    def _press(self, message: messages.Keys) -> None:
+        self._game.driver.hands = Hands.of_keys(message.keys)
+        if self._fan is not None:
+            self._fan.driver.hands = self._game.driver.hands
+
+    def _hand_over(self, message: messages.Wheel) -> None:
+        self._game.wheel = message.wheel
+        if self._fan is not None:
+            self._fan.driver.hand_over(message.wheel)
+
+    def _enter(self, message: messages.EnterWorld) -> None:
+        self._look_at("drive")
+        self._game.enter(message.world)
+
+    def _set_temperature(self, message: messages.Temperature) -> None:
+        self._game.temperature = message.value
+        if self._fan is not None:
+            self._fan.temperature = message.value
+
+    def _set_rate(self, message: messages.Rate) -> None:
+        self._game.rate = message.value
+
+    def _pause(self, message: messages.Pause) -> None:
+        self._game.paused = message.paused
+
+    def _step(self, message: messages.Step) -> None:
+        self._look_at("drive")
+        self._game.paused = True
+        self._game.step()
+
+    def _reset(self, message: messages.Reset) -> None:
+        self._look_at("drive")
+        self._game.reset()
+
+    def _change_view(self, message: messages.View) -> None:
+        self._look_at(message.view)
+
+    def _show_mixture(self, message: messages.ShowMixture) -> None:
+        self._shows_mixture = message.shown
+
+    def _edit(self, message: messages.Latent) -> None:
+        if self._view != "latents":
+            raise ConfigurationError("latent: open the view of the latents first")
+        latent = np.array(message.values, np.float32)
+        self._game.edited(latent)
+        self._edited = latent
+
+    def _take(self, message: messages.Take) -> None:
+        if self._fan is None:
+            raise ConfigurationError("take: there is no fan of futures to take one from; open it first")
+        state = self._fan.state(message.future)
+        self._look_at("drive")
+        self._game.dream_on(state)
+
+    def _dream_on(self, message: messages.DreamOn) -> None:
+        if self._edited is None:
+            raise ConfigurationError("dream_on: no latents have been changed; send some first")
+        state = self._game.edited(self._edited)
+        self._look_at("drive")
+        self._game.dream_on(state)
 
     def _look_at(self, view: str) -> None:
         if view == "latents" and not self._game.edits_latents:
@@ -199,13 +211,6 @@ class Session:
         self._edited = None
         self._fan = self._game.fan() if view == "fan" else None
         self._fan_due = 0.0
-
-    def _edit(self, values: list[float]) -> None:
-        if self._view != "latents":
-            raise ConfigurationError("latent: open the view of the latents first")
-        latent = np.array(values, np.float32)
-        self._game.edited(latent)
-        self._edited = latent
 
     def _advance_fan(self, seconds: float) -> None:
         assert self._fan is not None
@@ -270,3 +275,22 @@ class Session:
 
     def _error(self, error: DreamEnvError) -> dict[str, Any]:
         return error_reply(type(error).__name__, str(error))
+
+
+_OBEYED_BY: dict[type[Message], Callable[[Session, Any], None]] = {
+    messages.Keys: Session._press,
+    messages.Wheel: Session._hand_over,
+    messages.EnterWorld: Session._enter,
+    messages.Temperature: Session._set_temperature,
+    messages.Rate: Session._set_rate,
+    messages.Pause: Session._pause,
+    messages.Step: Session._step,
+    messages.Reset: Session._reset,
+    messages.View: Session._change_view,
+    messages.ShowMixture: Session._show_mixture,
+    messages.Latent: Session._edit,
+    messages.Take: Session._take,
+    messages.DreamOn: Session._dream_on,
+}
+# Nothing changes in the pictures before the next step
+_UNSEEN = {messages.Keys}

@@ -10,9 +10,9 @@ import pytest
 from PIL import Image
 
 from dreamenv.serve.limits import Places
-from dreamenv.serve.messages import read_message
+from dreamenv.serve.messages import Message, read_message
 from dreamenv.serve.pictures import Kind, numbers_message, picture_message
-from dreamenv.serve.session import FRAMES_PER_SECOND, Session
+from dreamenv.serve.session import _OBEYED_BY, FRAMES_PER_SECOND, Session
 from tests.fakes import CountingMemory
 from tests.play.openings import DressedMemory, known_opening, small_opening
 
@@ -54,6 +54,10 @@ def test_pictures_come_through_without_loss() -> None:
     assert np.abs(np.asarray(lossy).astype(int) - 77).max() <= 3
     numbers = np.array([[1.5, -2.0]], np.float32)
     np.testing.assert_array_equal(np.frombuffer(numbers_message(Kind.MIXTURE, numbers), "<f4", offset=1), [1.5, -2.0])
+
+
+def test_every_kind_of_message_is_obeyed() -> None:
+    assert _OBEYED_BY.keys() == set(Message.__args__)
 
 
 def test_hello_says_what_the_page_needs() -> None:
