@@ -53,7 +53,7 @@ class DreamVectorEnv(VectorEnv[NDArray[Any], NDArray[Any], NDArray[Any]]):
 
     metadata: dict[str, Any] = {"render_modes": list(RENDER_MODES), "render_fps": 12}
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  (they are the keyword arguments of `gym.make_vec`)
         self,
         world_model: WorldModel | str | Path,
         num_envs: int = 1,

@@ -57,7 +57,7 @@ class MDNRNN(MemoryModel[MDNRNNState]):
     latent_mean: Tensor
     latent_std: Tensor
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  (they are the memory's configuration, by name in each bundle)
         self,
         latent_size: int,
         action_space: gym.Space[Any],
