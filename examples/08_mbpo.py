@@ -61,9 +61,13 @@ class Scores(BaseCallback):
         print(f"    {self.num_timesteps} real steps: {self.curve[-1]['mean']:.1f}", flush=True)
 
 
+def _is_twin(arguments: argparse.Namespace) -> bool:
+    return arguments.id.startswith("Latent")
+
+
 def world_model(env: gym.Env[Any, Any], arguments: argparse.Namespace, seed: int) -> WorldModel:
     """The twin's own model where the environment is one, else an ensemble that has seen nothing yet."""
-    if arguments.id.startswith("Latent"):
+    if _is_twin(arguments):
         return env.unwrapped.world_model
     return ensemble_world_model(env, seed=seed, members=5, elites=4, hidden_size=arguments.model_width, layers=3)
 
@@ -89,7 +93,8 @@ def learn(method: str, seed: int, arguments: argparse.Namespace) -> dict[str, An
                 rollout_every=arguments.rollout_every,
                 rollout_batch=arguments.rollout_batch,
                 schedule=BranchSchedule(*arguments.branches),
-                fit_options={"max_steps": arguments.fit_steps, "batch_size": 64},
+                # a twin's own model stays as it is
+                fit_options=None if _is_twin(arguments) else {"max_steps": arguments.fit_steps, "batch_size": 64},
                 seed=seed,
             )
         )
