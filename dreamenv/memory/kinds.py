@@ -13,6 +13,7 @@ MEMORIES: Register[type[MemoryModel[Any]]] = Register(
     {
         "mdn_rnn": "dreamenv.memory.mdn_rnn.model:MDNRNN",
         "probabilistic_ensemble": "dreamenv.memory.ensemble.model:ProbabilisticEnsemble",
+        "rssm": "dreamenv.memory.rssm.model:RSSM",
         "tabular": "dreamenv.memory.tabular:TabularMemory",
     },
 )

@@ -7,7 +7,12 @@ from dreamenv.vision.base import Vision
 
 VISIONS: Register[type[Vision]] = Register(
     "vision",
-    {"conv_vae": "dreamenv.vision.vae:ConvVAE", "identity": "dreamenv.vision.identity:IdentityVision"},
+    {
+        "conv_autoencoder": "dreamenv.vision.joint:ConvAutoencoder",
+        "conv_vae": "dreamenv.vision.vae:ConvVAE",
+        "identity": "dreamenv.vision.identity:IdentityVision",
+        "symlog_mlp": "dreamenv.vision.joint:SymlogMLP",
+    },
 )
 
 
