@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -45,11 +46,11 @@ class ConvAutoencoder(JointVision):
         self.embedding_size = 4 * 4 * 8 * depth
         widths = [3, depth, 2 * depth, 4 * depth, 8 * depth]
         down: list[nn.Module] = []
-        for narrow, wide in zip(widths[:-1], widths[1:], strict=True):
+        for narrow, wide in pairwise(widths):
             down += [nn.Conv2d(narrow, wide, 4, 2, 1, bias=False), _ChannelNorm(wide), nn.SiLU()]
         self.encoder = nn.Sequential(*down, nn.Flatten())
         up: list[nn.Module] = []
-        for wide, narrow in zip(widths[:1:-1], widths[-2:0:-1], strict=True):
+        for wide, narrow in pairwise(widths[:0:-1]):
             up += [nn.ConvTranspose2d(wide, narrow, 4, 2, 1, bias=False), _ChannelNorm(narrow), nn.SiLU()]
         self.begin = nn.Linear(latent_size, self.embedding_size)
         self.decoder = nn.Sequential(*up, nn.ConvTranspose2d(depth, 3, 4, 2, 1))

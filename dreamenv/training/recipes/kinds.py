@@ -12,6 +12,7 @@ RECIPES: Register[type[Recipe[Any]]] = Register(
     {
         "mdn_rnn": "dreamenv.training.recipes.mdn_rnn:MDNRNNRecipe",
         "ensemble": "dreamenv.training.recipes.ensemble:EnsembleRecipe",
+        "rssm": "dreamenv.training.recipes.rssm:RSSMRecipe",
         "tabular": "dreamenv.training.recipes.tabular:TabularRecipe",
     },
 )

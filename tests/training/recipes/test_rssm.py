@@ -1,0 +1,177 @@
+"""The RSSM's recipe: it learns, continues where it was killed, and its bundle is an environment like any other."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import pytest
+import torch
+from gymnasium import spaces
+
+import dreamenv
+from dreamenv.agents import evolve
+from dreamenv.agents.options import EvolutionOptions
+from dreamenv.data.collect import collect
+from dreamenv.envs import DreamEnv, DreamVectorEnv
+from dreamenv.errors import ConfigurationError
+from dreamenv.memory.rssm.model import RSSM
+from dreamenv.options import options_from
+from dreamenv.scoring import evaluate
+from dreamenv.testing import check_memory, check_vision
+from dreamenv.training.pipeline import TrainOptions, train
+from dreamenv.training.recipes.base import Fitted, Job
+from dreamenv.training.recipes.rssm import RSSMOptions, RSSMRecipe
+from dreamenv.types import RealEnvSpec
+from dreamenv.world_model import WorldModel
+from tests.training.synthetic import rotation, squares
+
+MOVE = spaces.Box(-1.0, 1.0, (1,), np.float32)
+SMALL: dict[str, Any] = {
+    "network": {"depth": 2, "width": 32},
+    "memory": {"hidden_size": 32, "groups": 4, "classes": 4, "width": 32},
+    "fit": {"steps": 6, "validate_every": 3, "batch_size": 4, "sequence_length": 8, "precision": "float32"},
+}
+
+
+def options(**sections: Any) -> RSSMOptions:
+    merged = {name: SMALL.get(name, {}) | sections.get(name, {}) for name in {*SMALL, *sections}}
+    return options_from(RSSMOptions, merged)
+
+
+def job(cache: Any, folder: Path, wanted: RSSMOptions, **extra: Any) -> Job[RSSMOptions]:
+    space = spaces.Box(-1.0, 1.0, cache.actions.shape[1:], np.float32)
+    return Job(wanted, cache, RealEnvSpec("Pendulum-v1"), space, folder, seed=1, **extra)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("latents", ["categorical", "gaussian"])
+def test_it_learns_what_moves_and_what_pays(latents: str, tmp_path: Path) -> None:
+    """A damped rotation that the action pushes: rewards are foreseen, and dreams under the real actions stay close."""
+    cache = rotation(episodes=40, steps=40)
+    wanted = options(
+        memory={"hidden_size": 64, "latents": latents, "gaussian_size": 8},
+        fit={"steps": 500, "validate_every": 250, "batch_size": 16, "sequence_length": 20, "learning_rate": 2e-3},
+    )
+    told: list[dict[str, float]] = []
+    fitted = RSSMRecipe().fit(job(cache, tmp_path, wanted, progress=lambda *_: told.append(_[3])))
+    assert fitted.held_out["reward_r2"] > 0.8
+    assert told[-1]["held_out/reconstruction"] < 0.5 * told[0]["train/reconstruction"]
+    memory, vision = fitted.memory, fitted.vision
+    check_memory(memory, MOVE)
+    check_vision(vision, torch.from_numpy(cache.observations[:4]))
+    held_out = cache.first[19]  # every twentieth episode is held out
+    real = torch.from_numpy(cache.observations[held_out : held_out + 12])
+    actions = torch.from_numpy(cache.actions[cache.first_step[19] : cache.first_step[19] + 11])
+    rows, noise = 256, torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        seen = vision.encode(real)
+        state = memory.initial(seen[:1].expand(rows, -1), noise=noise)
+        for step in range(5):
+            action, embedding = actions[step].expand(rows, -1), seen[step + 1 : step + 2].expand(rows, -1)
+            state, _ = memory.observe(state, action, embedding, noise=noise)
+        for step in range(5, 10):
+            state, _ = memory.imagine(state, actions[step].expand(rows, -1), noise=noise)
+        dreamed = vision.decode(memory.latent(state)).mean(0)
+    # Five dreamed steps turn the vector by 2 rad: what stands still is far off
+    still = (real[5] - real[10]).norm()
+    assert (dreamed - real[10]).norm() < 0.5 * still
+
+
+def test_a_killed_fit_ends_as_an_unbroken_one(tmp_path: Path) -> None:
+    cache = rotation(episodes=4, steps=12)
+
+    class Killed(Exception):
+        pass
+
+    def kill(stage: str, step: int, steps: int, scalars: dict[str, float]) -> None:
+        raise Killed
+
+    whole = RSSMRecipe().fit(job(cache, tmp_path / "whole", options()))
+    with pytest.raises(Killed):
+        RSSMRecipe().fit(job(cache, tmp_path / "killed", options(), progress=kill))
+    resumed = RSSMRecipe().fit(job(cache, tmp_path / "killed", options()))
+    for part in ("vision", "memory"):
+        ours, other = (getattr(found, part).state_dict() for found in (whole, resumed))
+        assert all(torch.equal(ours[name], other[name]) for name in ours)
+    assert whole.held_out == resumed.held_out
+    with pytest.raises(ConfigurationError, match="loss"):
+        RSSMRecipe().fit(job(cache, tmp_path / "killed", options(loss={"free_nats": 0.5})))
+
+
+def test_a_later_fit_begins_with_the_model_before(tmp_path: Path) -> None:
+    cache = rotation(episodes=4, steps=12)
+    first = RSSMRecipe().fit(job(cache, tmp_path / "first", options()))
+    before = job(cache, tmp_path, options()).world_model(first.vision, first.memory)
+    wanted = dataclasses.replace(options(), refit_steps=1)
+    later: Fitted = RSSMRecipe().fit(job(cache, tmp_path / "later", RSSMRecipe().refit(wanted), begin=before))
+    moved = [
+        float((part - first.memory.state_dict()[name]).abs().max()) for name, part in later.memory.state_dict().items()
+        if part.is_floating_point() and name != "latent_std"
+    ]  # fmt: skip
+    assert 0 < max(moved) < 2e-3, "one step of Adam from where the other ended"
+    with pytest.raises(ConfigurationError, match="does not have the sizes"):
+        RSSMRecipe().fit(job(cache, tmp_path / "wider", options(memory={"hidden_size": 40}), begin=before))
+
+
+def test_pictures(tmp_path: Path) -> None:
+    cache = squares()
+    wanted = options(fit={"sequence_length": 6})
+    fitted = RSSMRecipe().fit(job(cache, tmp_path, wanted))
+    check_vision(fitted.vision, torch.from_numpy(cache.observations[:3]))
+    assert fitted.vision.embedding_size == 4 * 4 * 8 * 2
+    assert fitted.vision.latent_size == fitted.memory.latent_size == 32 + 16
+    model = job(cache, tmp_path, wanted).world_model(fitted.vision, fitted.memory)
+    assert model.observation_space("pixels").shape == (64, 64, 3)
+
+
+@pytest.mark.integration
+def test_its_bundle_is_an_environment_that_agents_learn_in(tmp_path: Path) -> None:
+    real = RealEnvSpec("Pendulum-v1", max_episode_steps=30)
+    collect(real, tmp_path / "episodes", episodes=4, workers=0)
+    train(real, tmp_path, TrainOptions(recipe="rssm", options=SMALL, replay_starts=6), tensorboard=False)
+    model = WorldModel.load(tmp_path / "bundle")
+    assert model.memory.config()["kind"] == "rssm"
+    assert len(model.starts.replay["hidden"]) == 6
+    assert set(model.starts.replay) == {"hidden", "stochastic"}
+    envs = DreamVectorEnv(model, 3, max_episode_steps=5, autoreset_mode=gym.vector.AutoresetMode.SAME_STEP)
+    envs.reset(seed=0)
+    for _ in range(7):
+        observations, *_, infos = envs.step(envs.action_space.sample())
+        assert np.isfinite(observations).all()
+    kept = envs.get_state()
+    action = envs.action_space.sample()
+    first = envs.step(action)
+    envs.set_state(kept)
+    for ours, again in zip(first[:4], envs.step(action)[:4], strict=True):
+        np.testing.assert_array_equal(ours, again)
+    assert "predicted_reward" in infos
+    still = DreamEnv(model, temperature=0.0, start="replay")
+    rewards = []
+    for _ in range(2):
+        still.reset(seed=3)
+        rewards.append([still.step(np.zeros(1, np.float32))[1] for _ in range(4)])
+    assert rewards[0] == rewards[1]
+    found = evolve(
+        model, out_dir=tmp_path / "agent", options=EvolutionOptions(generations=1, population=4, rollouts=2, horizon=5)
+    )
+    for agent in (found.agent, "planner:cem,horizon=3,candidates=20"):
+        score = evaluate(model, agent, episodes=1, workers=0)
+        assert np.isfinite(score.mean)
+    gap = dreamenv.dream_gap(tmp_path / "bundle", "random", episodes=2, samples=2, moments=2, workers=0)
+    assert all(np.isfinite(row.latent_mse) for row in gap.open_loop[:3])
+
+
+def test_bad_settings(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="free_nats must be at least 0"):
+        options(loss={"free_nats": -1.0})
+    with pytest.raises(ConfigurationError, match="latents='binary'"):
+        RSSMRecipe().fit(job(rotation(4, 12), tmp_path, options(memory={"latents": "binary"})))
+    far = rotation(4, 12)
+    far = dataclasses.replace(far, rewards=far.rewards * 1e4)
+    with pytest.raises(ConfigurationError, match="reward_head='mse'"):
+        RSSMRecipe().fit(job(far, tmp_path / "far", options()))
+    assert RSSM(4, MOVE).config()["latents"] == "categorical"
