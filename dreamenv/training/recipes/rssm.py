@@ -17,7 +17,7 @@ from dreamenv.memory.rssm.model import RSSM, Observed
 from dreamenv.noise.base import GeneratorNoise, seeded_weights, step_generator
 from dreamenv.training.explained import explained
 from dreamenv.training.fit import Losses, Scalars, fit
-from dreamenv.training.recipes.base import Fitted, Job, Recipe, begin_with
+from dreamenv.training.recipes.base import Fitted, Job, Recipe, begin_with, steps_for
 from dreamenv.training.replay import Replay, ReplayBatch
 from dreamenv.vision.joint import ConvAutoencoder, JointVision, SymlogMLP
 
@@ -166,8 +166,11 @@ class RSSMRecipe(Recipe[RSSMOptions]):
         set_latent_std(model, training, seed=job.seed)
         return Fitted(model.vision, model.memory, fitted.best)
 
-    def refit(self, options: RSSMOptions) -> RSSMOptions:
-        return replace(options, fit=replace(options.fit, steps=options.refit_steps))
+    def refit(self, options: RSSMOptions, *, replayed: int | None = None) -> RSSMOptions:
+        steps = options.refit_steps
+        if replayed is not None:
+            steps = steps_for(replayed, options.fit.batch_size * options.fit.sequence_length)
+        return replace(options, fit=replace(options.fit, steps=steps))
 
 
 class JointModel(nn.Module):
