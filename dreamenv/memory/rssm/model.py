@@ -77,7 +77,7 @@ class RSSM(MemoryModel[RSSMState]):
     terminations = TERMINATIONS
     latent_std: Tensor
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  (the settings of a model, by keyword)
         self,
         embedding_size: int,
         action_space: gym.Space[Any],

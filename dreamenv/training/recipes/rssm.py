@@ -16,7 +16,7 @@ from dreamenv.memory.rssm.latents import balanced_divergence
 from dreamenv.memory.rssm.model import RSSM, Observed
 from dreamenv.noise.base import GeneratorNoise, seeded_weights, step_generator
 from dreamenv.training.explained import explained
-from dreamenv.training.fit import Losses, Scalars, fit
+from dreamenv.training.fit import FitOptions, Losses, Scalars, fit
 from dreamenv.training.recipes.base import Fitted, Job, Recipe, begin_with, steps_for
 from dreamenv.training.replay import Replay, ReplayBatch
 from dreamenv.vision.joint import ConvAutoencoder, JointVision, SymlogMLP
@@ -79,7 +79,7 @@ class LossOptions:
 
 
 @dataclass(frozen=True)
-class FitOptions:
+class JointFitOptions:
     """How the whole is fitted.
 
     Attributes:
@@ -101,6 +101,10 @@ class FitOptions:
     patience: int | None = None
     precision: str = "auto"
 
+    def optimiser(self) -> FitOptions:
+        """The part of it that `fit` takes."""
+        return FitOptions(self.steps, self.learning_rate, self.clip, self.validate_every, self.patience, self.precision)
+
 
 @dataclass(frozen=True)
 class RSSMOptions:
@@ -117,7 +121,7 @@ class RSSMOptions:
     network: NetworkOptions = field(default_factory=NetworkOptions)
     memory: MemoryOptions = field(default_factory=MemoryOptions)
     loss: LossOptions = field(default_factory=LossOptions)
-    fit: FitOptions = field(default_factory=FitOptions)
+    fit: JointFitOptions = field(default_factory=JointFitOptions)
     refit_steps: int = 2000
 
 
@@ -146,13 +150,8 @@ class RSSMRecipe(Recipe[RSSMOptions]):
             model,
             losses,
             lambda: held_out_scalars(model, validation, options.loss, seed=job.seed),
+            job.options.fit.optimiser(),
             checkpoint=job.folder / "model" / "checkpoint.safetensors",
-            steps=options.fit.steps,
-            learning_rate=options.fit.learning_rate,
-            clip=options.fit.clip,
-            validate_every=options.fit.validate_every,
-            patience=options.fit.patience,
-            precision=options.fit.precision,
             settings={
                 "data": job.data,
                 "seed": job.seed,
