@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 
+from dreamenv.errors import ConfigurationError
 from dreamenv.vision.identity import IdentityVision
 
 
@@ -24,7 +26,8 @@ def test_there_is_nothing_to_learn() -> None:
     vision = IdentityVision(3)
     assert not list(vision.parameters())
     assert not vision.state_dict()
-    assert vision.loss(torch.ones(2, 3), generator=torch.Generator())["loss"] == 0
+    with pytest.raises(ConfigurationError, match="IdentityVision is not fitted by itself"):
+        vision.loss(torch.ones(2, 3), generator=torch.Generator())
     config = vision.config()
     assert config.pop("kind") == "identity"
     assert IdentityVision(**config).latent_size == 3
