@@ -14,6 +14,7 @@ from dreamenv.bundle import StartStates
 from dreamenv.envs import DreamVectorEnv
 from dreamenv.memory.kinds import MEMORIES, register_memory
 from dreamenv.memory.sequences import SequenceBatch
+from dreamenv.testing import check_memory
 from dreamenv.types import RealEnvSpec
 from dreamenv.vision.identity import IdentityVision
 from dreamenv.world_model import WorldModel
@@ -59,6 +60,10 @@ def random_batch(rows: int = 4, steps: int = 5) -> SequenceBatch:
         mask=(torch.rand(rows, steps, generator=noise) < 0.8).float(),
         latent_mask=(torch.rand(rows, steps, generator=noise) < 0.8).float(),
     )
+
+
+def test_it_keeps_the_contract(memory: Any) -> None:
+    check_memory(memory, BOX)
 
 
 def test_loss_is_the_likelihood_of_its_own_predictions(memory: Any) -> None:
