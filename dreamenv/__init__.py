@@ -23,17 +23,19 @@ if TYPE_CHECKING:
     from dreamenv.agents.evolution import evolve
     from dreamenv.agents.imagination import train_actor_critic
     from dreamenv.agents.kinds import register_agent
+    from dreamenv.agents.options import EvolutionOptions, ImaginationOptions
     from dreamenv.agents.resolve import load_agent
     from dreamenv.data.collect import collect
     from dreamenv.envs import DreamEnv, DreamVectorEnv, LatentObservation
     from dreamenv.memory.base import MemoryModel
     from dreamenv.memory.kinds import register_memory
-    from dreamenv.scoring.gap import dream_gap
+    from dreamenv.planners.schemes import register_planner
+    from dreamenv.scoring.gap import GapOptions, dream_gap
     from dreamenv.scoring.score import evaluate
     from dreamenv.training.pipeline import TrainOptions, train
     from dreamenv.training.recipes.kinds import register_recipe
     from dreamenv.vision.kinds import register_vision
-    from dreamenv.workflows.loop import run_loop
+    from dreamenv.workflows.loop import LoopOptions, run_loop
     from dreamenv.world_model import WorldModel
 
 __version__ = "0.1.0"
@@ -43,7 +45,11 @@ __all__ = [
     "DreamEnvError",
     "DreamVectorEnv",
     "Episode",
+    "EvolutionOptions",
+    "GapOptions",
+    "ImaginationOptions",
     "LatentObservation",
+    "LoopOptions",
     "MemoryModel",
     "RealEnvSpec",
     "TrainOptions",
@@ -57,6 +63,7 @@ __all__ = [
     "register",
     "register_agent",
     "register_memory",
+    "register_planner",
     "register_recipe",
     "register_vision",
     "run_loop",
@@ -67,7 +74,11 @@ __all__ = [
 _LAZY = {
     "DreamEnv": "dreamenv.envs",
     "DreamVectorEnv": "dreamenv.envs",
+    "EvolutionOptions": "dreamenv.agents.options",
+    "GapOptions": "dreamenv.scoring.gap",
+    "ImaginationOptions": "dreamenv.agents.options",
     "LatentObservation": "dreamenv.envs",
+    "LoopOptions": "dreamenv.workflows.loop",
     "MemoryModel": "dreamenv.memory.base",
     "TrainOptions": "dreamenv.training.pipeline",
     "WorldModel": "dreamenv.world_model",
@@ -78,6 +89,7 @@ _LAZY = {
     "load_agent": "dreamenv.agents.resolve",
     "register_agent": "dreamenv.agents.kinds",
     "register_memory": "dreamenv.memory.kinds",
+    "register_planner": "dreamenv.planners.schemes",
     "register_recipe": "dreamenv.training.recipes.kinds",
     "register_vision": "dreamenv.vision.kinds",
     "run_loop": "dreamenv.workflows.loop",

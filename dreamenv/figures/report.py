@@ -75,7 +75,7 @@ def _frames_note(real_frames: int | None) -> str:
         return "Real frames: the world model's provenance does not say how many it was trained on."
     return (
         f"{real_frames:,} real frames were consumed in all to train the world model and to choose the agent. "
-        "The scored episodes are not among them; their seeds trained and chose nothing."
+        "The scored episodes are not among them: nothing was trained or chosen on their seeds."
     )
 
 

@@ -71,7 +71,7 @@ class MemoryModel(nn.Module, ABC, Generic[StateT]):
         embedding_size: E, what vision encodes an observation to and `initial` and `observe` take.
         latent_size: Z, what vision decodes. For many memories it is the embedding; an RSSM decodes more.
         feature_size: F, what an agent sees.
-        latent_std: `[Z]`, spread of the latents in the data: the unit in which errors of latents are told.
+        latent_std: `[Z]`, spread of the latents in the data: the unit in which errors of latents are given.
         differentiable: Whether `imagine` carries gradients through state, action, reward and probability of the end.
         markov: Whether the features determine the state, so that a dream can begin at any of them.
         terminations: Ways of ending a dream that `with_termination` can choose from; none where there is no choice.

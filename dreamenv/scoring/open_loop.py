@@ -132,7 +132,7 @@ def _scale(model: WorldModel) -> Tensor:
     scale = getattr(model.memory, "latent_std", None)
     if not isinstance(scale, Tensor):
         raise ConfigurationError(
-            f"{type(model.memory).__name__}.latent_std is {scale!r}; errors of latents are told in units of their "
+            f"{type(model.memory).__name__}.latent_std is {scale!r}; errors of latents are given in units of their "
             "spread in the data, so a memory has to hold it, as a buffer [Z]"
         )
     return scale.cpu()

@@ -234,7 +234,7 @@ def held_out_scalars(model: JointModel, replay: Replay, options: LossOptions, *,
 
 @torch.no_grad()
 def set_latent_std(model: JointModel, replay: Replay, *, seed: int) -> None:
-    """Set the unit in which errors of M's latents are told: their spread over windows of the data."""
+    """Set the unit in which errors of M's latents are given: their spread over windows of the data."""
     device = model.memory.device
     batch = replay.draw(_HELD_OUT_WINDOWS, np.random.default_rng([seed, 2**31 + 1])).to(device)
     features = model.observe(batch, step_generator(seed, 0, device)).features.flatten(0, 1)
