@@ -9,6 +9,7 @@ import copy
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import chain
 from types import MappingProxyType
 from typing import Any, ClassVar, Generic, NamedTuple, TypeVar
 
@@ -214,7 +215,8 @@ class MemoryModel(nn.Module, ABC, Generic[StateT]):
     @property
     def device(self) -> torch.device:
         """Where the model is."""
-        return next((part.device for part in (*self.parameters(), *self.buffers())), torch.device("cpu"))
+        # The first one is found at once; a list of them all would take as long as a step of a few dreams
+        return next((part.device for part in chain(self.parameters(), self.buffers())), torch.device("cpu"))
 
 
 class Outcome(NamedTuple):
@@ -253,6 +255,11 @@ class Stepper(ABC, Generic[StateT]):
     ) -> tuple[StateT, Prediction]:
         """A dreamed step, as `MemoryModel.imagine`, without gradients."""
 
+    @property
+    def device(self) -> torch.device:
+        """Where the dreams are."""
+        return self.memory.device
+
     def enter(self, state: StateT) -> Any:
         """The state in the form in which `advance` takes it; it shares no memory that `advance` writes to."""
         return state
@@ -266,10 +273,8 @@ class Stepper(ABC, Generic[StateT]):
         self, dreams: Any, action: NDArray[Any], *, noise: DreamNoise, temperature: float
     ) -> tuple[Any, Outcome]:
         """A dreamed step of all dreams under actions `[N, A]` or `[N]`."""
-        device = self.memory.device
-        state, prediction = self(
-            self.leave(dreams), torch.from_numpy(action).to(device), noise=noise, temperature=temperature
-        )
+        actions = torch.from_numpy(action).to(self.device)
+        state, prediction = self(self.leave(dreams), actions, noise=noise, temperature=temperature)
         return self.enter(state), outcome_of(prediction)
 
     def features(self, dreams: Any) -> NDArray[np.float32]:
@@ -298,15 +303,22 @@ class PlainStepper(Stepper[StateT]):
 
 def outcome_of(prediction: Prediction) -> Outcome:
     """The prediction as arrays."""
+    reward, probability, terminated = prediction.reward, prediction.termination_probability, prediction.terminated
+    if reward.is_cpu and not prediction.extras and not reward.requires_grad:
+        return Outcome(
+            reward.numpy().astype(np.float64),
+            probability.numpy().astype(np.float64),
+            terminated.numpy().astype(np.bool_),
+        )
     names = list(prediction.extras)
-    parts = [prediction.reward, prediction.termination_probability, prediction.terminated]
+    parts = [reward, probability, terminated]
     parts += [prediction.extras[name] for name in names]
     if prediction.reward.device.type != "cpu":  # one transfer for all of them
         parts = list(torch.stack([part.float() for part in parts]).cpu())
-    reward, probability, terminated, *extras = (part.detach().numpy() for part in parts)
+    arrays = [part.detach().numpy() for part in parts]
     return Outcome(
-        reward.astype(np.float64),
-        probability.astype(np.float64),
-        terminated.astype(np.bool_),
-        {name: part.astype(np.float64) for name, part in zip(names, extras, strict=True)},
+        arrays[0].astype(np.float64),
+        arrays[1].astype(np.float64),
+        arrays[2].astype(np.bool_),
+        {name: part.astype(np.float64) for name, part in zip(names, arrays[3:], strict=True)},
     )

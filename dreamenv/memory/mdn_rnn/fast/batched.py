@@ -70,6 +70,10 @@ class BatchedStepper(Stepper[MDNRNNState]):
         with torch.no_grad():
             return self._step(state, action, as_noise(noise), temperature)
 
+    @property
+    def device(self) -> torch.device:
+        return self._weights.std.device
+
     def _prepare(self) -> None:
         memory = self.memory
         self._watch.renew()

@@ -95,8 +95,13 @@ class CompiledStepper(Stepper[MDNRNNState]):
                 self._compiled.add(key)
         return type(state)(latent, hidden, cell, state.dropout), Prediction(reward, probability, terminated)
 
+    @property
+    def device(self) -> torch.device:
+        return self._device
+
     def _prepare(self) -> None:
         self._watch.renew()
+        self._device = self.memory.device
         weights = _flat(shared_weights(self.memory, self._dtype), self.memory)
         # Calls between the loops and products are made in C++ too
         options: dict[str, Any] | None = {"cpp_wrapper": True} if weights.std.device.type == "cpu" else None
