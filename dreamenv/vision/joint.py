@@ -72,7 +72,8 @@ class ConvAutoencoder(JointVision):
 
 
 class SymlogMLP(JointVision):
-    """Two hidden layers each way for vectors, which are squashed by symlog(x) = sign(x) ln(1 + |x|) first (Hafner et
+    """Two hidden layers each way for vectors, which are squashed by `symlog(x) = sign(x) log(1 + abs(x))` first (Hafner
+    et
     al.
     2023, eq. 1), so that large numbers do not drown small ones.
 

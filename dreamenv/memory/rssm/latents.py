@@ -30,7 +30,7 @@ class Latents(ABC):
 
     @abstractmethod
     def divergence(self, posterior: Tensor, prior: Tensor) -> Tensor:
-        """KL(posterior || prior) in nats, `[...]` from statistics `[..., P]`."""
+        """`KL(posterior, prior)` in nats, `[...]` from statistics `[..., P]`."""
 
 
 class CategoricalLatents(Latents):
