@@ -72,10 +72,10 @@ class ConvAutoencoder(JointVision):
 
 
 class SymlogMLP(JointVision):
-    """Two hidden layers each way for vectors, which are squashed by `symlog(x) = sign(x) log(1 + abs(x))` first (Hafner
-    et
-    al.
-    2023, eq. 1), so that large numbers do not drown small ones.
+    """Two hidden layers each way, for vectors.
+
+    They are squashed first, `symlog(x) = sign(x) log(1 + abs(x))` (Hafner et al. 2023, eq. 1), so that large numbers do
+    not drown small ones.
 
     Args:
         size: D, numbers of an observation.
