@@ -114,8 +114,7 @@ class MemoryModel(nn.Module, ABC, Generic[StateT]):
         """
 
     def branch(self, state: StateT, times: int, *, noise: torch.Generator | Noise) -> StateT:
-        """Each row `times` times in a row, `[B, ...]` to `[B * times, ...]`, for dreams that go their own ways from
-        here.
+        """Each row `times` times in a row, `[B, ...]` to `[B * times, ...]`, for dreams that part here.
 
         What a row drew once for its whole dream (a member of an ensemble, a dropout mask) is drawn anew for each
         branch, as PETS does at the start of each plan. Here nothing is.
@@ -156,9 +155,11 @@ class MemoryModel(nn.Module, ABC, Generic[StateT]):
     def stepper(self, rows: int, *, precision: str = "auto", compiled: bool = False) -> Stepper[StateT]:
         """`imagine` for dreams that nobody differentiates: faster where the memory has such a step, else the same.
 
-        Follows the model: it may be fitted further, loaded or moved while the stepper is in use. A stepper keeps
-        scratch memory, so that one thread at a time may use it; threads that share a model take a stepper each, and may
-        step from the same states.
+        Follows the model: it may be fitted further, loaded or moved while the stepper is in use. Edits through
+        `Tensor.data` are the exception: PyTorch does not record them, and only the next stepper sees them.
+
+        A stepper keeps scratch memory, so that one thread at a time may use it. Threads that share a model take a
+        stepper each, and may step from the same states.
 
         Args:
             rows: How many dreams will be stepped at once, or about so many.
