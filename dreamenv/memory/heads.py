@@ -97,6 +97,25 @@ class TerminationHead(nn.Module):
         """Calibrated probability `[...]`."""
         return torch.sigmoid(logit - math.log(self.weight))
 
+    @property
+    def threshold(self) -> float:
+        """The calibrated probability at which the weighted one is a half: where the cut is."""
+        return 1 / (1 + self.weight)
+
+    def ends(self, logit: Tensor, probability: Tensor, uniform: Tensor, *, termination: str, mode: bool) -> Tensor:
+        """`[...]` bool, whether the task ends.
+
+        Args:
+            logit: Of the weighted probability.
+            probability: The calibrated one.
+            uniform: Numbers in [0, 1) that sample the end.
+            termination: "cut" ends where the weighted probability is above a half; "sample" draws from the calibrated.
+            mode: What is likelier in place of a draw.
+        """
+        if termination == "cut":
+            return logit > 0
+        return probability > 0.5 if mode else uniform < probability
+
     def loss(self, features: Tensor, terminated: Tensor) -> Tensor:
         """`[...]` weighted binary cross-entropy in nats."""
         weight = torch.tensor(self.weight, device=terminated.device)

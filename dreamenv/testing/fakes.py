@@ -50,6 +50,12 @@ class _FakeMemory(MemoryModel[FakeState]):
     def latent(self, state: FakeState) -> Tensor:
         return state.latent
 
+    def observe(
+        self, state: FakeState, action: Tensor, embedding: Tensor, *, noise: torch.Generator | Noise
+    ) -> tuple[FakeState, Prediction]:
+        imagined, prediction = self.imagine(state, action, noise=noise)
+        return imagined._replace(latent=embedding), prediction
+
     def embedding_of(self, seen: Tensor, kind: str) -> Tensor:
         return seen[..., : self.latent_size]
 
@@ -92,12 +98,6 @@ class CountingMemory(_FakeMemory):
         zeros = torch.zeros(len(embedding), 1, device=embedding.device)
         return FakeState(embedding, zeros, zeros.clone())
 
-    def observe(
-        self, state: FakeState, action: Tensor, embedding: Tensor, *, noise: torch.Generator | Noise
-    ) -> tuple[FakeState, Prediction]:
-        imagined, prediction = self.imagine(state, action, noise=noise)
-        return imagined._replace(latent=embedding), prediction
-
     def imagine(
         self, state: FakeState, action: Tensor, *, noise: torch.Generator | Noise, temperature: float = 1.0
     ) -> tuple[FakeState, Prediction]:
@@ -136,12 +136,6 @@ class NoisyMemory(_FakeMemory):
     def initial(self, embedding: Tensor, *, noise: torch.Generator | Noise) -> FakeState:
         drawn = as_noise(noise).uniform(len(embedding), 1)
         return FakeState(embedding, torch.zeros_like(drawn), drawn)
-
-    def observe(
-        self, state: FakeState, action: Tensor, embedding: Tensor, *, noise: torch.Generator | Noise
-    ) -> tuple[FakeState, Prediction]:
-        imagined, prediction = self.imagine(state, action, noise=noise)
-        return imagined._replace(latent=embedding), prediction
 
     def imagine(
         self, state: FakeState, action: Tensor, *, noise: torch.Generator | Noise, temperature: float = 1.0

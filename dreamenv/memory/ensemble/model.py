@@ -151,8 +151,7 @@ class ProbabilisticEnsemble(MemoryModel[EnsembleState]):
 
     @property
     def termination_threshold(self) -> float:
-        # The cut is on the weighted probability
-        return 1 / (1 + self.termination_head.weight)
+        return self.termination_head.threshold
 
     def features(self, state: EnsembleState) -> Tensor:
         return state.latent

@@ -232,8 +232,7 @@ class MDNRNN(MemoryModel[MDNRNNState]):
 
     @property
     def termination_threshold(self) -> float:
-        # The cut is on the weighted probability
-        return 1 / (1 + self.termination_head.weight)
+        return self.termination_head.threshold
 
     @property
     def uniforms(self) -> int:
@@ -309,10 +308,7 @@ class MDNRNN(MemoryModel[MDNRNNState]):
         seen = torch.cat([visible, next_normalised], -1) if self.reward_sees_next else visible
         logit = self.termination_head(visible)
         probability = self.termination_head.probability(logit)
-        if self.termination == "cut":
-            terminated = logit > 0
-        else:
-            terminated = probability > 0.5 if mode else uniform < probability
+        terminated = self.termination_head.ends(logit, probability, uniform, termination=self.termination, mode=mode)
         return Prediction(self.reward_head(seen), probability, terminated)
 
     def _draw_dropout(self, like: Tensor, noise: Noise) -> Tensor:

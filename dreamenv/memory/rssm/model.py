@@ -144,8 +144,7 @@ class RSSM(MemoryModel[RSSMState]):
 
     @property
     def termination_threshold(self) -> float:
-        # The cut is on the weighted probability
-        return 1 / (1 + self.termination_head.weight)
+        return self.termination_head.threshold
 
     def features(self, state: RSSMState) -> Tensor:
         return torch.cat(state, dim=-1)
@@ -228,10 +227,7 @@ class RSSM(MemoryModel[RSSMState]):
         logit = self.termination_head(features)
         probability = self.termination_head.probability(logit)
         uniform = noise.uniform(len(features), 1)[:, 0]
-        if self.termination == "cut":
-            terminated = logit > 0
-        else:
-            terminated = probability > 0.5 if mode else uniform < probability
+        terminated = self.termination_head.ends(logit, probability, uniform, termination=self.termination, mode=mode)
         return Prediction(self.reward_head(features), probability, terminated)
 
 
