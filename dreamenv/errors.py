@@ -68,6 +68,13 @@ class ReproductionError(DreamEnvError, RuntimeError):
     """A published figure that cannot be made again, or whose commands failed."""
 
 
+class StorageError(DreamEnvError, OSError):
+    """A file that cannot be written: no space is left, or the place is not writable."""
+
+    def __str__(self) -> str:
+        return f"{self.filename}: {self.strerror}" if self.filename else str(self.args[-1])
+
+
 class ConfigurationError(DreamEnvError, ValueError):
     """A keyword argument outside its range or combined with one it excludes."""
 

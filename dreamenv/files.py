@@ -2,13 +2,41 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
+
+from dreamenv.errors import StorageError
+
+# A place that cannot be written to, which is nobody's bug
+NOT_WRITABLE = {
+    errno.EACCES,
+    errno.EDQUOT,
+    errno.EEXIST,
+    errno.EISDIR,
+    errno.ENOSPC,
+    errno.ENOTDIR,
+    errno.EPERM,
+    errno.EROFS,
+}
+
+
+def writable_folder(path: str | Path) -> Path:
+    """The folder `path`, made where it is missing.
+
+    Raises:
+        StorageError: It cannot be made.
+    """
+    try:
+        Path(path).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StorageError(error.errno, f"cannot be made a folder: {error.strerror}", str(path)) from error
+    return Path(path)
 
 
 @contextmanager
@@ -17,6 +45,9 @@ def atomic(file: str | Path) -> Iterator[Path]:
 
     Whoever reads `file` meanwhile sees the old content, and an error or a kill leaves it as it was. The temporary name
     keeps the suffix of `file`, from which writers of videos and archives tell the format.
+
+    Raises:
+        StorageError: No space is left, or the folder cannot be written to.
     """
     file = Path(file)
     temporary = file.with_name(f".{file.stem}.{os.getpid()}.part{file.suffix}")
@@ -25,8 +56,12 @@ def atomic(file: str | Path) -> Iterator[Path]:
         with temporary.open("rb") as written:
             os.fsync(written.fileno())
         os.replace(temporary, file)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
+    except BaseException as error:
+        with suppress(OSError):  # where nothing can be written nothing can be removed
+            temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.errno in NOT_WRITABLE:
+            reason = os.strerror(error.errno or 0)
+            raise StorageError(error.errno, f"cannot be written: {reason}", str(file)) from error
         raise
 
 

@@ -37,8 +37,19 @@ def register(path: str | Path) -> list[str]:
 
 
 def register_known() -> list[str]:
-    """Register every dream that `registry.entries` knows: the shipped ones and those of `DREAMENV_REGISTRY`."""
-    return [name for entry in registry.entries().values() for name in _register_entry(entry)]
+    """Register every dream that `registry.entries` knows: the shipped ones and those of `DREAMENV_REGISTRY`.
+
+    What Gymnasium does not take is left out with a warning, as is a file that cannot be read.
+    """
+    return [name for entry in list(registry.entries().values()) for name in _register_if_possible(entry)]
+
+
+def _register_if_possible(entry: DreamEntry) -> list[str]:
+    try:
+        return _register_entry(entry)
+    except RegistryError as error:
+        registry.leave_out(entry.id, error)
+        return []
 
 
 def _register_entry(entry: DreamEntry) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -159,16 +160,36 @@ def shipped_registry_path() -> Path:
 
 
 _entries: dict[str, DreamEntry] | None = None
+# Files of DREAMENV_REGISTRY that could not be read, with the reason
+_unread: dict[str, str] = {}
 
 
 def entries() -> dict[str, DreamEntry]:
-    """Every known dream by id: the shipped ones, those of `DREAMENV_REGISTRY`, those added since."""
+    """Every known dream by id: the shipped ones, those of `DREAMENV_REGISTRY`, those added since.
+
+    A file of `DREAMENV_REGISTRY` that cannot be read (of a run that was deleted, say) is left out with a warning, since
+    the variable is read by every import of this package; whoever asks for an unknown dream is given the reason.
+    """
     global _entries
     if _entries is None:
         _entries = dict(read_registry(shipped_registry_path()))
         for extra in filter(None, os.environ.get("DREAMENV_REGISTRY", "").split(os.pathsep)):
-            _entries.update(read_registry(extra))
+            _entries.update(_read_if_possible(extra))
     return _entries
+
+
+def _read_if_possible(path: str) -> dict[str, DreamEntry]:
+    try:
+        return read_registry(Path(path).expanduser())
+    except RegistryError as error:
+        leave_out(path, error)
+        return {}
+
+
+def leave_out(what: str, error: RegistryError) -> None:
+    """Warn that `what` of `DREAMENV_REGISTRY` is not used, and remember why."""
+    _unread[what] = str(error)
+    warnings.warn(f"DREAMENV_REGISTRY: left out: {error}", stacklevel=2)
 
 
 def add_entries(new: dict[str, DreamEntry]) -> None:
@@ -180,9 +201,15 @@ def find(name: str) -> DreamEntry:
     """The entry whose dream id or latent twin's id is `name`.
 
     Raises:
-        UnknownDreamError: With the nearest ids.
+        UnknownDreamError: With the nearest ids, and the files of `DREAMENV_REGISTRY` that could not be read.
     """
-    return find_in(entries(), name)
+    known = entries()
+    try:
+        return find_in(known, name)
+    except UnknownDreamError as error:
+        if not _unread:
+            raise
+        raise UnknownDreamError(f"{error} Left out of DREAMENV_REGISTRY: {'; '.join(_unread.values())}") from error
 
 
 def find_in(known_entries: dict[str, DreamEntry], name: str) -> DreamEntry:

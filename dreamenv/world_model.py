@@ -17,6 +17,7 @@ from dreamenv.bundle import Bundle, StartStates, read_bundle, start_tensors, wri
 from dreamenv.errors import ConfigurationError, SpaceMismatchError, did_you_mean
 from dreamenv.files import fingerprint
 from dreamenv.memory.base import MemoryModel, Prediction
+from dreamenv.memory.ordinary import in_ordinary_torch
 from dreamenv.memory.states import flatten_state, unflatten_state
 from dreamenv.noise.base import Noise
 from dreamenv.types import STARTS, RealEnvSpec, Start
@@ -239,6 +240,7 @@ class WorldModel:
         return write_bundle(path, Bundle(*parts, self.max_episode_steps, self.temperature, self.provenance), half=half)
 
     @classmethod
+    @in_ordinary_torch
     def load(cls, id_or_path: str | Path, *, device: torch.device | str = "cpu") -> WorldModel:
         """The world model of a registered id, or of the bundle in a folder.
 

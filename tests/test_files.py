@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import stat
 from pathlib import Path
 
 import pytest
 
-from dreamenv.files import atomic, fingerprint, read_json, sha256_of, write_bytes, write_json, write_text
+from dreamenv.errors import StorageError
+from dreamenv.files import (
+    atomic,
+    fingerprint,
+    read_json,
+    sha256_of,
+    writable_folder,
+    write_bytes,
+    write_json,
+    write_text,
+)
 
 
 @pytest.mark.parametrize("name", ["video.mp4", "no_suffix", ".hidden"])
@@ -52,3 +63,17 @@ def test_hashes(tmp_path: Path) -> None:
     assert fingerprint([b"con", b"tent"]) == hashlib.sha256(b"content").hexdigest()[:16]
     assert fingerprint({"a": b"1", "b": b"2"}) == fingerprint({"b": b"2", "a": b"1"})
     assert len({fingerprint({"a": b"1"}), fingerprint({"b": b"1"}), fingerprint({"a": b"2"})}) == 3
+
+
+def test_a_place_that_cannot_be_written_to_is_a_typed_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "whatever the system says")
+
+    monkeypatch.setattr("dreamenv.files.os.fsync", full)
+    with pytest.raises(StorageError, match=r"figures\.json: cannot be written: No space left"):
+        write_json(tmp_path / "figures.json", {})
+    assert list(tmp_path.iterdir()) == []
+    monkeypatch.undo()
+    (tmp_path / "file").write_text("", encoding="utf-8")
+    with pytest.raises(StorageError, match="file: cannot be made a folder"):
+        writable_folder(tmp_path / "file")

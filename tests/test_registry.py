@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -151,6 +152,23 @@ def test_entries_of_the_environment_variable(tmp_path: Path, monkeypatch: pytest
     assert registry.find("DreamTest-v0").id == "DreamTest-v0"
     assert registry.find("dreamenv:LatentTest-v0").id == "DreamTest-v0"
     assert "DreamDoom-v0" in registry.entries()
+
+
+def test_what_the_environment_variable_names_in_vain_is_left_out_with_a_warning(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "home").mkdir()
+    write(tmp_path / "home")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    gone = tmp_path / "deleted" / "registry.yaml"
+    monkeypatch.setenv("DREAMENV_REGISTRY", os.pathsep.join([str(gone), "~/home/registry.yaml"]))
+    monkeypatch.setattr(registry, "_entries", None)
+    monkeypatch.setattr(registry, "_unread", {})
+    with pytest.warns(UserWarning, match=r"left out: .*deleted.*cannot be read"):
+        known = registry.entries()
+    assert {"DreamDoom-v0", "DreamTest-v0"} <= known.keys()
+    with pytest.raises(UnknownDreamError, match=r"no dream is called 'DreamRun-v0'.*deleted.*cannot be read"):
+        registry.find("DreamRun-v0")
 
 
 def test_misspelt_ids() -> None:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import importlib
+import os
 import pkgutil
 import sys
 
 import typer
 
-from dreamenv.errors import DreamEnvError
+from dreamenv.cli.streams import prepare_streams
+from dreamenv.errors import DreamEnvError, StorageError
+from dreamenv.files import NOT_WRITABLE
 
 _INTERRUPTED = 130
 # What these verbs have begun, the same command continues
@@ -31,7 +34,13 @@ def load_verbs() -> typer.Typer:
 
 
 def main() -> None:
-    """Entry point of `dreamenv`: errors of this package are shown as one line, Ctrl-C leaves a resumable run."""
+    """Entry point of `dreamenv`: errors of this package are shown as one line, Ctrl-C leaves a resumable run.
+
+    Modules of the current folder can be imported, so that `module:Id` names an environment of the user's own.
+    """
+    prepare_streams()
+    if os.getcwd() not in sys.path:
+        sys.path.insert(0, os.getcwd())
     load_verbs()
     try:
         # Without standalone mode typer returns the status of an exit; newer versions turn Ctrl-C into status 130
@@ -40,16 +49,28 @@ def main() -> None:
         status = leave.exit_code
     except (typer.Abort, KeyboardInterrupt):
         status = _INTERRUPTED
-    except DreamEnvError as error:
-        print(f"dreamenv: {error}", file=sys.stderr)
-        sys.exit(2)
     except Exception as error:
-        if type(error).__module__.startswith(("click", "typer")) and hasattr(error, "format_message"):
-            print(f"dreamenv: {error.format_message()}", file=sys.stderr)
-            sys.exit(2)
-        raise
+        line = _line_for(error)
+        if line is None:
+            raise
+        print(f"dreamenv: {line}", file=sys.stderr)
+        sys.exit(2)
     if status == _INTERRUPTED:
-        goes_on = "; the same command continues from the last checkpoint" if _RESUMABLE & set(sys.argv[1:2]) else ""
-        print(f"stopped{goes_on}", file=sys.stderr)
+        print(f"stopped{_continues()}", file=sys.stderr)
     if status:
         sys.exit(status)
+
+
+def _line_for(error: Exception) -> str | None:
+    """What an error is shown as that is no bug of this package; None for one that is."""
+    if isinstance(error, DreamEnvError):
+        return f"{error}{_continues() if isinstance(error, StorageError) else ''}"
+    if isinstance(error, OSError) and error.errno in NOT_WRITABLE:
+        return f"{error.filename}: {error.strerror}{_continues()}" if error.filename else f"{error}{_continues()}"
+    if type(error).__module__.startswith(("click", "typer")) and hasattr(error, "format_message"):
+        return str(error.format_message())
+    return None
+
+
+def _continues() -> str:
+    return "; the same command continues from the last checkpoint" if _RESUMABLE & set(sys.argv[1:2]) else ""

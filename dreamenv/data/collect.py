@@ -183,9 +183,9 @@ def _settings(setup: _Setup) -> dict[str, Any]:
 
 
 def _check_same_collection(setup: _Setup) -> dict[str, Any]:
-    """What collection.json says; empty for a new folder."""
+    """What collection.json says; empty for a folder without episodes, such as one of a try that was refused."""
     file = setup.path / _COLLECTION_FILE
-    if not file.exists():
+    if not file.exists() or not EpisodeStore(setup.path).own_files():
         return {}
     settings, found = _settings(setup), _read_collection(file)
     for key in sorted(settings):

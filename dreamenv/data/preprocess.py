@@ -34,14 +34,20 @@ def make_real_env(spec: RealEnvSpec, *, render_mode: str | None = None) -> Prepr
     """
     if spec.module is not None:
         import_registering(spec.module)
+    # Constructors that take no render_mode are common, and None is what they mean
+    drawn: dict[str, Any] = {} if render_mode is None else {"render_mode": render_mode}
     try:
-        env = gym.make(spec.id, render_mode=render_mode, max_episode_steps=spec.max_episode_steps, **spec.kwargs)
+        env = gym.make(spec.id, max_episode_steps=spec.max_episode_steps, **drawn, **spec.kwargs)
     except gym.error.DependencyNotInstalled as error:
         raise missing_extra(f"what {spec.id} needs", "real") from error
     except gym.error.UnregisteredEnv as error:
         near = did_you_mean(spec.id, gym.registry)
         raise UnknownDreamError(f"Gymnasium knows no environment {spec.id!r}. {near}") from error
     except (gym.error.Error, ModuleNotFoundError, TypeError) as error:
+        if drawn and "render_mode" in str(error):
+            raise ConfigurationError(
+                f"{spec.id} cannot be drawn: its constructor takes no render_mode={render_mode!r}. Add it"
+            ) from error
         raise ConfigurationError(f"{spec.id} cannot be made with {spec.kwargs}: {error}") from error
     try:
         return PreprocessedEnv(env, spec)

@@ -19,6 +19,7 @@ from dreamenv.envs.loading import open_world_model
 from dreamenv.envs.render import RENDER_MODES
 from dreamenv.errors import SpaceMismatchError, StepError
 from dreamenv.memory.base import Prediction
+from dreamenv.memory.ordinary import in_ordinary_torch
 from dreamenv.noise.hashed import EpisodeNoise
 from dreamenv.types import Start
 from dreamenv.world_model import WorldModel
@@ -76,6 +77,7 @@ class LatentObservation(gym.Wrapper[NDArray[Any], Any, Any, Any]):
         self._state: Any = None
         self._embedding = torch.empty(0)
 
+    @in_ordinary_torch
     @torch.no_grad()
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
@@ -90,6 +92,7 @@ class LatentObservation(gym.Wrapper[NDArray[Any], Any, Any, Any]):
         self._state = self.world_model.memory.initial(self._embedding, noise=self._noise)
         return self._seen(), info
 
+    @in_ordinary_torch
     @torch.no_grad()
     def step(self, action: Any) -> tuple[NDArray[Any], float, bool, bool, dict[str, Any]]:
         """Take one action in the real environment.

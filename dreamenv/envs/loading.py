@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import os
 import threading
 from collections import OrderedDict
 from pathlib import Path
@@ -17,6 +18,16 @@ from dreamenv.world_model import WorldModel
 _CACHE_SIZE = 4
 _cache: OrderedDict[tuple[Any, ...], WorldModel] = OrderedDict()
 _lock = threading.Lock()
+
+
+def _new_lock() -> None:
+    global _lock
+    _lock = threading.Lock()
+
+
+# A fork while another thread of the parent holds it would leave the child's locked for ever
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_new_lock)
 
 
 def open_world_model(

@@ -14,6 +14,7 @@ from torch import Tensor
 from dreamenv.envs.actions import ActionChecker
 from dreamenv.errors import ConfigurationError, NonFiniteError, StepError
 from dreamenv.memory.base import Outcome
+from dreamenv.memory.ordinary import in_ordinary_torch
 from dreamenv.memory.states import select
 from dreamenv.noise.hashed import EpisodeNoise
 from dreamenv.types import Start
@@ -44,6 +45,7 @@ class DreamRollout:
         precision: "float32" or "bfloat16".
     """
 
+    @in_ordinary_torch
     def __init__(
         self,
         world_model: WorldModel,
@@ -90,6 +92,7 @@ class DreamRollout:
         """`[N]` steps since the row's episode started."""
         return self._noise.steps
 
+    @in_ordinary_torch
     @torch.no_grad()
     def reset(self, rows: NDArray[np.int64], generators: Sequence[np.random.Generator]) -> None:
         """Start new episodes in `rows` `[R]`, drawn from the `generators` of those rows.
@@ -110,6 +113,7 @@ class DreamRollout:
         self.returns[rows] = 0.0
         self.last_reward[rows] = 0.0
 
+    @in_ordinary_torch
     def step(self, actions: Any, active: NDArray[np.bool_] | None = None) -> Outcome:
         """Imagine one step of every row.
 
@@ -148,6 +152,7 @@ class DreamRollout:
                 f"number. Reset, and lower temperature={self.temperature} if it comes again."
             )
 
+    @in_ordinary_torch
     def observations(self, rows: NDArray[np.int64] | None = None) -> NDArray[Any]:
         """Fresh observations of `rows` (None: all), `[R, F]` or `[R, Z]` float32, or `[R, 64, 64, 3]` uint8."""
         if self.observation == "pixels":
@@ -162,6 +167,7 @@ class DreamRollout:
             seen = seen.clone()
         return seen.cpu().numpy()
 
+    @in_ordinary_torch
     @torch.no_grad()
     def pictures(self, rows: NDArray[np.int64] | None = None) -> NDArray[np.uint8]:
         """Decoded pictures of `rows` (None: all), `[R, 64, 64, 3]` uint8."""
@@ -169,11 +175,13 @@ class DreamRollout:
         parts = [self.world_model.vision.decode_uint8(part).cpu() for part in latents.split(_DECODE_ROWS)]
         return torch.cat(parts).numpy()
 
+    @in_ordinary_torch
     @torch.no_grad()
     def latents(self) -> NDArray[np.float32]:
         """Latents of all rows, `[N, Z]` float32."""
         return self.world_model.memory.latent(self._rows_of_state(None)).float().cpu().numpy().copy()
 
+    @in_ordinary_torch
     def get_state(self) -> dict[str, Any]:
         """A snapshot of plain tensors and arrays that shares no memory with this rollout.
 
@@ -190,6 +198,7 @@ class DreamRollout:
             "last_reward": self.last_reward.copy(),
         }
 
+    @in_ordinary_torch
     def set_state(self, state: dict[str, Any]) -> None:
         """Go back to a snapshot; the dreams continue bit for bit. The snapshot may be used again.
 

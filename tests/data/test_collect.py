@@ -62,6 +62,12 @@ def test_an_episode_is_what_happened() -> None:
     np.testing.assert_array_equal(observation, episode.observations[-1])
 
 
+def test_a_try_that_was_refused_leaves_the_folder_free(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="Pendulum"):
+        collect(RealEnvSpec("Pendulum-v1", {"mass": 3}), tmp_path, episodes=1, workers=0)
+    assert collect(CARTPOLE, tmp_path, episodes=1, workers=0).episodes == 1
+
+
 @SLOW
 def test_an_episode_is_cut_where_its_policy_says(tmp_path: Path) -> None:
     explore = [Exploration("uniform", max_steps=4)]

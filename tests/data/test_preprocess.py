@@ -231,6 +231,26 @@ def test_unknown_ids_and_arguments_are_explained() -> None:
         make_real_env(RealEnvSpec("Pendulum-v1", kwargs={"colour": 1}))
 
 
+class Counter(gym.Env[Any, Any]):
+    """Takes no `render_mode`, as many environments of one's own."""
+
+    observation_space, action_space = spaces.Box(-1, 1, (2,), np.float32), spaces.Discrete(2)
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        super().reset(seed=seed)
+        return np.zeros(2, np.float32), {}
+
+
+def test_a_constructor_without_render_mode_will_do() -> None:
+    gym.register("Counter-v0", entry_point=Counter)
+    try:
+        assert make_real_env(RealEnvSpec("Counter-v0")).reset(seed=0)[0].tolist() == [0, 0]
+        with pytest.raises(ConfigurationError, match=r"cannot be drawn: its constructor takes no render_mode='rgb"):
+            make_real_env(RealEnvSpec("Counter-v0"), render_mode="rgb_array")
+    finally:
+        del gym.registry["Counter-v0"]
+
+
 def test_a_missing_extra_names_the_pip_line(monkeypatch: pytest.MonkeyPatch) -> None:
     real_import = builtins.__import__
 
