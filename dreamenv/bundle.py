@@ -164,6 +164,8 @@ def resolve_bundle(id_or_path: str | Path) -> tuple[Path, dict[str, str]]:
 def read_config(path: Path, expected: dict[str, str] | None = None) -> dict[str, Any]:
     """config.json of the bundle at `path`, its version and keys checked."""
     file = path / CONFIG_FILE
+    if not file.exists() and (path / "bundle" / CONFIG_FILE).exists():
+        raise BundleError(f"{path} is the folder of a run; its bundle is {path / 'bundle'}")
     data = _read_bytes(file, (expected or {}).get(CONFIG_FILE))
     try:
         config = json.loads(data)

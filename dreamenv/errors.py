@@ -5,6 +5,9 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+# More names than these are no help in an error's one line
+_MOST_NAMES = 40
+
 
 class DreamEnvError(Exception):
     """Base of every error this package raises on purpose."""
@@ -80,11 +83,13 @@ class ConfigurationError(DreamEnvError, ValueError):
 
 
 def did_you_mean(got: str, known: Iterable[str]) -> str:
-    """A sentence with the nearest names, or with all of them when nothing is near."""
+    """A sentence with the nearest names, or with all of them when nothing is near and they are few."""
     names = sorted(known)
     near = difflib.get_close_matches(got, names, n=3, cutoff=0.5)
     if near:
         return "Did you mean " + " or ".join(near) + "?"
+    if len(names) > _MOST_NAMES:
+        return f"None of the {len(names)} known names is near."
     return "Known: " + (", ".join(names) if names else "none") + "."
 
 

@@ -13,7 +13,7 @@ from dreamenv.agents.kinds import AGENTS, FOREIGN_FORMATS
 from dreamenv.agents.mpc import PREFIX, MPCAgent, mpc_agent
 from dreamenv.agents.random_agent import RandomAgent
 from dreamenv.agents.saved import AGENT_FILE, is_savable, read_agent, save_agent
-from dreamenv.bundle import resolve_bundle
+from dreamenv.bundle import CONFIG_FILE, resolve_bundle
 from dreamenv.envs.loading import open_world_model
 from dreamenv.errors import BundleError, ConfigurationError, UnknownDreamError
 from dreamenv.planners.schemes import PLANNERS
@@ -226,7 +226,20 @@ def load_agent(
         planners = ", ".join(PREFIX + planner for planner in PLANNERS.names())
         raise UnknownDreamError(f"{name}: no scheme of agents is called {scheme!r}. Planners are called {planners}.")
     folder, expected = resolve_bundle(id_or_path)
+    # A registry that knows the agent's hash promises one: a file that is missing there is a broken installation
+    if not (folder / AGENT_FILE).exists() and AGENT_FILE not in expected:
+        raise BundleError(f"{folder}: there is no agent here yet (no {AGENT_FILE}). {_where_one_may_be(name, folder)}")
     return read_agent(folder / AGENT_FILE, expected)
+
+
+def _where_one_may_be(name: str, folder: Path) -> str:
+    """What to do about a folder without an agent."""
+    for near in (folder / "agent", folder.parent / "agent"):
+        if (near / AGENT_FILE).exists():
+            return f"There is one in {near}: --agent {near}, or agent={str(near)!r}"
+    if (folder / CONFIG_FILE).exists():
+        return f"Make one: dreamenv evolve {name} --out AGENT, then give --agent AGENT. Or give --agent random"
+    return "Give the folder that `dreamenv evolve` wrote"
 
 
 def _foreign_format(agent: Agent) -> tuple[str, str] | None:

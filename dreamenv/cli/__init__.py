@@ -6,12 +6,13 @@ import importlib
 import os
 import pkgutil
 import sys
+from typing import Annotated
 
 import typer
 
+from dreamenv.cli.overview import START, Verbs
+from dreamenv.cli.problems import is_refusal, one_line
 from dreamenv.cli.streams import prepare_streams
-from dreamenv.errors import DreamEnvError, StorageError
-from dreamenv.files import NOT_WRITABLE
 
 _INTERRUPTED = 130
 # What these verbs have begun, the same command continues
@@ -19,11 +20,29 @@ _RESUMABLE = {"collect", "train", "evolve", "train-agent", "loop", "demo", "repr
 
 app = typer.Typer(
     name="dreamenv",
-    help="A trained world model is a Gymnasium environment: collect, train, evolve, score.",
-    add_completion=False,
+    cls=Verbs,
+    help=f"Trained world models as Gymnasium environments.\n\n{START}\n\nMore on a verb: dreamenv VERB --help",
+    context_settings={"help_option_names": ["-h", "--help"]},
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        from dreamenv import __version__
+
+        print(f"dreamenv {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _top(
+    version: Annotated[
+        bool, typer.Option("--version", is_eager=True, callback=_show_version, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    """See `help` of `app`."""
 
 
 def load_verbs() -> typer.Typer:
@@ -34,9 +53,11 @@ def load_verbs() -> typer.Typer:
 
 
 def main() -> None:
-    """Entry point of `dreamenv`: errors of this package are shown as one line, Ctrl-C leaves a resumable run.
+    """Entry point of `dreamenv`.
 
-    Modules of the current folder can be imported, so that `module:Id` names an environment of the user's own.
+    An error that the user can do something about is shown as one line. Ctrl-C leaves a run that the same command
+    continues, where the verb is one of those. Modules of the current folder can be imported, so that `module:Id` names
+    an environment of the user's own.
     """
     prepare_streams()
     if os.getcwd() not in sys.path:
@@ -44,16 +65,19 @@ def main() -> None:
     load_verbs()
     try:
         # Without standalone mode typer returns the status of an exit; newer versions turn Ctrl-C into status 130
-        status = app(sys.argv[1:] or ["--help"], standalone_mode=False) or 0
+        status = app(_arguments(sys.argv[1:]), prog_name="dreamenv", standalone_mode=False) or 0
     except typer.Exit as leave:
         status = leave.exit_code
     except (typer.Abort, KeyboardInterrupt):
         status = _INTERRUPTED
     except Exception as error:
-        line = _line_for(error)
+        if type(error).__name__ == "NoArgsIsHelpError":
+            print(getattr(error, "message", error))
+            return
+        line = one_line(error)
         if line is None:
             raise
-        print(f"dreamenv: {line}", file=sys.stderr)
+        print(f"dreamenv: {line}{_continues() if is_refusal(error) else ''}", file=sys.stderr)
         sys.exit(2)
     if status == _INTERRUPTED:
         print(f"stopped{_continues()}", file=sys.stderr)
@@ -61,15 +85,11 @@ def main() -> None:
         sys.exit(status)
 
 
-def _line_for(error: Exception) -> str | None:
-    """What an error is shown as that is no bug of this package; None for one that is."""
-    if isinstance(error, DreamEnvError):
-        return f"{error}{_continues() if isinstance(error, StorageError) else ''}"
-    if isinstance(error, OSError) and error.errno in NOT_WRITABLE:
-        return f"{error.filename}: {error.strerror}{_continues()}" if error.filename else f"{error}{_continues()}"
-    if type(error).__module__.startswith(("click", "typer")) and hasattr(error, "format_message"):
-        return str(error.format_message())
-    return None
+def _arguments(given: list[str]) -> list[str]:
+    """What was typed; no verb and `help [VERB]` ask for help."""
+    if given[:1] == ["help"]:
+        return [*given[1:], "--help"]
+    return given or ["--help"]
 
 
 def _continues() -> str:

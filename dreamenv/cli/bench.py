@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from dreamenv.cli import app
-from dreamenv.cli.options import JsonFile, Seed
+from dreamenv.cli import app, places
+from dreamenv.cli.options import JsonFile, Seed, dream_ids
+from dreamenv.cli.overview import MEASURE
 
 if TYPE_CHECKING:
     from dreamenv.bench.run import Row
@@ -17,23 +18,29 @@ if TYPE_CHECKING:
 _TITLES = ("case", "num_envs", "steps/s", "bound/s", "fraction", "real frames/s", "device")
 
 
-@app.command()
+@app.command(rich_help_panel=MEASURE)
 def bench(
-    model: Annotated[str, typer.Argument(metavar="[ID|BUNDLE]", help="The dream to measure.")] = "DreamCarRacing-v0",
-    seconds: Annotated[float, typer.Option(help="Of measurement a case, and again for its bound.")] = 2.0,
+    model: Annotated[
+        str, typer.Argument(metavar="ID|BUNDLE", autocompletion=dream_ids, help="The dream to measure.")
+    ] = "DreamCarRacing-v0",
+    seconds: Annotated[float, typer.Option(help="Seconds to measure each case, and again for its bound.")] = 2.0,
     max_envs: Annotated[int, typer.Option(min=1, help="Largest batch of dreams.")] = 4096,
     real: Annotated[bool, typer.Option(help="Measure the real environment too.")] = True,
-    compare: Annotated[bool, typer.Option("--compare", help="Also what could be stepped instead.")] = False,
-    compiled: Annotated[bool, typer.Option("--compiled", help="Also the compiled step (needs g++).")] = False,
-    training: Annotated[bool, typer.Option("--training", help="Also how fast V and M learn.")] = False,
-    curves: Annotated[bool, typer.Option("--curves", help="Also the growth with latents, mixtures, ...")] = False,
-    startup: Annotated[bool, typer.Option("--startup", help="Also imports, gym.make, and memory.")] = False,
-    out: Annotated[Path | None, typer.Option(help="Folder to draw the figures into.")] = None,
-    device: Annotated[str, typer.Option(help="Of the dreams: cpu, cuda, ...")] = "cpu",
+    compare: Annotated[bool, typer.Option("--compare", help="Also measure what could be stepped instead.")] = False,
+    compiled: Annotated[bool, typer.Option("--compiled", help="Also measure the compiled step (needs g++).")] = False,
+    training: Annotated[
+        bool, typer.Option("--training", help="Also measure how fast the vision model and the memory model learn.")
+    ] = False,
+    curves: Annotated[bool, typer.Option("--curves", help="Also measure growth with latents, mixtures, ...")] = False,
+    startup: Annotated[bool, typer.Option("--startup", help="Also measure imports, gym.make and memory.")] = False,
+    out: Annotated[Path | None, typer.Option(callback=places.folder, help="Folder to draw the figures into.")] = None,
+    device: Annotated[str, typer.Option(help="Where the dreams run: cpu, cuda, ...")] = "cpu",
     seed: Seed = 0,
     json_file: JsonFile = None,
 ) -> None:
-    """Measure steps a second compared with the bound: the model's matrix products alone, at the same batch.
+    """Measure steps per second, and how near they come to the bound of the hardware.
+
+    The bound is the model's matrix products alone, at the same batch.
 
     Example: dreamenv bench DreamCarRacing-v0 --json bench.json
     """
@@ -63,9 +70,7 @@ def bench(
     for bar in bars:
         bar.close()
     output.table(_TITLES, [_cells(row) for row in rows], numbers=_TITLES[1:-1])
-    output.line(
-        f"medians of {REPETITIONS} interleaved repetitions; a step is one action (of the real environment: see there)"
-    )
+    output.line(f"medians of {REPETITIONS} interleaved repetitions; a step is one action")
     if startup:
         _show_startup(model, output)
     if out is not None:

@@ -7,22 +7,27 @@ from typing import Annotated
 
 import typer
 
-from dreamenv.cli import app
-from dreamenv.cli.options import JsonFile, Seed, Workers
+from dreamenv.cli import app, places
+from dreamenv.cli.options import JsonFile, Seed, Workers, dream_ids
+from dreamenv.cli.overview import TRAIN
 
 
-@app.command()
+@app.command(rich_help_panel=TRAIN)
 def collect(
-    name: Annotated[str | None, typer.Argument(metavar="[ID]", help="A dream's id; its preset is used.")] = None,
+    name: Annotated[
+        str | None, typer.Argument(metavar="ID", autocompletion=dream_ids, help="A dream's id; its preset is used.")
+    ] = None,
     real: Annotated[str | None, typer.Option(help="Any Gymnasium id, instead of a dream's.")] = None,
-    out: Annotated[Path, typer.Option(help="Run directory; episodes go to OUT/episodes.")] = Path("runs/run"),
+    out: Annotated[
+        Path, typer.Option(callback=places.folder, help="Run directory; episodes go to OUT/episodes.")
+    ] = Path("runs/run"),
     frames: Annotated[int | None, typer.Option(help="Real frames to collect (action repeat counted).")] = None,
     episodes: Annotated[int | None, typer.Option(help="Episodes to collect, instead of frames.")] = None,
     agent: Annotated[str | None, typer.Option(help="Explore with this agent (path, id, planner) plus noise.")] = None,
     algo: Annotated[str | None, typer.Option(help="Algorithm of stable-baselines3 that saved --agent.")] = None,
     model: Annotated[str | None, typer.Option(help="World model (id or bundle) that the agent sees through.")] = None,
     part: Annotated[
-        str | None, typer.Option(help="Collect into OUT/episodes/PART; what else OUT/episodes holds stays.")
+        str | None, typer.Option(help="Collect into OUT/episodes/PART; the rest of OUT/episodes stays.")
     ] = None,
     workers: Workers = None,
     seed: Seed = 0,
@@ -74,6 +79,7 @@ def collect(
     record_frames(out, stage, found.real_frames)
     write_config(out, stage, {"real": spec.id, "seed": seed, "frames": frames, "episodes": episodes, "agent": agent})
     output.line(f"{found.episodes} episodes, {found.real_frames:,} real frames, mean return {found.mean_return:.1f}")
+    output.next("train", *([name] if name else ["--real", spec.id]), "--out", out)
     output.figures(
         {"episodes": found.episodes, "real_frames": found.real_frames, "mean_return": found.mean_return},
     )

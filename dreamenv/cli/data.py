@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from dreamenv.cli import app
+from dreamenv.cli import app, places
 from dreamenv.cli.options import JsonFile
+from dreamenv.cli.overview import LOOK, Verbs
 
 if TYPE_CHECKING:
     from dreamenv.data.summary import GroupRow
@@ -17,25 +18,29 @@ _TITLES = ("policy", "episodes", "real frames", "return", "least", "most", "leng
 
 data = typer.Typer(
     name="data",
+    cls=Verbs,
     help="Look at collected episodes.\n\nExample: dreamenv data show runs/doom",
     no_args_is_help=True,
     rich_markup_mode=None,
     add_completion=False,
 )
-app.add_typer(data)
+app.add_typer(data, rich_help_panel=LOOK)
 
 
 @data.command()
 def show(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="Run directory, or a folder of episodes.")],
-    out: Annotated[Path, typer.Option(help="Folder of the pictures.")] = Path("data_plots"),
-    episodes: Annotated[int, typer.Option(min=1, help="Episodes on the contact sheets, by return.")] = 8,
-    columns: Annotated[int, typer.Option(min=2, help="Pictures of each.")] = 10,
+    out: Annotated[
+        Path | None, typer.Option(callback=places.folder, help="Folder of the pictures; RUN/data_plots by default.")
+    ] = None,
+    episodes: Annotated[int, typer.Option(min=1, help="How many episodes are on the contact sheets.")] = 8,
+    columns: Annotated[int, typer.Option(min=2, help="Pictures of each episode.")] = 10,
     json_file: JsonFile = None,
 ) -> None:
-    """What a run has collected: contact sheets, returns, lengths and ends, action coverage, and a table by policy.
+    """Show what a run has collected.
 
-    The pictures are written as PNG and SVG. Nothing is drawn at random, so there is no seed.
+    A table by policy, and pictures as PNG and SVG: contact sheets, returns, lengths and ends, and which actions were
+    taken. Nothing here is random, so there is no seed.
 
     Example: dreamenv data show runs/doom --out runs/doom/plots --json runs/doom/data.json
     """
@@ -62,7 +67,7 @@ def show(
     }
     sheets = figures.contact_sheets(figures.spread_over_returns(records, episodes), columns=columns)
     drawn |= {f"contact_sheet_{number}": sheet for number, sheet in enumerate(sheets, start=1)}
-    for file in save_figures(drawn, out):
+    for file in save_figures(drawn, out or run / "data_plots"):
         output.line(file)
     output.figures(summary)
 

@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from dreamenv.cli import app
-from dreamenv.cli.options import JsonFile, Seed, Workers
+from dreamenv.cli.options import JsonFile, Seed, Workers, dream_ids
+from dreamenv.cli.overview import MEASURE
+
+if TYPE_CHECKING:
+    from dreamenv.scoring.score import Score
 
 
-@app.command("eval")
+@app.command("eval", rich_help_panel=MEASURE)
 def evaluate(
-    model: Annotated[str, typer.Argument(metavar="ID|BUNDLE", help="The world model the agent sees through.")],
+    model: Annotated[
+        str,
+        typer.Argument(
+            metavar="ID|BUNDLE", autocompletion=dream_ids, help="The world model that the agent sees through."
+        ),
+    ],
     agent: Annotated[
         str | None,
         typer.Option(help="Agent's path or id, random, or planner:cem,horizon=12; the shipped one by default."),
@@ -26,7 +35,9 @@ def evaluate(
     workers: Workers = None,
     json_file: JsonFile = None,
 ) -> None:
-    """Score an agent on the real environment, on seeds that neither trained nor chose anything.
+    """Score an agent on the real environment.
+
+    The episodes are kept for scores: no model or agent has learned from them, or was chosen by them.
 
     Example: dreamenv eval DreamDoom-v0 --episodes 100 --json doom.json
 
@@ -59,12 +70,39 @@ def evaluate(
         report=output.line,
     )
     bar.close()
-    low, high = score.ci95
-    output.line(
-        f"{score.real_id}, agent {score.agent}: {score.mean:.1f} ± {score.std:.1f} over {score.episodes} episodes "
-        f"(95% interval of the mean {low:.1f} to {high:.1f})"
-    )
+    output.line(f"{score.real_id}, agent {score.agent}: {_shown(score)}")
+    output.line(_yardsticks(model, score.agent))
     if score.real_frames is not None:
         output.line(f"real frames consumed by model and agent: {score.real_frames:,}")
-    output.line(f"{score.ms_per_decision:.2f} ms a decision")
+    output.line(f"{score.ms_per_decision:.2f} ms per decision")
+    if agent != "random":
+        chosen = [] if agent is None else ["--agent", agent, *([] if algo is None else ["--algo", algo])]
+        output.next("gap", model, *chosen, "--html", "gap.html")
     output.figures(score.to_json())
+
+
+def _shown(score: Score) -> str:
+    """The score; a single episode has neither spread nor interval."""
+    if score.episodes == 1:
+        return f"{score.mean:.1f} in 1 episode"
+    low, high = score.ci95
+    return (
+        f"{score.mean:.1f} ± {score.std:.1f} over {score.episodes} episodes "
+        f"(95% interval of the mean {low:.1f} to {high:.1f})"
+    )
+
+
+def _yardsticks(model: str, agent: str) -> str:
+    """What else this real environment gives, as the bundle records it; how to measure it, where it does not."""
+    from dreamenv.bundle import read_config, resolve_bundle
+
+    provenance = read_config(resolve_bundle(model)[0])["provenance"]
+    known = (("random", provenance.get("baseline")), ("the shipped agent", provenance.get("score")))
+    recorded = [
+        f"{name} {found['mean']:.1f} ± {found['std']:.1f} over {found['episodes']} episodes"
+        for name, found in known
+        if found is not None and not (name == agent == "random")
+    ]
+    if recorded:
+        return f"for comparison, from the bundle: {', '.join(recorded)}"
+    return f"for comparison: dreamenv eval {model} --agent random"

@@ -7,30 +7,40 @@ from typing import Annotated, Any
 
 import typer
 
-from dreamenv.cli import app
-from dreamenv.cli.options import ActionMapKind, JsonFile, Optimiser, Seed, Workers
+from dreamenv.cli import app, places
+from dreamenv.cli.options import ActionMapKind, JsonFile, Optimiser, Seed, Workers, dream_ids
+from dreamenv.cli.overview import TRAIN
 from dreamenv.types import Start
 
 
-@app.command()
+@app.command(rich_help_panel=TRAIN)
 def evolve(
-    model: Annotated[str, typer.Argument(metavar="ID|BUNDLE", help="The dream to evolve in.")],
-    out: Annotated[Path, typer.Option(help="Folder of checkpoint and agent.")] = Path("runs/run/agent"),
-    generations: Annotated[int, typer.Option(min=1, help="In all, those of earlier calls included.")] = 100,
-    population: Annotated[int, typer.Option(min=2, help="Candidates a generation.")] = 64,
-    rollouts: Annotated[int, typer.Option(min=1, help="Dreams a candidate; all candidates share their noise.")] = 16,
+    model: Annotated[
+        str, typer.Argument(metavar="ID|BUNDLE", autocompletion=dream_ids, help="The dream to evolve in.")
+    ],
+    out: Annotated[Path, typer.Option(callback=places.folder, help="Folder of checkpoint and agent.")] = Path(
+        "runs/run/agent"
+    ),
+    generations: Annotated[int, typer.Option(min=1, help="Generations in all, those of earlier calls included.")] = 100,
+    population: Annotated[int, typer.Option(min=2, help="Candidates per generation.")] = 64,
+    rollouts: Annotated[int, typer.Option(min=1, help="Dreams per candidate; all candidates share their noise.")] = 16,
     horizon: Annotated[int | None, typer.Option(min=1, help="Longest dream in actions.")] = None,
-    temperature: Annotated[float | None, typer.Option(help="Of the dream; the model's own by default.")] = None,
-    start: Annotated[
-        Start, typer.Option(help="Where dreams begin: an episode's first moment, behind its margin, any.")
-    ] = "initial",
+    temperature: Annotated[
+        float | None, typer.Option(help="Temperature of the dream; the model's own by default.")
+    ] = None,
+    start: Annotated[Start, typer.Option(help="Where dreams begin: see `start` on the page of the dream.")] = "initial",
     expected: Annotated[
-        bool, typer.Option(help="Score by expected returns: ends weigh rewards instead of happening by chance.")
+        bool,
+        typer.Option(
+            help="Score by expected returns: the probability of an end weighs rewards, and no dream ends by chance."
+        ),
     ] = False,
     optimiser: Annotated[Optimiser, typer.Option(help="CMA-ES or OpenAI-ES.")] = "cma",
     begin: Annotated[str | None, typer.Option(help="Linear agent (id or path) to start the search from.")] = None,
     sigma: Annotated[float, typer.Option(help="Initial step size of the weights.")] = 0.1,
-    action_map: Annotated[ActionMapKind | None, typer.Option(help="From outputs to actions; fits the space.")] = None,
+    action_map: Annotated[
+        ActionMapKind | None, typer.Option(help="From outputs to actions; by default what fits the action space.")
+    ] = None,
     validate_every: Annotated[int, typer.Option(min=0, help="Generations between real validations; 0: none.")] = 0,
     validation_episodes: Annotated[int, typer.Option(min=1, help="Real episodes of a validation.")] = 20,
     time_limit: Annotated[float | None, typer.Option(help="Seconds after which no generation begins.")] = None,
@@ -39,7 +49,9 @@ def evolve(
     tensorboard: Annotated[bool, typer.Option(help="Write scalars to OUT/tensorboard.")] = False,
     json_file: JsonFile = None,
 ) -> None:
-    """Evolve the linear controller inside a dream. The same command continues an interrupted run.
+    """Evolve a linear controller inside a dream.
+
+    The same command continues an interrupted run.
 
     Example: dreamenv evolve DreamDoom-v0 --out runs/doom/agent --generations 100 --validate-every 10
     """
@@ -96,6 +108,7 @@ def evolve(
         episodes = len(found.best_validation.returns)
         output.line(f"best real validation: {found.best_validation.mean:.1f} over {episodes} episodes")
     output.line(f"real frames of validation: {found.real_frames:,}")
+    output.next("eval", model, "--agent", out)
     output.figures(
         {
             "agent": str(found.file),

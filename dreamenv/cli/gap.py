@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from dreamenv.cli import app
-from dreamenv.cli.options import JsonFile, Seed, Workers
+from dreamenv.cli import app, places
+from dreamenv.cli.options import JsonFile, Seed, Workers, dream_ids
+from dreamenv.cli.overview import MEASURE
 
 if TYPE_CHECKING:
     from dreamenv.scoring.open_loop import OpenLoopRow
@@ -16,23 +17,32 @@ if TYPE_CHECKING:
 _TITLES = ("dreamed actions", "latent error", "latent, no change", "pixel error", "pixel, no change")
 
 
-@app.command()
+@app.command(rich_help_panel=MEASURE)
 def gap(
-    model: Annotated[str, typer.Argument(metavar="ID|BUNDLE", help="The dream, and the model the agent sees through.")],
+    model: Annotated[
+        str,
+        typer.Argument(
+            metavar="ID|BUNDLE", autocompletion=dream_ids, help="The dream, and the model the agent sees through."
+        ),
+    ],
     agent: Annotated[
         str | None, typer.Option(help="Agent's path or id, planner:cem, random; the shipped one by default.")
     ] = None,
     algo: Annotated[str | None, typer.Option(help="Algorithm of stable-baselines3 that saved --agent.")] = None,
     episodes: Annotated[int, typer.Option(min=1, help="Real episodes.")] = 20,
-    horizons: Annotated[str, typer.Option(help="Dreamed actions after which to compare.")] = "1,5,15,50",
-    samples: Annotated[int, typer.Option(min=1, help="Dreams of a moment; their mean is the prediction.")] = 16,
-    html: Annotated[Path | None, typer.Option(help="Write a page with figures to this file.")] = None,
+    horizons: Annotated[str, typer.Option(help="After how many dreamed actions to compare.")] = "1,5,15,50",
+    samples: Annotated[int, typer.Option(min=1, help="Dreams per moment; their mean is the prediction.")] = 16,
+    html: Annotated[
+        Path | None, typer.Option(callback=places.file, metavar="FILE", help="Write a page with figures to this file.")
+    ] = None,
     json_file: JsonFile = None,
-    out: Annotated[Path | None, typer.Option(help="Folder to draw the figures into, as PNG and SVG.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(callback=places.folder, help="Folder to draw the figures into, as PNG and SVG.")
+    ] = None,
     seed: Seed = 0,
     workers: Workers = None,
 ) -> None:
-    """Measure on fresh real episodes of an agent how wrong the dream is.
+    """Measure how wrong a dream is, on fresh real episodes of an agent.
 
     Example: dreamenv gap DreamCarRacing-v0 --json gap.json --html gap.html
     """
@@ -62,7 +72,7 @@ def gap(
     )
     bar.close()
     output.line(summarise_gap(found))
-    output.line(f"reward R² a step ahead: {found.reward_r2:.3f}")
+    output.line(f"reward R² one step ahead: {found.reward_r2:.3f}")
     precision, recall = (_shown(value) for value in (found.termination_precision, found.termination_recall))
     output.line(f"ends: precision {precision}, recall {recall} at probability {found.termination_threshold:.3g}")
     output.table(_TITLES, [_cells(row) for row in found.open_loop], numbers=_TITLES)

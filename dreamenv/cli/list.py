@@ -8,15 +8,18 @@ from typing import Any
 
 from dreamenv.cli import app
 from dreamenv.cli.options import JsonFile
+from dreamenv.cli.overview import LOOK
 from dreamenv.registry import DreamEntry
 from dreamenv.types import consumed_frames
 
+OWN = "set DREAMENV_REGISTRY to the registry.yaml of a run, or call dreamenv.register(FILE) in Python"
 
-@app.command("list")
+
+@app.command("list", rich_help_panel=LOOK)
 def list_dreams(
     json_file: JsonFile = None,
 ) -> None:
-    """The registered dreams, and what each bundle holds.
+    """List the dreams that are registered, and what each bundle holds.
 
     Example: dreamenv list --json dreams.json
     """
@@ -32,6 +35,8 @@ def list_dreams(
         rows.append((dream["id"], dream["latent_id"], dream["real_id"], size, frames, _show_score(dream["score"])))
     titles = ("id", "latent twin", "real environment", "bundle", "real frames", "shipped agent's score")
     output.table(titles, rows, numbers=("bundle", "real frames"))
+    output.line(f"own dreams: {OWN}")
+    output.next("serve", next(iter(entries()), "ID"))
     output.figures(dreams)
 
 

@@ -7,25 +7,32 @@ from typing import Annotated
 
 import typer
 
-from dreamenv.cli import app
-from dreamenv.cli.options import JsonFile, Workers
+from dreamenv.cli import app, places
+from dreamenv.cli.options import JsonFile, Workers, dream_ids
+from dreamenv.cli.overview import TRAIN
 
 
-@app.command()
+@app.command(rich_help_panel=TRAIN)
 def loop(
-    name: Annotated[str | None, typer.Argument(metavar="[ID]", help="A dream's id; its preset is used.")] = None,
+    name: Annotated[
+        str | None, typer.Argument(metavar="ID", autocompletion=dream_ids, help="A dream's id; its preset is used.")
+    ] = None,
     real: Annotated[str | None, typer.Option(help="Any Gymnasium id, instead of a dream's.")] = None,
-    out: Annotated[Path, typer.Option(help="Run directory.")] = Path("runs/loop"),
+    out: Annotated[Path, typer.Option(callback=places.folder, help="Run directory.")] = Path("runs/loop"),
     recipe: Annotated[str | None, typer.Option(help="What fits the model; the preset's by default.")] = None,
     settings: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="An option of the recipe; see `train`.")
     ] = None,
-    rounds: Annotated[int | None, typer.Option(min=1, help="Rounds; the preset's by default.")] = None,
+    rounds: Annotated[int | None, typer.Option(min=1, help="How many rounds; the preset's number by default.")] = None,
     workers: Workers = None,
-    seed: Annotated[int, typer.Option(min=0, max=49, help="Of all that is random; one seed, one result.")] = 0,
+    seed: Annotated[
+        int, typer.Option(min=0, max=49, help="Of all that is random; the same seed gives the same result.")
+    ] = 0,
     json_file: JsonFile = None,
 ) -> None:
-    """Collect, fit a model, learn in the dream, collect with what was learned, and again. Continues when interrupted.
+    """Collect, fit a model, learn in its dream, collect with the new agent, and repeat.
+
+    The same command continues an interrupted run.
 
     Example: dreamenv loop DreamCarRacing-v0 --out runs/car --rounds 6
     """
@@ -90,6 +97,7 @@ def loop(
         bar.close()
     limit = section.dream.max_episode_steps if section else _time_limit(out)
     write_registry(out, spec, limit, options.train.temperature)
+    output.next("eval", out / "bundle", "--agent", out / "agent")
     output.figures([asdict(row) for row in table])
 
 

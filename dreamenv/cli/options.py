@@ -13,6 +13,7 @@ import typer
 import yaml
 
 from dreamenv import registry
+from dreamenv.cli import places
 from dreamenv.data.explore import Exploration
 from dreamenv.data.preprocess import import_registering
 from dreamenv.errors import ConfigurationError, MissingExtraError, RegistryError, UnknownDreamError, did_you_mean
@@ -23,19 +24,26 @@ from dreamenv.types import RealEnvSpec
 
 KindT = TypeVar("KindT")
 
-Seed = Annotated[int, typer.Option(min=0, max=4999, help="Of all that is random; one seed, one result.")]
+Seed = Annotated[int, typer.Option(min=0, max=4999, help="Of all that is random; the same seed gives the same result.")]
 # Choices are written out here, so that `--help` imports no torch; a test compares them with those of the library.
 Optimiser = Literal["cma", "openai"]
 ActionMapKind = Literal["squash", "throttle", "argmax"]
 Gradient = Literal["dynamics", "reinforce"]
 View = Literal["seen", "rendered"]
 
+
+def dream_ids(incomplete: str) -> list[str]:
+    """The registered ids that begin with what has been typed, for the shell's completion."""
+    return [name for name in registry.entries() if name.startswith(incomplete)]
+
+
 Workers = Annotated[
     int | None,
-    typer.Option(min=0, help="Processes for real episodes; 0 plays them in this one.", show_default="one a core"),
+    typer.Option(min=0, help="Processes that play real episodes; 0 plays them in this one.", show_default="one a core"),
 ]
 JsonFile = Annotated[
-    Path | None, typer.Option("--json", metavar="FILE", help="Write the figures to this file; - prints them.")
+    Path | None,
+    typer.Option("--json", metavar="FILE", callback=places.file, help="Write the figures to this file; - prints them."),
 ]
 
 
@@ -60,8 +68,11 @@ def preset(name: str | None, real: str | None) -> tuple[EnvironmentSection | Non
     modules = sorted({e.section.real.module for e in registry.entries().values() if e.section.real.module})
     missing = [] if real in gym.registry else [module for module in modules if not _is_imported(module)]
     if real not in gym.registry:
-        also = f" Not asked, because not installed: {', '.join(missing)}." if missing else ""
-        raise UnknownDreamError(f"Gymnasium knows no environment {real!r}. {did_you_mean(real, gym.registry)}{also}")
+        also = f" Not searched, because not installed: {', '.join(missing)}." if missing else ""
+        raise UnknownDreamError(
+            f"Gymnasium knows no environment {real!r}. {did_you_mean(real, gym.registry)} "
+            f"One of another package is named with the module that registers it, such as ale_py:ALE/Pong-v5.{also}"
+        )
     # Another process has to import the package again
     package = re.split("[.:]", str(gym.registry[real].entry_point))[0]
     return None, RealEnvSpec(real, module=next((m for m in modules if m.partition(".")[0] == package), None))

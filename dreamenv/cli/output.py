@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 from collections.abc import Collection, Sequence
 from pathlib import Path
@@ -30,6 +31,10 @@ class Output:
     def line(self, text: object) -> None:
         """Print a line at once."""
         print(text, file=self._lines, flush=True)
+
+    def next(self, *words: object) -> None:
+        """Print the command that comes next; `words` are those of a command line, the first is the verb."""
+        self.line(f"next: {shlex.join(['dreamenv', *map(str, words)])}")
 
     def table(self, titles: Sequence[str], rows: Sequence[Sequence[str]], *, numbers: Collection[str] = ()) -> None:
         """Print a table; see `print_table`."""

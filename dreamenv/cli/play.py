@@ -7,14 +7,15 @@ from typing import Annotated
 
 import typer
 
-from dreamenv.cli import app
-from dreamenv.cli.options import Seed
+from dreamenv.cli import app, places
+from dreamenv.cli.options import Seed, dream_ids
+from dreamenv.cli.overview import LOOK
 from dreamenv.types import Start
 
 
-@app.command()
+@app.command(rich_help_panel=LOOK)
 def play(
-    name: Annotated[str, typer.Argument(metavar="ID|BUNDLE", help="The dream.")],
+    name: Annotated[str, typer.Argument(metavar="ID|BUNDLE", autocompletion=dream_ids, help="The dream.")],
     agent: Annotated[
         str | None, typer.Option(help="Begin with this agent at the wheel: path, id, planner, random; or `shipped`.")
     ] = None,
@@ -22,9 +23,13 @@ def play(
     temperature: Annotated[float | None, typer.Option(help="Of the dream at first; its own by default.")] = None,
     start: Annotated[Start | None, typer.Option(help="Where dreams begin; as registered by default.")] = None,
     real: Annotated[bool, typer.Option("--real", help="Begin in the real environment.")] = False,
-    record: Annotated[Path, typer.Option(help="The .mp4 or .gif that key V writes; numbered if it is there.")] = Path(
-        "play.mp4"
-    ),
+    record: Annotated[
+        Path,
+        typer.Option(
+            callback=places.file_ending(*places.VIDEO_ENDINGS),
+            help="The .mp4 or .gif that key V writes; an existing file is kept.",
+        ),
+    ] = Path("play.mp4"),
     episodes: Annotated[int | None, typer.Option(min=1, help="Leave after so many episodes.")] = None,
     steps: Annotated[int | None, typer.Option(min=1, help="Most actions an episode.")] = None,
     seed: Seed = 0,
@@ -39,14 +44,11 @@ def play(
     """
     import torch
 
-    from dreamenv.errors import ConfigurationError
     from dreamenv.play.driver import AGENT, HUMAN
     from dreamenv.play.game import REAL, Game
     from dreamenv.play.opening import open_dream
     from dreamenv.play.window import PlayWindow
 
-    if record.suffix not in (".mp4", ".gif"):
-        raise ConfigurationError(f"--record {record}: name it .mp4 or .gif")
     torch.set_num_threads(1)  # one picture at a time is too little work for more
     chosen = None if agent == "shipped" else agent
     opening = open_dream(name, agent=chosen, algo=algo, temperature=temperature, start=start)

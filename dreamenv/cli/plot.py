@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from dreamenv.cli import app
+from dreamenv.cli import app, places
 from dreamenv.cli.options import Seed
+from dreamenv.cli.overview import LOOK
 
 if TYPE_CHECKING:
     from dreamenv.cli.output import Output
@@ -16,26 +17,26 @@ if TYPE_CHECKING:
 _TITLES = ("loop", "round", "real frames", "dream", "real validation")
 
 
-@app.command()
+@app.command(rich_help_panel=LOOK)
 def plot(
     sources: Annotated[
         list[str],
         typer.Argument(metavar="ID|FOLDER...", help="Dreams, bundles, and runs of train, evolve or loop."),
     ],
-    out: Annotated[Path, typer.Option(help="Folder of the pictures.")] = Path("plots"),
+    out: Annotated[Path, typer.Option(callback=places.folder, help="Folder of the pictures.")] = Path("plots"),
     model: Annotated[bool, typer.Option(help="Draw what models have learned; plays real episodes.")] = True,
-    agent: Annotated[str | None, typer.Option(help="What drives, with a little noise; or random.")] = None,
-    horizons: Annotated[str, typer.Option(help="Dreamed actions after which to compare.")] = "1,5,15,50",
+    agent: Annotated[str | None, typer.Option(help="Which agent drives, with a little noise; or random.")] = None,
+    horizons: Annotated[str, typer.Option(help="After how many dreamed actions to compare.")] = "1,5,15,50",
     samples: Annotated[int, typer.Option(min=1, help="Dreams of the same moment.")] = 3,
     context: Annotated[int | None, typer.Option(min=0, help="Real actions before the dream.")] = None,
-    temperature: Annotated[float, typer.Option(help="Of the dreams.")] = 1.0,
+    temperature: Annotated[float, typer.Option(help="Temperature of the dreams.")] = 1.0,
     seed: Seed = 0,
 ) -> None:
-    """Pictures of what models have learned and of how runs went, as PNG and SVG: all that the sources hold.
+    """Draw what models have learned and how runs went, as PNG and SVG.
 
     Of a dream or a bundle: reconstructions and open_loop. Of a run: training (losses of V and M), evolution, rounds
     (the loop's table; a bundle of a loop holds it too) and dream_against_real (both scores of the same agents). The
-    rounds and scores of several are compared in one picture.
+    rounds and scores of several sources are compared in one picture.
 
     Example: dreamenv plot DreamDoom-v0 --out docs/images/doom
 

@@ -8,11 +8,13 @@ from typing import Annotated
 import typer
 
 from dreamenv.cli import app
+from dreamenv.cli.options import dream_ids
+from dreamenv.cli.overview import PUBLISH
 
 
-@app.command()
+@app.command(rich_help_panel=PUBLISH)
 def publish(
-    name: Annotated[str, typer.Argument(metavar="ID", help="A dream's id in the registry.")],
+    name: Annotated[str, typer.Argument(metavar="ID", autocompletion=dream_ids, help="A dream's id in the registry.")],
     run: Annotated[Path, typer.Option(help="Run directory with bundle/ and agent/.")],
     score: Annotated[Path, typer.Option(help="What `dreamenv eval RUN/bundle --agent RUN/agent --json` wrote.")],
     baseline: Annotated[Path, typer.Option(help="The same of `--agent random`.")],
@@ -21,7 +23,9 @@ def publish(
     ),
     commands: Annotated[Path | None, typer.Option(help="Text file with the commands that made the run.")] = None,
 ) -> None:
-    """Put a run's bundle and agent where the registry looks for them, with a model card and sha256 sums.
+    """Put a run's bundle and agent where the registry looks for them.
+
+    A model card and sha256 sums are written too.
 
     Example: dreamenv publish DreamDoom-v0 --run runs/doom --score doom.json --baseline doom-random.json
     """

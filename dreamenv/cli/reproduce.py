@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from dreamenv.cli import app
+from dreamenv.cli import app, places
 from dreamenv.cli.options import JsonFile
+from dreamenv.cli.overview import MEASURE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -20,18 +21,18 @@ _LIST = ("figure", "published", "real steps", "about", "what", "commands")
 _COMPARISON = ("figure", "number", "published", "anew", "difference")
 
 
-@app.command()
+@app.command(rich_help_panel=MEASURE)
 def reproduce(
-    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="The figure, ENTRY or ENTRY.PART.")] = None,
+    name: Annotated[str | None, typer.Argument(metavar="NAME", help="The figure, ENTRY or ENTRY.PART.")] = None,
     show_list: Annotated[bool, typer.Option("--list", help="Print every published figure instead.")] = False,
     seed: Annotated[int | None, typer.Option(min=0, help="Of the run; as published by default.")] = None,
-    out: Annotated[Path, typer.Option(help="Folder of all runs; what has ended there is not run again.")] = Path(
-        "runs/reproduce"
-    ),
+    out: Annotated[
+        Path, typer.Option(callback=places.folder, help="Folder of all runs; what has ended there is not run again.")
+    ] = Path("runs/reproduce"),
     figures: Annotated[Path | None, typer.Option(help="Another list: a YAML file or a folder of them.")] = None,
     json_file: JsonFile = None,
 ) -> None:
-    """Make a published figure anew, and print it next to the published one.
+    """Make a published figure again, and print it next to the published one.
 
     Example: dreamenv reproduce doom-score --json doom.json
 

@@ -7,13 +7,19 @@ from typing import Annotated
 import typer
 
 from dreamenv.cli import app
-from dreamenv.cli.options import Seed
+from dreamenv.cli.options import Seed, dream_ids
+from dreamenv.cli.overview import LOOK
 from dreamenv.types import Start
 
 
-@app.command()
+@app.command(rich_help_panel=LOOK)
 def serve(
-    model: Annotated[str, typer.Argument(metavar="ID|BUNDLE", help="The dream; its vision must be of pictures.")],
+    model: Annotated[
+        str,
+        typer.Argument(
+            metavar="ID|BUNDLE", autocompletion=dream_ids, help="The dream; its vision must be of pictures."
+        ),
+    ],
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 8000,
     host: Annotated[str, typer.Option(help="Where to listen; beyond this machine a token is needed.")] = "127.0.0.1",
     token: Annotated[str | None, typer.Option(help="The token to ask for, instead of one generated at random.")] = None,
@@ -28,7 +34,9 @@ def serve(
     start: Annotated[Start | None, typer.Option(help="Where dreams begin; as registered by default.")] = None,
     seed: Seed = 0,
 ) -> None:
-    """Drive inside a dream on a web page: keys or touch, temperature, futures, latents; the model runs here.
+    """Drive in a dream on a web page, with keys or touch.
+
+    The model runs on this machine. The page also shows possible futures, and what each latent number does.
 
     Ctrl-C ends it. /health answers 200 while it runs.
 

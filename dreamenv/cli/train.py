@@ -7,25 +7,30 @@ from typing import Annotated
 
 import typer
 
-from dreamenv.cli import app
-from dreamenv.cli.options import JsonFile, Seed, Workers
+from dreamenv.cli import app, places
+from dreamenv.cli.options import JsonFile, Seed, Workers, dream_ids
+from dreamenv.cli.overview import TRAIN
 
 
-@app.command()
+@app.command(rich_help_panel=TRAIN)
 def train(
-    name: Annotated[str | None, typer.Argument(metavar="[ID]", help="A dream's id; its preset is used.")] = None,
+    name: Annotated[
+        str | None, typer.Argument(metavar="ID", autocompletion=dream_ids, help="A dream's id; its preset is used.")
+    ] = None,
     real: Annotated[str | None, typer.Option(help="Any Gymnasium id, instead of a dream's.")] = None,
-    out: Annotated[Path, typer.Option(help="Run directory; the bundle goes to OUT/bundle.")] = Path("runs/run"),
+    out: Annotated[
+        Path, typer.Option(callback=places.folder, help="Run directory; the bundle goes to OUT/bundle.")
+    ] = Path("runs/run"),
     frames: Annotated[int | None, typer.Option(help="Real frames to collect first, if OUT holds no episodes.")] = None,
     begin: Annotated[str | None, typer.Option(help="Bundle (id or folder) whose weights to start from.")] = None,
     episodes: Annotated[Path | None, typer.Option(help="Episode store to fit; OUT/episodes by default.")] = None,
-    recipe: Annotated[str | None, typer.Option(help="What fits the model; the preset's, or mdn_rnn.")] = None,
+    recipe: Annotated[str | None, typer.Option(help="How to fit the model; the preset's way, or mdn_rnn.")] = None,
     settings: Annotated[
         list[str] | None,
         typer.Option(
             "--set",
             metavar="KEY=VALUE",
-            help="An option of the recipe, such as fit_memory.steps=3000; as many as wanted.",
+            help="An option of the recipe, such as fit_memory.steps=3000; may be repeated.",
         ),
     ] = None,
     workers: Workers = None,
@@ -33,7 +38,9 @@ def train(
     seed: Seed = 0,
     json_file: JsonFile = None,
 ) -> None:
-    """Fit a world model to collected episodes and write a bundle. The same command continues an interrupted run.
+    """Fit a world model to real episodes and write a bundle.
+
+    Without collected episodes it collects them first. The same command continues an interrupted run.
 
     Example: dreamenv train --real Pendulum-v1 --out runs/pendulum --set fit_memory.steps=2000
     """
@@ -101,4 +108,5 @@ def train(
     held_out = model.provenance["held_out"]
     output.line(f"bundle: {out / 'bundle'}   held-out: {show_scalars(held_out)}")
     output.line(f'use it: dreamenv.register("{file}"); gym.make("{dream}")')
+    output.next("evolve", out / "bundle", "--out", out / "agent")
     output.figures({"bundle": str(out / "bundle"), "id": dream, **model.provenance})

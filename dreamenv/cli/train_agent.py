@@ -7,31 +7,40 @@ from typing import Annotated, Any
 
 import typer
 
-from dreamenv.cli import app
-from dreamenv.cli.options import ActionMapKind, Gradient, JsonFile, Seed, Workers
+from dreamenv.cli import app, places
+from dreamenv.cli.options import ActionMapKind, Gradient, JsonFile, Seed, Workers, dream_ids
+from dreamenv.cli.overview import TRAIN
 
 
-@app.command("train-agent")
+@app.command("train-agent", rich_help_panel=TRAIN)
 def train_agent(
-    model: Annotated[str, typer.Argument(metavar="ID|BUNDLE", help="The dream to learn in.")],
-    out: Annotated[Path, typer.Option(help="Folder of checkpoint and agent.")] = Path("runs/run/agent"),
+    model: Annotated[str, typer.Argument(metavar="ID|BUNDLE", autocompletion=dream_ids, help="The dream to learn in.")],
+    out: Annotated[Path, typer.Option(callback=places.folder, help="Folder of checkpoint and agent.")] = Path(
+        "runs/run/agent"
+    ),
     steps: Annotated[int | None, typer.Option(min=1, help="Optimiser steps.")] = None,
     horizon: Annotated[int | None, typer.Option(min=1, help="Length of a dream in actions.")] = None,
-    discount: Annotated[float | None, typer.Option(help="Of rewards, an action.")] = None,
+    discount: Annotated[float | None, typer.Option(help="Discount of rewards per action.")] = None,
     entropy: Annotated[float | None, typer.Option(help="Weight of the policy's entropy in nats.")] = None,
-    temperature: Annotated[float | None, typer.Option(help="Of the dream; the model's own by default.")] = None,
-    action_map: Annotated[ActionMapKind | None, typer.Option(help="From outputs to actions; fits the space.")] = None,
-    gradient: Annotated[Gradient | None, typer.Option(help="Through the dream, or by the actions' score.")] = None,
+    temperature: Annotated[
+        float | None, typer.Option(help="Temperature of the dream; the model's own by default.")
+    ] = None,
+    action_map: Annotated[
+        ActionMapKind | None, typer.Option(help="From outputs to actions; by default what fits the action space.")
+    ] = None,
+    gradient: Annotated[
+        Gradient | None, typer.Option(help="dynamics: through the dream; reinforce: by the score of the actions.")
+    ] = None,
     validate_every: Annotated[int, typer.Option(min=0, help="Steps between real validations; 0: none.")] = 0,
     validation_episodes: Annotated[int, typer.Option(min=1, help="Real episodes of a validation.")] = 10,
     workers: Workers = None,
     seed: Seed = 0,
     json_file: JsonFile = None,
 ) -> None:
-    """Train an actor-critic by gradients through a dream. The same command continues an interrupted run.
+    """Train an actor-critic inside a dream.
 
-    What is not given comes from the preset of the model's real environment, and where there is none from the defaults
-    of `ImaginationOptions`.
+    The same command continues an interrupted run. An option that is not given comes from the preset of the real
+    environment, or, where there is none, from the defaults of `ImaginationOptions`.
 
     Example: dreamenv train-agent DreamCarRacing-v0 --steps 3000 --out runs/car/agent
     """
@@ -73,6 +82,7 @@ def train_agent(
     )
     bar.close()
     output.line(f"agent: {learned.file}   real frames of validation: {learned.real_frames:,}")
+    output.next("eval", model, "--agent", out)
     output.figures(
         {"agent": str(learned.file), "validation_mean": learned.validation, "real_frames": learned.real_frames},
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -122,8 +123,7 @@ def write_video(
         MissingExtraError: imageio or its ffmpeg is not installed.
     """
     path = Path(path)
-    if path.suffix not in (".mp4", ".gif"):
-        raise ConfigurationError(f"{path}: {path.suffix or 'no suffix'} cannot be written; name it .mp4 or .gif")
+    check_writer(path)
     if frames.ndim != 4 or not len(frames) or frames.shape[3] != 3 or fps <= 0:
         raise ConfigurationError(f"a video needs frames [T, H, W, 3] and fps above 0; got {frames.shape}, {fps}")
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -137,6 +137,20 @@ def write_video(
                 if temporary.stat().st_size <= largest_gif:
                     break
     return path
+
+
+def check_writer(path: Path) -> None:
+    """Before anything is filmed: that `write_video` can write the form that the suffix of `path` names.
+
+    Raises:
+        ConfigurationError: Another suffix than .mp4 and .gif.
+        MissingExtraError: imageio, its ffmpeg or pillow is not installed.
+    """
+    if path.suffix not in (".mp4", ".gif"):
+        raise ConfigurationError(f"{path}: {path.suffix or 'no suffix'} cannot be written; name it .mp4 or .gif")
+    for module in ("PIL", "imageio", "imageio_ffmpeg") if path.suffix == ".mp4" else ("PIL",):
+        if importlib.util.find_spec(module) is None:
+            raise missing_extra("imageio", "train")
 
 
 def fit(picture: Frames, size: int) -> Frames:

@@ -21,13 +21,14 @@ from dreamenv.agents.resolve import RANDOM, load_agent
 from dreamenv.agents.saved import AGENT_FILE
 from dreamenv.bundle import resolve_bundle
 from dreamenv.data.preprocess import make_real_env
-from dreamenv.errors import BundleError, ConfigurationError, missing_extra
+from dreamenv.errors import BundleError, ConfigurationError, MissingExtraError, missing_extra
 from dreamenv.figures.clips import record_dream, record_real
 from dreamenv.figures.model import evolution_figure, read_evolution
 from dreamenv.figures.report import write_report
 from dreamenv.figures.video import side_by_side, write_video
 from dreamenv.files import sha256_of, write_json
 from dreamenv.scoring.score import EpisodeResult, Validator, evaluate
+from dreamenv.types import RealEnvSpec
 from dreamenv.workflows.published_scores import published_scores
 from dreamenv.world_model import WorldModel
 
@@ -100,8 +101,7 @@ def run_demo(
     if options.minutes <= 0 or options.episodes < 1 or options.video_steps < 1 or options.validation_episodes < 0:
         raise ConfigurationError(f"minutes, episodes and video_steps must be above 0; got {options}")
     model = _load_model(dream)
-    _check_extras()
-    make_real_env(model.real).close()
+    _check_extras(model.real)
     folder = Path(out)
     stages = _Stages(folder, {"dream": str(dream), "options": asdict(options)})
 
@@ -219,10 +219,17 @@ def _load_model(dream: str | Path) -> WorldModel:
     return WorldModel.load(dream)
 
 
-def _check_extras() -> None:
-    for package in _NEEDED:
-        if importlib.util.find_spec(package) is None:
-            raise missing_extra(package, "train")
+def _check_extras(real: RealEnvSpec) -> None:
+    """All extras that are missing are named at once."""
+    missing = [package for package in _NEEDED if importlib.util.find_spec(package) is None]
+    try:
+        make_real_env(real).close()
+    except MissingExtraError as error:
+        if missing:
+            raise missing_extra(f"{', '.join(missing)} and what {real.id} needs", "real,train") from error
+        raise
+    if missing:
+        raise missing_extra(", ".join(missing), "train")
 
 
 def _describe(record: Generation) -> str:

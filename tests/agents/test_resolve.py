@@ -78,7 +78,7 @@ def test_a_registered_id_loads_its_bundles_agent_and_checks_its_hash(
 
 
 def test_missing_agents(tmp_path: Path) -> None:
-    with pytest.raises(BundleError, match=r"agent\.safetensors: cannot be read"):
+    with pytest.raises(BundleError, match=r"no agent here yet \(no agent\.safetensors\)"):
         load_agent(tmp_path)
     with pytest.raises(BundleError, match=r"other\.safetensors: cannot be read"):
         load_agent(tmp_path / "other.safetensors")
@@ -171,7 +171,7 @@ def test_everything_that_names_an_agent(tmp_path: Path) -> None:
 
 def test_a_bundle_without_an_agent(tmp_path: Path) -> None:
     model = model_of(tmp_path)
-    with pytest.raises(BundleError, match=r"agent\.safetensors: cannot be read"):
+    with pytest.raises(BundleError, match=r"no agent here yet .* dreamenv evolve"):
         resolve_agent(None, model, source=tmp_path)
     assert resolve_agent(None, model, source=tmp_path, otherwise="random").label == "random"
     save_agent(linear(model), tmp_path)

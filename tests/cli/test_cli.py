@@ -202,5 +202,5 @@ def test_the_module_runs(root: Path) -> None:
 
 @pytest.mark.integration
 def test_a_new_process_knows_every_verb(run_python: Any) -> None:
-    listed = run_python("-m", "dreamenv", "--help").stdout.partition("Commands:")[2]
+    listed = run_python("-m", "dreamenv", "--help").stdout.partition("Look:")[2]
     assert sorted(re.findall(r"^  ([a-z-]+) ", listed, re.MULTILINE)) == VERBS

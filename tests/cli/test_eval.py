@@ -25,7 +25,7 @@ def test_a_planner_is_scored_by_its_name(tmp_path: Path) -> None:
     assert figures["lengths"] == [6, 6]
     assert f"Pendulum-v1, agent {PLANNER}: {figures['mean']:.1f} ± {figures['std']:.1f} over 2 episodes" in shown
     assert "real frames consumed by model and agent: 1,000" in shown
-    assert f"{figures['ms_per_decision']:.2f} ms a decision" in shown
+    assert f"{figures['ms_per_decision']:.2f} ms per decision" in shown
     assert figures["ms_per_decision"] > 0.1
     for name, error, message in (
         ("planner:cme", ConfigurationError, "Did you mean cem?"),

@@ -59,7 +59,7 @@ def test_modules_of_the_registry_are_asked_for_ids_that_gymnasium_does_not_know(
         gym.registry.pop("OwnGame-v0", None)
         sys.modules.pop("own_games", None)
     module.unlink()
-    with pytest.raises(UnknownDreamError, match=r"Not asked, because not installed: own_games\."):
+    with pytest.raises(UnknownDreamError, match=r"Not searched, because not installed: own_games\."):
         preset(None, "OwnGame-v0")
 
 

@@ -42,7 +42,7 @@ def test_a_dream_is_played(player: list[str], tmp_path: Path, monkeypatch: pytes
 
 def test_a_recording_is_a_video(tmp_path: Path) -> None:
     dreamenv.register(write_registry(tmp_path, "DreamPlayed-v0", trained_like_world_model()))
-    with pytest.raises(ConfigurationError, match=r"name it \.mp4 or \.gif"):
+    with pytest.raises(ConfigurationError, match=r"ends in \.mp4 or \.gif"):
         call("play", "DreamPlayed-v0", "--record", "clip.avi")
 
 
