@@ -39,6 +39,12 @@ def writable_folder(path: str | Path) -> Path:
     return Path(path)
 
 
+def raise_storage_error(error: OSError, file: str | Path) -> None:
+    """Raise a `StorageError` about `file` where `error` says that the place cannot be written to."""
+    if error.errno in NOT_WRITABLE and not isinstance(error, StorageError):
+        raise StorageError(error.errno, f"cannot be written: {os.strerror(error.errno or 0)}", str(file)) from error
+
+
 @contextmanager
 def atomic(file: str | Path) -> Iterator[Path]:
     """A path to write to, in the same folder, that takes the place of `file` when the block ends without an error.
@@ -59,9 +65,8 @@ def atomic(file: str | Path) -> Iterator[Path]:
     except BaseException as error:
         with suppress(OSError):  # where nothing can be written nothing can be removed
             temporary.unlink(missing_ok=True)
-        if isinstance(error, OSError) and error.errno in NOT_WRITABLE:
-            reason = os.strerror(error.errno or 0)
-            raise StorageError(error.errno, f"cannot be written: {reason}", str(file)) from error
+        if isinstance(error, OSError):
+            raise_storage_error(error, file)
         raise
 
 

@@ -15,7 +15,7 @@ from dreamenv.data.explore import POLICIES, Actor, Exploration, check_policy, de
 from dreamenv.data.preprocess import PreprocessedEnv, make_real_env
 from dreamenv.data.recorder import EpisodeRecorder
 from dreamenv.errors import CollectionError, ConfigurationError, EpisodeFileError
-from dreamenv.files import write_json
+from dreamenv.files import writable_folder, write_json
 from dreamenv.types import Episode, RealEnvSpec, episode_seeds, recorded_fields
 from dreamenv.workers import process_count, run_tasks
 
@@ -23,6 +23,8 @@ ActorFactory = Callable[..., Actor]
 # At most so many episodes a seed, so that the seeds of two collections with different seeds never meet.
 MOST_EPISODES = 100_000
 _COLLECTION_FILE = "collection.json"
+# Fields of `RealEnvSpec` that change no step of an episode
+_OF_WHOLE_EPISODES = ("max_episode_steps", "start_margin")
 
 
 @dataclass(frozen=True)
@@ -137,6 +139,50 @@ def is_unfinished(path: str | Path) -> bool:
     """Whether a collection into folder `path` was begun and did not come to its end."""
     file = Path(path) / _COLLECTION_FILE
     return file.exists() and "unfinished" in _read_collection(file)
+
+
+def collected_real(path: str | Path) -> RealEnvSpec | None:
+    """The real environment whose episodes the store in folder `path` holds; None where nothing says so."""
+    file = next(iter(_collection_files(Path(path))), None)
+    if file is None:
+        return None
+    try:
+        return RealEnvSpec.from_json(_read_collection(file)["real"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise EpisodeFileError(f"{file}: real: not a real environment ({error!r}); delete the file") from error
+
+
+def check_collected(path: str | Path, real: RealEnvSpec) -> None:
+    """Refuse episodes of another real environment than `real`, or of one that was prepared otherwise.
+
+    Raises:
+        ConfigurationError: The store in folder `path` was collected with other settings; the first one is named.
+    """
+    wanted = _shown(real.to_json())
+    for file in _collection_files(Path(path)):
+        found = _shown(_read_collection(file).get("real", {}))
+        for name, value in wanted.items():
+            if found.get(name, value) != value:
+                raise ConfigurationError(
+                    f"{file.parent} holds episodes of {found.get('id')} with {name}={found.get(name)!r}, this call is "
+                    f"about {real.id} with {name}={value!r}. Take another folder (--out), or the same settings."
+                )
+
+
+def record_imported(path: str | Path, real: RealEnvSpec, source: str) -> None:
+    """Note which real environment the episodes are of that were imported into folder `path`."""
+    write_json(writable_folder(path) / _COLLECTION_FILE, {"real": real.to_json(), "imported": source})
+
+
+def _collection_files(path: Path) -> list[Path]:
+    """Of the folders of a store that hold episodes."""
+    files = sorted(path.rglob(_COLLECTION_FILE))
+    return [file for file in files if EpisodeStore(file.parent).own_files()]
+
+
+def _shown(real: dict[str, Any]) -> dict[str, Any]:
+    """What of a real environment decides what is seen and done in a step."""
+    return {name: value for name, value in recorded_fields(real).items() if name not in _OF_WHOLE_EPISODES}
 
 
 class _Count:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,11 +16,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dreamenv.errors import EpisodeFileError, missing_extra
-from dreamenv.files import atomic
+from dreamenv.files import atomic, writable_folder
 from dreamenv.types import Episode
 
 FORMAT_VERSION = 1
 _CHUNK_FRAMES = 16
+_SECONDS_OF_A_BUILD = 24 * 3600
 _FIELDS = ("observations", "actions", "rewards")
 
 
@@ -66,7 +68,7 @@ class EpisodeStore:
 
     def write(self, index: int, episode: Episode) -> Path:
         """Write `episode` as number `index`, whole or not at all."""
-        self.path.mkdir(parents=True, exist_ok=True)
+        writable_folder(self.path)
         file = self.path / f"{index:08d}.h5"
         with atomic(file) as temporary:
             write_episode(temporary, episode)
@@ -205,29 +207,45 @@ class EpisodeCache:
 
 
 def build_cache(store: EpisodeStore, path: str | Path) -> EpisodeCache:
-    """The memmap cache of `store` in folder `path`, written anew when the store's files have changed."""
-    path = Path(path)
-    path.mkdir(parents=True, exist_ok=True)
+    """The memmap cache of `store` in folder `path`, built when the store's files have changed since.
+
+    Its two files are named after the store's, and each appears whole, so that several processes may build and read at
+    once. What is left of other contents of the store, and of builds that were killed, is removed.
+
+    Raises:
+        EpisodeFileError: There are no episodes, one is damaged, holds a number that is not finite, or is of another
+            shape than the others.
+        StorageError: `path` cannot be written to.
+    """
     files = store.files()
     if not files:
         raise EpisodeFileError(f"{store.path}: no episodes; run `dreamenv collect` first")
-    print_of_files = hashlib.sha256(
-        json.dumps(
-            [(str(file.relative_to(store.path)), file.stat().st_size, file.stat().st_mtime_ns) for file in files]
-        ).encode()
-    ).hexdigest()
-    index_file, frames_file = path / "index.npz", path / "observations.npy"
-    if index_file.exists() and frames_file.exists():
-        try:
-            with np.load(index_file, allow_pickle=False) as index:
-                if str(index["files"]) == print_of_files:
-                    arrays = {name: index[name] for name in index.files if name != "files"}
-                    return EpisodeCache(observations=np.load(frames_file, mmap_mode="r"), **arrays)
-        except (OSError, ValueError, KeyError, EOFError, BadZipFile):
-            pass  # a damaged cache is no loss: it is written anew
-    index_file.unlink(missing_ok=True)
-    for part in path.glob(".*.part*"):  # a build that was killed leaves as much as the whole cache behind
-        part.unlink(missing_ok=True)
+    stamps = [(str(file.relative_to(store.path)), file.stat().st_size, file.stat().st_mtime_ns) for file in files]
+    name = hashlib.sha256(json.dumps(stamps).encode()).hexdigest()[:32]
+    folder = Path(path)
+    index, frames = folder / f"index-{name}.npz", folder / f"observations-{name}.npy"
+    found = _read_cache(index, frames)
+    if found is None:
+        writable_folder(folder)
+        _write_cache(files, index, frames)
+        _sweep_caches(folder, keep={index.name, frames.name})
+        found = _read_cache(index, frames)
+    if found is None:
+        raise EpisodeFileError(f"{folder}: the cache was damaged while it was read; run the command again")
+    return found
+
+
+def _read_cache(index: Path, frames: Path) -> EpisodeCache | None:
+    """The cache in these files; None for one that is missing or damaged, which is no loss."""
+    try:
+        with np.load(index, allow_pickle=False) as stored:
+            arrays = {name: stored[name] for name in stored.files}
+        return EpisodeCache(observations=np.load(frames, mmap_mode="r"), **arrays)
+    except (OSError, ValueError, KeyError, TypeError, EOFError, BadZipFile):
+        return None
+
+
+def _write_cache(files: list[Path], index: Path, frames_file: Path) -> None:
     shape, dtype = _observation_layout(files)
     actions, rewards, first, lengths, terminated, final_valid = [], [], [], [], [], []
     with atomic(frames_file) as temporary:
@@ -235,6 +253,7 @@ def build_cache(store: EpisodeStore, path: str | Path) -> EpisodeCache:
         row = 0
         for file in files:
             episode = read_episode(file)
+            _check_finite(file, episode)
             frames[row : row + len(episode) + 1] = episode.observations
             actions.append(episode.actions)
             rewards.append(episode.rewards)
@@ -245,7 +264,7 @@ def build_cache(store: EpisodeStore, path: str | Path) -> EpisodeCache:
             row += len(episode) + 1
         frames.flush()
         del frames
-    arrays = {
+    arrays: dict[str, Any] = {
         "actions": np.concatenate(actions),
         "rewards": np.concatenate(rewards).astype(np.float32),
         "first": np.array(first, np.int64),
@@ -253,9 +272,29 @@ def build_cache(store: EpisodeStore, path: str | Path) -> EpisodeCache:
         "terminated": np.array(terminated, bool),
         "final_valid": np.array(final_valid, bool),
     }
-    with atomic(index_file) as temporary:
-        np.savez(temporary, files=np.array(print_of_files), **arrays)
-    return EpisodeCache(observations=np.load(frames_file, mmap_mode="r"), **arrays)
+    with atomic(index) as temporary:
+        np.savez(temporary, **arrays)
+
+
+def _sweep_caches(folder: Path, *, keep: set[str]) -> None:
+    """Remove caches of other contents, which whoever has mapped them keeps, and what killed builds have left."""
+    others = {*folder.glob("index-*.npz"), *folder.glob("observations-*.npy")}
+    # Of builds at work elsewhere the process cannot be asked for; none takes a day
+    killed = {part for part in folder.glob(".*.part*") if time.time() - part.stat().st_mtime > _SECONDS_OF_A_BUILD}
+    for file in others | killed:
+        if file.name not in keep:
+            file.unlink(missing_ok=True)
+
+
+def _check_finite(file: Path, episode: Episode) -> None:
+    """Refuse what no collection records; a file may come from elsewhere."""
+    for name in _FIELDS:
+        array = getattr(episode, name)
+        if array.dtype.kind == "f" and not np.isfinite(array).all():
+            step = int(np.argwhere(~np.isfinite(array))[0][0])
+            raise EpisodeFileError(
+                f"{file}: {name} hold {array[step]} at step {step}, expected finite numbers; delete the file"
+            )
 
 
 def _observation_layout(files: list[Path]) -> tuple[tuple[int, ...], np.dtype[Any]]:

@@ -11,6 +11,8 @@ from torch.nn import functional
 from dreamenv.errors import ConfigurationError
 
 REWARD_HEADS = ("two_hot", "mse")
+# The largest reward of a two_hot head, unless the data hold larger ones
+REWARD_BOUND = 150.0
 
 
 class RewardHead(nn.Module):
@@ -25,13 +27,15 @@ class RewardHead(nn.Module):
 
     values: Tensor
 
-    def __init__(self, features: int, kind: str, *, width: int = 128, bins: int = 63, bound: float = 150.0) -> None:
+    def __init__(
+        self, features: int, kind: str, *, width: int = 128, bins: int = 63, bound: float = REWARD_BOUND
+    ) -> None:
         super().__init__()
         if kind not in REWARD_HEADS:
             raise ConfigurationError(f"reward_head={kind!r}; expected one of {REWARD_HEADS}")
         if bins % 2 == 0 or bins < 3 or bound <= 0:
             raise ConfigurationError(f"reward bins must be odd and at least 3, bound positive; got {bins}, {bound}")
-        self.kind = kind
+        self.kind, self.bound = kind, float(bound)
         outputs = bins if kind == "two_hot" else 1
         last = nn.Linear(width, outputs)
         # Zeros at the output: the expectation starts at 0 whatever the features.
@@ -57,11 +61,7 @@ class RewardHead(nn.Module):
 
     def check_range(self, low: float, high: float) -> None:
         """Raises ConfigurationError when rewards from `low` to `high` do not fit the values of a two_hot head."""
-        bound = float(self.values[-1])
-        if self.kind == "two_hot" and max(-low, high) > bound * (1 + 1e-6):
-            raise ConfigurationError(
-                f"rewards from {low:g} to {high:g}; reward_head='two_hot' reaches {bound:g}. Use reward_head='mse'."
-            )
+        check_reward_range(self.kind, self.bound, low, high)
 
     def _two_hot(self, reward: Tensor) -> Tensor:
         reward = reward.clamp(float(self.values[0]), float(self.values[-1]))
@@ -72,6 +72,24 @@ class RewardHead(nn.Module):
         return functional.one_hot(above - 1, count) * (1 - share).unsqueeze(-1) + functional.one_hot(
             above, count
         ) * share.unsqueeze(-1)
+
+
+def check_reward_range(kind: str, bound: float, low: float, high: float) -> None:
+    """Raises ConfigurationError when a head of `kind` up to `bound` cannot say rewards from `low` to `high`."""
+    if kind == "two_hot" and max(-low, high) > bound * (1 + 1e-6):
+        raise ConfigurationError(
+            f"rewards from {low:g} to {high:g}; reward_head='two_hot' reaches {bound:g}. "
+            "Use reward_head='mse' (--set memory.reward_head=mse)."
+        )
+
+
+def reward_bound_for(low: float, high: float) -> float:
+    """The largest value of a two_hot head for rewards from `low` to `high`: `REWARD_BOUND`, or what covers them.
+
+    Beyond that it is a power of two times it, so that a little more data hardly ever asks for another head.
+    """
+    most = max(-low, high, REWARD_BOUND)
+    return float(REWARD_BOUND * 2 ** math.ceil(math.log2(most / REWARD_BOUND)))
 
 
 class TerminationHead(nn.Module):

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import math
+import os
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from gymnasium import spaces
 
+from dreamenv.data.collect import check_collected
 from dreamenv.data.episodes import EpisodeCache, EpisodeStore, build_cache
-from dreamenv.data.preprocess import make_real_env
-from dreamenv.errors import ConfigurationError
+from dreamenv.data.preprocess import PreprocessedEnv, make_real_env
+from dreamenv.errors import ConfigurationError, StorageError
 from dreamenv.options import options_from, plain
+from dreamenv.training.checkpoint import load_tensors
 from dreamenv.training.fit import Scalars
 from dreamenv.training.ledger import record_frames
 from dreamenv.training.recipes.base import Fitted, Job
@@ -21,6 +27,9 @@ from dreamenv.training.start_states import embed_by, make_start_states
 from dreamenv.training.tensorboard import TensorBoardRecorder
 from dreamenv.types import RealEnvSpec
 from dreamenv.world_model import WorldModel
+
+# Actions that a dream of a real environment without time limit lasts at least
+_WITHOUT_LIMIT = 1000
 
 
 @dataclass(frozen=True)
@@ -70,7 +79,8 @@ def train(
 ) -> WorldModel:
     """Fit V and M to real episodes by a recipe and write the bundle `<run_dir>/bundle`.
 
-    Continues where an earlier call with the same options was killed. The recipe's checkpoints lie in `<run_dir>`
+    Continues where an earlier call with the same options was killed; where the episodes have changed since, it fits
+    anew and warns. The recipe's checkpoints lie in `<run_dir>`
     (`vision/`, `memory/`), TensorBoard events in `<run_dir>/tensorboard`, real frames in `<run_dir>/ledger.json`.
 
     Args:
@@ -79,25 +89,29 @@ def train(
         options: The recipe and its hyperparameters; the defaults of "mdn_rnn" by default.
         episodes: Folder of the episode store; `<run_dir>/episodes` by default.
         begin: A model that the fit starts from, as the recipe takes it; None starts afresh.
-        max_episode_steps: The dream's time limit in actions; the longest real episode by default.
+        max_episode_steps: The dream's time limit in actions; the real environment's by default, since an agent that
+            survives for longer than random play does cannot be learned in a shorter dream. Where the real environment
+            has none, the longest episode, and at least 1000.
         provenance: Recorded in the bundle, with the recipe, its options and the real frames.
         tensorboard: Whether to write TensorBoard events.
         progress: Called with the recipe's stage, step, steps and scalars.
 
     Raises:
         EpisodeFileError: There are no episodes, or one is cut short.
+        ConfigurationError: The episodes are of another real environment, or were prepared otherwise.
         NonFiniteError, ConfigurationError: As `Recipe.fit`.
     """
     options = options or TrainOptions()
     run_dir = Path(run_dir)
     store = EpisodeStore(run_dir / "episodes" if episodes is None else episodes)
-    cache = build_cache(store, store.path.parent / "cache")
-    ledger = record_frames(run_dir, "collect", store.real_frames)
+    check_collected(store.path, real)
+    device = _usable_device(options.device)
+    cache = _cache_of(store, run_dir)
     env = make_real_env(real)
     env.close()
     action_space = env.action_space
-    _check_episodes_fit(env.observation_space.shape, cache, real)
-    device = _usable_device(options.device)
+    _check_episodes_fit(env, cache, real)
+    ledger = record_frames(run_dir, "collect", store.real_frames)
     recorder = TensorBoardRecorder(run_dir / "tensorboard") if tensorboard else None
     job = Job(
         options.options,
@@ -111,6 +125,7 @@ def train(
         progress=progress,
         recorder=recorder,
     )
+    _set_aside_other_data(run_dir, job.data)
     try:
         fitted: Fitted = RECIPES[options.recipe]().fit(job)
     finally:
@@ -130,7 +145,7 @@ def train(
         real,
         action_space,
         starts,
-        max_episode_steps=max_episode_steps or int(cache.lengths.max()),
+        max_episode_steps=max_episode_steps or _time_limit(real, env, cache),
         temperature=options.temperature,
         provenance=(provenance or {})
         | {"real_frames": sum(ledger.values()), "ledger": ledger, "held_out": fitted.held_out, "seed": options.seed}
@@ -138,6 +153,16 @@ def train(
     )
     model.save(run_dir / "bundle")
     return model
+
+
+def _cache_of(store: EpisodeStore, run_dir: Path) -> EpisodeCache:
+    """Beside the episodes, where all runs over them find it; of episodes that can only be read, in the run's folder."""
+    try:
+        return build_cache(store, store.path.parent / "cache")
+    except StorageError:
+        if store.path.parent.resolve() == run_dir.resolve():
+            raise
+        return build_cache(store, run_dir / "cache")
 
 
 def _usable_device(name: str) -> torch.device:
@@ -149,9 +174,38 @@ def _usable_device(name: str) -> torch.device:
     return device
 
 
-def _check_episodes_fit(shape: tuple[int, ...] | None, cache: EpisodeCache, real: RealEnvSpec) -> None:
+def _check_episodes_fit(env: PreprocessedEnv, cache: EpisodeCache, real: RealEnvSpec) -> None:
+    shape, actions = env.observation_space.shape, cache.actions
     if shape != cache.observations.shape[1:]:
         raise ConfigurationError(
             f"the episodes hold observations of shape {cache.observations.shape[1:]}, {real.id} gives {shape}; "
             "were they collected with other preprocessing?"
         )
+    space = env.action_space
+    if isinstance(space, spaces.Discrete):
+        first, last = int(space.start), int(space.start) + int(space.n) - 1
+        fits = actions.ndim == 1 and actions.dtype.kind == "i" and first <= actions.min() and actions.max() <= last
+    else:
+        fits = actions.shape[1:] == space.shape and actions.dtype.kind == "f"
+    if not fits:
+        raise ConfigurationError(
+            f"the episodes hold actions of shape {actions.shape[1:]} and dtype {actions.dtype} from {actions.min()} to "
+            f"{actions.max()}, {real.id} takes {space}; were they collected with other preprocessing?"
+        )
+
+
+def _time_limit(real: RealEnvSpec, env: PreprocessedEnv, cache: EpisodeCache) -> int:
+    """The dream's, in actions."""
+    frames = real.max_episode_steps or (env.spec.max_episode_steps if env.spec is not None else None)
+    if frames is None:
+        return max(int(cache.lengths.max()), _WITHOUT_LIMIT)
+    return math.ceil(frames / real.action_repeat)
+
+
+def _set_aside_other_data(run_dir: Path, data: str) -> None:
+    """Rename the checkpoints of fits to other episodes, such as those before more were collected."""
+    for file in sorted(run_dir.glob("*/checkpoint.safetensors")):
+        fitted_to = load_tensors(file)[1].get("settings", {}).get("data", data)
+        if fitted_to != data:
+            os.replace(file, file.with_name("checkpoint.before.safetensors"))
+            warnings.warn(f"{file} is of other episodes than there are now: this stage is fitted anew", stacklevel=3)

@@ -181,7 +181,8 @@ def test_the_cache_equals_the_store(tmp_path: Path, make: Any) -> None:
             assert np.array_equal(cache.rewards[step : step + length], episode.rewards)
             assert cache.terminated[e] == episode.terminated
             assert cache.final_valid[e] == episode.final_observation_valid
-    assert sorted(file.name for file in (tmp_path / "cache").iterdir()) == ["index.npz", "observations.npy"]
+    names = sorted(file.name for file in (tmp_path / "cache").iterdir())
+    assert [name.partition("-")[0] for name in names] == ["index", "observations"]
 
 
 def test_the_cache_is_built_anew_only_when_it_must_be(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -202,12 +203,51 @@ def test_the_cache_is_built_anew_only_when_it_must_be(tmp_path: Path, monkeypatc
     assert np.array_equal(build_cache(store, folder).observations[:4], other.observations)
     assert len(reads) == 5
     # a damaged or unfinished cache
-    (folder / "observations.npy").write_bytes((folder / "observations.npy").read_bytes()[:150])
-    (folder / ".observations.1.part").write_bytes(b"of a killed build")
+    index, frames = sorted(folder.iterdir())
+    frames.write_bytes(frames.read_bytes()[:150])
+    killed, at_work = folder / ".observations-of.1.part.npy", folder / ".observations-of.2.part.npy"
+    for part in (killed, at_work):
+        part.write_bytes(b"of another build")
+    os.utime(killed, (5, 5))
     assert np.array_equal(build_cache(store, folder).observations[:4], other.observations)
-    (folder / "index.npz").write_bytes(b"PK")
+    index.write_bytes(b"PK")
     assert build_cache(store, folder).episodes == 2
+    assert sorted(folder.iterdir()) == sorted([at_work, index, frames])
+
+
+def test_builds_at_once_do_not_disturb_each_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store, folder = EpisodeStore(tmp_path / "episodes"), tmp_path / "cache"
+    store.append(vector_episode(3))
+    read, others = module.read_episode, []
+
+    def read_slowly(file: Path) -> Episode:
+        if not others:  # while this build reads, another process builds the same cache
+            others.append(None)
+            with monkeypatch.context() as elsewhere:
+                elsewhere.setattr(os, "getpid", lambda: 1)
+                others.append(build_cache(store, folder))
+        return read(file)
+
+    monkeypatch.setattr(module, "read_episode", read_slowly)
+    cache = build_cache(store, folder)
+    before = np.array(cache.observations)
+    assert np.array_equal(others[1].observations, before)
+    # a store that has grown is cached anew, and whoever has the cache before mapped goes on with it
+    store.append(vector_episode(4, 1))
+    assert build_cache(store, folder).episodes == 2
+    assert np.array_equal(others[1].observations, before)
     assert len(list(folder.iterdir())) == 2
+
+
+def test_what_no_collection_records_is_refused(tmp_path: Path) -> None:
+    store = EpisodeStore(tmp_path / "episodes")
+    store.append(vector_episode(3))
+    episode = vector_episode(3, 1)
+    episode.rewards[1] = np.inf
+    store.append(episode)
+    with pytest.raises(EpisodeFileError, match=r"00000001\.h5: rewards hold inf at step 1"):
+        build_cache(store, tmp_path / "cache")
+    assert not list((tmp_path / "cache").iterdir())
 
 
 def test_a_store_that_cannot_be_cached_is_explained(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from dreamenv import registry
 from dreamenv.cli.options import write_registry
 from dreamenv.data.collect import collect
 from dreamenv.data.episodes import EpisodeStore
-from dreamenv.errors import ConfigurationError, EpisodeFileError
+from dreamenv.errors import ConfigurationError, EpisodeFileError, StorageError
 from dreamenv.options import overlay, plain
 from dreamenv.training.ledger import record_frames
 from dreamenv.training.pipeline import TrainOptions, train
@@ -71,7 +71,8 @@ def test_a_dream_of_any_environment_can_be_made(tmp_path: Path, real: RealEnvSpe
     )
     assert list(dict.fromkeys(stages)) == ["encode", "memory"]
     lengths = [len(episode) for episode in EpisodeStore(tmp_path / "episodes")]
-    assert model.max_episode_steps == max(lengths)
+    # what the real environment allows, not what random play reached
+    assert model.max_episode_steps == (500 if real.id == "CartPole-v1" else 30)
     assert model.provenance["real_frames"] == frames == sum(lengths)
     assert model.provenance["ledger"] == json.loads((tmp_path / "ledger.json").read_text()) == {"collect": frames}
     assert model.provenance["command"] == "a test"
@@ -170,12 +171,63 @@ def test_a_finished_or_interrupted_training_goes_on(tmp_path: Path) -> None:
 
 
 def test_a_checkpoint_of_other_data_is_not_continued(tmp_path: Path) -> None:
-    """Else a model of yesterday's episodes would pass for one of today's."""
+    """Else a model of yesterday's episodes would pass for one of today's; and more episodes are a way forward."""
     collect(PENDULUM, tmp_path / "episodes", episodes=3, workers=0)
     train(PENDULUM, tmp_path, TINY, tensorboard=False)
     collect(PENDULUM, tmp_path / "episodes", episodes=4, workers=0)
-    with pytest.raises(ConfigurationError, match="written with data="):
-        train(PENDULUM, tmp_path, TINY, tensorboard=False)
+    with pytest.warns(UserWarning, match=r"memory/checkpoint\.safetensors is of other episodes.*fitted anew"):
+        grown = train(PENDULUM, tmp_path, TINY, tensorboard=False)
+    fresh = train(PENDULUM, tmp_path / "fresh", TINY, episodes=tmp_path / "episodes", tensorboard=False)
+    assert grown.fingerprint() == fresh.fingerprint()
+    # the first command again asks for fewer episodes than there are, and goes on from what was fitted to all
+    collect(PENDULUM, tmp_path / "episodes", episodes=3, workers=0)
+    assert train(PENDULUM, tmp_path, TINY, tensorboard=False).fingerprint() == grown.fingerprint()
+
+
+def test_episodes_of_another_environment_are_refused_before_anything_is_fitted(tmp_path: Path) -> None:
+    collect(PENDULUM, tmp_path / "episodes", episodes=2, workers=0)
+    for real, difference in (
+        (RealEnvSpec("Pendulum-v2"), "id='Pendulum-v1'.*id='Pendulum-v2'"),
+        (dataclasses.replace(PENDULUM, kwargs={"g": 2.0}), r"kwargs=\{\}.*kwargs=\{'g': 2\.0\}"),
+        (dataclasses.replace(PENDULUM, action_repeat=2), "action_repeat=1.*action_repeat=2"),
+    ):
+        with pytest.raises(ConfigurationError, match=difference):
+            train(real, tmp_path, TINY, tensorboard=False)
+        with pytest.raises(ConfigurationError, match=difference):
+            train(real, tmp_path / "other", TINY, episodes=tmp_path, tensorboard=False)
+    assert not (tmp_path / "cache").exists()
+    # a time limit decides when an episode is over and no step of it
+    train(dataclasses.replace(PENDULUM, max_episode_steps=20), tmp_path, TINY, tensorboard=False)
+
+
+def test_episodes_that_can_only_be_read_are_cached_in_the_run(tmp_path: Path) -> None:
+    collect(PENDULUM, tmp_path / "data" / "episodes", episodes=2, workers=0)
+    (tmp_path / "data" / "cache").write_text("nothing can be written here", encoding="utf-8")
+    train(PENDULUM, tmp_path / "run", TINY, episodes=tmp_path / "data" / "episodes", tensorboard=False)
+    assert len(list((tmp_path / "run" / "cache").iterdir())) == 2
+    with pytest.raises(StorageError, match="cache"):
+        train(PENDULUM, tmp_path / "data", TINY, tensorboard=False)
+
+
+def test_the_reward_head_reaches_as_far_as_the_rewards(tmp_path: Path) -> None:
+    collect(RealEnvSpec("Pendulum-v1", max_episode_steps=3), tmp_path / "episodes", episodes=2, workers=0)
+    store = EpisodeStore(tmp_path / "episodes")
+    store.write(1, dataclasses.replace(store[1], rewards=np.array([0.0, -2000.0, 40.0], np.float32)))
+    model = train(PENDULUM, tmp_path, TINY, tensorboard=False)
+    loaded = WorldModel.load(tmp_path / "bundle")
+    assert model.memory.config()["reward_bound"] == loaded.memory.config()["reward_bound"] == 2400
+    assert float(loaded.memory.reward_head.values[0]) == pytest.approx(-2400)
+    stages: list[str] = []
+    with pytest.raises(ConfigurationError, match=r"from -2000 to .*reaches 300.*--set memory\.reward_head=mse"):
+        train(
+            PENDULUM,
+            tmp_path / "narrow",
+            tiny({"memory": {"reward_bound": 300.0}}),
+            episodes=tmp_path / "episodes",
+            tensorboard=False,
+            progress=lambda stage, step, steps, scalars: stages.append(stage),
+        )
+    assert not stages
 
 
 def test_the_ledger_counts_every_stage(tmp_path: Path) -> None:
@@ -192,8 +244,19 @@ def test_what_cannot_be_trained_on_is_explained(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="at least 2 episodes"):
         train(PENDULUM, tmp_path, TINY, tensorboard=False)
     collect(PENDULUM, tmp_path / "episodes", episodes=2, workers=0)
+    record = tmp_path / "episodes" / "collection.json"
+    record.rename(tmp_path / "collection.json")  # of episodes that come from elsewhere nothing is recorded
     with pytest.raises(ConfigurationError, match=r"observations of shape \(3,\), CartPole-v1 gives \(4,\)"):
         train(RealEnvSpec("CartPole-v1"), tmp_path, TINY, tensorboard=False)
+    store = EpisodeStore(tmp_path / "episodes")
+    store.write(0, dataclasses.replace(store[0], actions=np.zeros(len(store[0]), np.int64)))
+    store.write(1, dataclasses.replace(store[1], actions=np.zeros(len(store[1]), np.int64)))
+    with pytest.raises(ConfigurationError, match=r"actions of shape \(\) and dtype int64.*Pendulum-v1 takes Box"):
+        train(PENDULUM, tmp_path, TINY, tensorboard=False)
+    collect(PENDULUM, tmp_path / "anew" / "episodes", episodes=2, workers=0)
+    store = EpisodeStore(tmp_path / "episodes")
+    for index, episode in enumerate(EpisodeStore(tmp_path / "anew")):
+        store.write(index, episode)
     with pytest.raises(ConfigurationError, match="device 'abacus' cannot be used"):
         train(PENDULUM, tmp_path, dataclasses.replace(TINY, device="abacus"), tensorboard=False)
 

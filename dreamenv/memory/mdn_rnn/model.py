@@ -13,7 +13,7 @@ from torch.nn import functional
 from dreamenv.errors import ConfigurationError
 from dreamenv.memory.actions import ActionEncoder
 from dreamenv.memory.base import PRECISIONS, LatentMixture, MemoryModel, Prediction, Stepper
-from dreamenv.memory.heads import RewardHead, TerminationHead, masked_mean
+from dreamenv.memory.heads import REWARD_BOUND, RewardHead, TerminationHead, masked_mean
 from dreamenv.memory.kinds import STEPPERS
 from dreamenv.memory.mdn_rnn.likelihood import LOG_STD_RANGE, mixture_nll
 from dreamenv.memory.mdn_rnn.state import Heads, MDNRNNState
@@ -46,6 +46,7 @@ class MDNRNN(MemoryModel[MDNRNNState]):
         components: "per_dimension" (the paper's: K for each latent dimension) or "joint" (K for the whole latent).
         cell_features: Features are [z, h, c] (the paper's Doom) instead of [z, h].
         reward_head: "two_hot" or "mse".
+        reward_bound: Largest reward, and negative the least, that a two_hot head can say.
         reward_sees_next: The reward head also reads the next latent, so that the reward fits the sampled future.
         termination: "sample" or "cut".
         termination_weight: Weight of ends in the termination loss.
@@ -68,6 +69,7 @@ class MDNRNN(MemoryModel[MDNRNNState]):
         components: str = "per_dimension",
         cell_features: bool = False,
         reward_head: str = "two_hot",
+        reward_bound: float = REWARD_BOUND,
         reward_sees_next: bool = False,
         termination: str = "sample",
         termination_weight: float = 1.0,
@@ -105,7 +107,8 @@ class MDNRNN(MemoryModel[MDNRNNState]):
         self.mixture_weights = latent_size if components == "per_dimension" else 1
         self.before_mixture = nn.Sequential(nn.Linear(hidden_size, width), nn.SiLU()) if width else nn.Identity()
         self.mixture_head = nn.Linear(width or hidden_size, mixtures * (self.mixture_weights + 2 * latent_size))
-        self.reward_head = RewardHead(hidden_size + (latent_size if reward_sees_next else 0), reward_head)
+        reward_inputs = hidden_size + (latent_size if reward_sees_next else 0)
+        self.reward_head = RewardHead(reward_inputs, reward_head, bound=reward_bound)
         self.termination_head = TerminationHead(hidden_size, weight=termination_weight)
         self.register_buffer("latent_mean", torch.zeros(latent_size))
         self.register_buffer("latent_std", torch.ones(latent_size))
@@ -128,6 +131,7 @@ class MDNRNN(MemoryModel[MDNRNNState]):
             "components": self.components,
             "cell_features": self.cell_features,
             "reward_head": self.reward_head.kind,
+            "reward_bound": self.reward_head.bound,
             "reward_sees_next": self.reward_sees_next,
             "termination": self.termination,
             "termination_weight": self.termination_head.weight,

@@ -10,6 +10,7 @@ import torch
 from dreamenv.data.episodes import EpisodeCache
 from dreamenv.data.split import held_out_episodes
 from dreamenv.files import fingerprint
+from dreamenv.memory.heads import check_reward_range, reward_bound_for
 from dreamenv.memory.mdn_rnn.model import MDNRNN
 from dreamenv.noise.base import seeded_weights
 from dreamenv.training.fit import Scalars
@@ -36,7 +37,7 @@ class VisionOptions:
 
 @dataclass(frozen=True)
 class MemoryOptions:
-    """Keyword arguments of `MDNRNN`."""
+    """Keyword arguments of `MDNRNN`; a `reward_bound` of None covers the rewards of the data."""
 
     hidden_size: int = 256
     mixtures: int = 5
@@ -44,6 +45,7 @@ class MemoryOptions:
     components: str = "per_dimension"
     cell_features: bool = False
     reward_head: str = "two_hot"
+    reward_bound: float | None = None
     reward_sees_next: bool = False
     termination: str = "sample"
     termination_weight: float = 1.0
@@ -92,6 +94,8 @@ class MDNRNNRecipe(Recipe[MDNRNNOptions]):
     options_type = MDNRNNOptions
 
     def fit(self, job: Job[MDNRNNOptions]) -> Fitted:
+        # Before anything is fitted
+        check_reward_range(job.options.memory.reward_head, _reward_bound(job), *_rewards(job.cache))
         vision = _fitted_vision(job)
         latents = encode_episodes(vision, job.cache, progress=lambda row, rows: job.progress("encode", row, rows, {}))
         memory, held_out = _fitted_memory(job, vision, latents)
@@ -142,7 +146,8 @@ def _fitted_vision(job: Job[MDNRNNOptions]) -> Vision:
 def _fitted_memory(job: Job[MDNRNNOptions], vision: Vision, latents: LatentEpisodes) -> tuple[MDNRNN, Scalars]:
     cache, options = job.cache, job.options
     with seeded_weights(job.seed):
-        memory = MDNRNN(vision.latent_size, job.action_space, **asdict(options.memory)).to(job.device)
+        sizes = asdict(options.memory) | {"reward_bound": _reward_bound(job)}
+        memory = MDNRNN(vision.latent_size, job.action_space, **sizes).to(job.device)
     if job.begin is not None:
         begin_with(memory, job.begin.memory)
     episode = _panel_episode(cache) if vision.is_image else None
@@ -167,6 +172,20 @@ def _fitted_memory(job: Job[MDNRNNOptions], vision: Vision, latents: LatentEpiso
         progress=progress,
     )
     return memory, fitted.best
+
+
+def _reward_bound(job: Job[MDNRNNOptions]) -> float:
+    """The reward head's: as asked for, or what covers the data and what a model to begin with covers."""
+    if job.options.memory.reward_bound is not None:
+        return job.options.memory.reward_bound
+    found = reward_bound_for(*_rewards(job.cache))
+    before = None if job.begin is None else job.begin.memory.config().get("reward_bound")
+    return found if before is None else max(found, float(before))
+
+
+def _rewards(cache: EpisodeCache) -> tuple[float, float]:
+    """The least and the largest."""
+    return float(cache.rewards.min()), float(cache.rewards.max())
 
 
 @torch.no_grad()
