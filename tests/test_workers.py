@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,15 +18,17 @@ import pytest
 
 from dreamenv.errors import CollectionError, ConfigurationError, MissingExtraError, missing_extra
 from dreamenv.workers import process_count, run_tasks
+from dreamenv.workers.crew import Crew
+from dreamenv.workers.local import LocalPool
 
 pytestmark = pytest.mark.integration
 
 
 def test_none_is_one_process_a_core_and_0_is_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("dreamenv.workers.cores", lambda: 4)
+    monkeypatch.setattr("dreamenv.workers.place.cores", lambda: 4)
     assert [process_count(None), process_count(None, 3), process_count(None, 9), process_count(None, 1)] == [4, 3, 4, 0]
     assert [process_count(0), process_count(1), process_count(6), process_count(6, 2)] == [0, 1, 6, 2]
-    monkeypatch.setattr("dreamenv.workers.cores", lambda: 1)
+    monkeypatch.setattr("dreamenv.workers.place.cores", lambda: 1)
     assert [process_count(None), process_count(None, 9), process_count(2, 9)] == [0, 0, 2]
     with pytest.raises(ConfigurationError, match=r"at least 0 \(0 works in this process\), got -1"):
         process_count(-1)
@@ -53,6 +56,10 @@ def make_doomed(setup: None) -> Callable[[int], int]:
     os._exit(7)
 
 
+def make_deadly(setup: None) -> Callable[[int], int]:
+    return lambda task: os._exit(7)
+
+
 def make_unmakable(setup: None) -> Callable[[int], int]:
     raise missing_extra("vizdoom", "real")
 
@@ -60,6 +67,40 @@ def make_unmakable(setup: None) -> Callable[[int], int]:
 def make_failing(setup: None) -> Callable[[int], int]:
     def run(task: int) -> int:
         raise ZeroDivisionError(f"task {task}")
+
+    return run
+
+
+def make_unpicklable(setup: None) -> Callable[[int], Any]:
+    return lambda task: lambda: task
+
+
+def make_hanging(folder: str) -> Callable[[int], int]:
+    """Task 1 hangs the first time, task 3 always."""
+
+    def run(task: int) -> int:
+        mark = Path(folder) / f"hung-{task}"
+        if task == 3 or (task == 1 and not mark.exists()):
+            mark.touch()
+            time.sleep(120)
+        return task
+
+    return run
+
+
+def make_late_writer(folder: str) -> Callable[[int], int]:
+    """Each task says that it has begun, waits until the parent is gone, and then writes."""
+
+    def run(task: int) -> int:
+        parent = os.getppid()
+        (Path(folder) / "begun").write_text(f"{os.getpid()}\n", encoding="utf-8")
+        while os.getppid() == parent:
+            pass
+        until = time.monotonic() + 0.5
+        while time.monotonic() < until:
+            pass
+        (Path(folder) / "written").touch()
+        return task
 
     return run
 
@@ -134,9 +175,16 @@ def test_a_death_is_noticed_though_a_child_lives_on_and_the_child_is_ended(tmp_p
 
 def test_a_worker_that_cannot_start_ends_the_run() -> None:
     lines: list[str] = []
-    with pytest.raises(CollectionError, match=r"task 5 killed its worker 3 times \(exit code 7\)"):
+    with pytest.raises(CollectionError, match=r"3 workers in a row died while they were getting ready \(exit code 7\)"):
         list(run_tasks([5], make_doomed, None, workers=1, retries=2, report=lines.append))
-    assert len(lines) == 2
+    assert lines == ["a worker died while it was getting ready (exit code 7)"] * 2
+
+
+def test_a_task_that_kills_every_worker_ends_the_run() -> None:
+    lines: list[str] = []
+    with pytest.raises(CollectionError, match=r"task 5 killed its worker 2 times \(exit code 7\)"):
+        list(run_tasks([5], make_deadly, None, workers=1, retries=1, report=lines.append))
+    assert lines == ["a worker died (exit code 7) at task 5; it is tried again"]
 
 
 @pytest.mark.parametrize("workers", [0, 1])
@@ -146,34 +194,127 @@ def test_an_error_is_no_death(workers: int) -> None:
         list(run_tasks([4], make_failing, None, workers=workers, report=lines.append))
     with pytest.raises(MissingExtraError, match=r"dreamenv\[real\]"):
         list(run_tasks([4], make_unmakable, None, workers=workers, report=lines.append))
-    assert not [line for line in lines if "died" in line]
+    assert not lines
     assert not multiprocessing.active_children()
 
 
+def test_an_error_says_where_in_the_worker_it_was_raised() -> None:
+    with pytest.raises(ZeroDivisionError) as raised:
+        list(run_tasks([4], make_failing, None, workers=1))
+    assert 'raise ZeroDivisionError(f"task {task}")' in str(raised.value.__cause__)
+
+
+def test_a_result_that_cannot_be_sent_is_an_error() -> None:
+    with pytest.raises(Exception, match="(?i)pickle"):
+        list(run_tasks([4], make_unpicklable, None, workers=1))
+    assert not multiprocessing.active_children()
+
+
+def test_a_script_without_a_guard_is_told_so_once(tmp_path: Path, root: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(
+        "from dreamenv.workers import process_count, run_tasks\nfrom tests.test_workers import make_square\n"
+        "print(list(run_tasks([1, 2], make_square, 1, workers=process_count(2))))\n",
+        encoding="utf-8",
+    )
+    ended = subprocess.run([sys.executable, str(script)], env=with_package(root), capture_output=True, text=True)
+    assert (ended.returncode, ended.stdout) == (1, "")
+    last = ended.stderr.splitlines()[-1]
+    assert last.startswith("dreamenv.errors.ConfigurationError: the script starts its workers again in each worker")
+    assert ended.stderr.count("Traceback") == 1
+
+
+def test_a_crew_does_one_lot_of_tasks_after_the_other() -> None:
+    crew: Crew[int] = Crew(LocalPool(make_square, 1, size=1))
+    try:
+        found = [list(crew.results(range(first, first + 3))) for first in (0, 3)]
+        for _ in crew.results(range(5)):
+            break  # with a worker at work, whose result nobody may get
+        found.append(list(crew.results([7])))
+    finally:
+        crew.close()
+    assert [[(task, square) for task, (square, _) in lot] for lot in found] == [
+        [(0, 0), (1, 1), (2, 4)], [(3, 9), (4, 16), (5, 25)], [(7, 49)]
+    ]  # fmt: skip
+    assert len({pid for lot in found[:2] for _, (_, pid) in lot}) == 1
+    assert not multiprocessing.active_children()
+
+
+def test_a_task_that_hangs_is_tried_again(tmp_path: Path) -> None:
+    lines: list[str] = []
+    crew: Crew[int] = Crew(
+        LocalPool(make_hanging, str(tmp_path), size=1), retries=1, time_limit=0.3, report=lines.append
+    )
+    try:
+        assert dict(crew.results([1, 2])) == {1: 1, 2: 2}
+        with pytest.raises(CollectionError, match="task 3 killed its worker 2 times"):
+            list(crew.results([3]))
+    finally:
+        crew.close()
+    assert lines[0] == "a worker died (killed after 0.3 s, the time limit) at task 1; it is tried again"
+
+
 def test_a_worker_that_does_not_heed_its_end_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("dreamenv.workers._SECONDS_TO_STOP", 0.3)
+    monkeypatch.setattr("dreamenv.workers.local._SECONDS_TO_STOP", 0.3)
     tasks = run_tasks([0, 1], make_deaf, str(tmp_path), workers=2)
     assert next(tasks) == (0, 0)
     tasks.close()  # type: ignore[attr-defined]
     assert not is_alive(int((tmp_path / "busy").read_text(encoding="utf-8")))
 
 
-def test_the_death_of_the_parent_ends_the_workers(tmp_path: Path, root: Path) -> None:
-    program = (
-        "import os, sys\nfrom dreamenv.workers import run_tasks\nfrom tests.test_workers import make_square\n"
-        "if __name__ == '__main__':\n"
-        "    for _, (_, pid) in run_tasks(iter(int, 1), make_square, 1, workers=1):\n"
-        "        print(pid, flush=True)\n"
-    )
+@contextmanager
+def parent_of(make: str, setup: object, tmp_path: Path, root: Path) -> Iterator[subprocess.Popen[str]]:
+    """A script whose one worker is at tasks without end."""
     script = tmp_path / "parent.py"
-    script.write_text(program, encoding="utf-8")
-    environment: dict[str, Any] = {**os.environ, "PYTHONPATH": str(root)}
-    with subprocess.Popen([sys.executable, str(script)], env=environment, stdout=subprocess.PIPE, text=True) as parent:
-        assert parent.stdout is not None
-        worker = int(parent.stdout.readline())
+    script.write_text(
+        f"from dreamenv.workers import run_tasks\nfrom tests.test_workers import {make}\n"
+        "if __name__ == '__main__':\n"
+        f"    for _, found in run_tasks(iter(int, 1), {make}, {setup!r}, workers=1):\n"
+        "        print(found, flush=True)\n",
+        encoding="utf-8",
+    )
+    with subprocess.Popen(
+        [sys.executable, str(script)],
+        env=with_package(root),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    ) as parent:
+        yield parent
+
+
+def with_package(root: Path) -> dict[str, str]:
+    return {**os.environ, "PYTHONPATH": str(root)}
+
+
+def wait_for(condition: Callable[[], bool], seconds: float = 60.0) -> bool:
+    until = time.monotonic() + seconds
+    while not condition() and time.monotonic() < until:
+        time.sleep(0.01)
+    return condition()
+
+
+def test_a_busy_worker_ends_with_its_parent_and_writes_nothing_afterwards(tmp_path: Path, root: Path) -> None:
+    begun = tmp_path / "begun"
+    with parent_of("make_late_writer", str(tmp_path), tmp_path, root) as parent:
+        assert wait_for(lambda: begun.exists() and begun.read_text(encoding="utf-8").endswith("\n"))
+        worker = int(begun.read_text(encoding="utf-8"))
         parent.kill()
-    for _ in range(400):
-        if not is_alive(worker):
-            break
-        time.sleep(0.05)
-    assert not is_alive(worker)
+        assert parent.communicate()[1] == ""
+    assert wait_for(lambda: not is_alive(worker))
+    assert not (tmp_path / "written").exists()
+
+
+def test_ctrl_c_is_the_parents_alone(tmp_path: Path, root: Path) -> None:
+    """A terminal sends it to the whole group, also while a worker is only starting."""
+    with parent_of("make_square", 1, tmp_path, root) as parent:
+        children = Path(f"/proc/{parent.pid}/task/{parent.pid}/children")
+        if not children.exists():
+            pytest.skip("this system does not list the children of a process")
+        assert wait_for(lambda: bool(children.read_text(encoding="utf-8").split()))
+        os.killpg(parent.pid, signal.SIGINT)
+        assert parent.stderr is not None
+        shown = parent.stderr.read()
+    assert shown.count("Traceback") == 1
+    assert shown.splitlines()[-1] == "KeyboardInterrupt"

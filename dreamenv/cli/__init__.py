@@ -12,9 +12,9 @@ import typer
 
 from dreamenv.cli.overview import START, Verbs
 from dreamenv.cli.problems import is_refusal, one_line
+from dreamenv.cli.stopping import INTERRUPTED, TERMINATED, unwinding
 from dreamenv.cli.streams import prepare_streams
 
-_INTERRUPTED = 130
 # What these verbs have begun, the same command continues
 _RESUMABLE = {"collect", "train", "evolve", "train-agent", "loop", "demo", "reproduce"}
 
@@ -55,21 +55,30 @@ def load_verbs() -> typer.Typer:
 def main() -> None:
     """Entry point of `dreamenv`.
 
-    An error that the user can do something about is shown as one line. Ctrl-C leaves a run that the same command
-    continues, where the verb is one of those. Modules of the current folder can be imported, so that `module:Id` names
+    An error that the user can do something about is shown as one line. Ctrl-C and SIGTERM leave a run that the same
+    command continues, where the verb is one of those. Modules of the current folder can be imported, so that `module:Id` names
     an environment of the user's own.
     """
     prepare_streams()
     if os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())
-    load_verbs()
+    with unwinding():
+        _main()
+
+
+def _main() -> None:
     try:
+        load_verbs()
         # Without standalone mode typer returns the status of an exit; newer versions turn Ctrl-C into status 130
         status = app(_arguments(sys.argv[1:]), prog_name="dreamenv", standalone_mode=False) or 0
     except typer.Exit as leave:
         status = leave.exit_code
+    except SystemExit as leave:
+        if leave.code != TERMINATED:
+            raise
+        status = TERMINATED
     except (typer.Abort, KeyboardInterrupt):
-        status = _INTERRUPTED
+        status = INTERRUPTED
     except Exception as error:
         if type(error).__name__ == "NoArgsIsHelpError":
             print(getattr(error, "message", error))
@@ -79,7 +88,7 @@ def main() -> None:
             raise
         print(f"dreamenv: {line}{_continues() if is_refusal(error) else ''}", file=sys.stderr)
         sys.exit(2)
-    if status == _INTERRUPTED:
+    if status in (INTERRUPTED, TERMINATED):
         print(f"stopped{_continues()}", file=sys.stderr)
     if status:
         sys.exit(status)

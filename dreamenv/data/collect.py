@@ -6,11 +6,11 @@ import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from dreamenv.data.episodes import EpisodeStore, read_attributes
+from dreamenv.data.episodes import EpisodeStore, episode_bytes, read_attributes
 from dreamenv.data.explore import POLICIES, Actor, Exploration, check_policy, default_exploration
 from dreamenv.data.preprocess import PreprocessedEnv, make_real_env
 from dreamenv.data.recorder import EpisodeRecorder
@@ -96,17 +96,18 @@ def collect(
     path = Path(path)
     setup = _Setup(spec, path, seed, tuple(explore), factories or {})
     store = EpisodeStore(path)
-    found = _check_same_collection(setup)
+    recorded = _check_same_collection(setup)
     store.sweep()
     held = {int(file.stem): _frames_and_return(file) for file in store.own_files()}
     count = _Count(held, episodes, frames)
     count.update()
-    unfinished = found.get("unfinished", {})
+    unfinished = recorded.get("unfinished", {})
     # What earlier calls finished stays. Beyond it, a killed call with this limit may have left more than it wanted.
     keep = unfinished["keep"] if unfinished.get("limit") == limit else count.without_gap
     _write_collection(setup, {"unfinished": {"limit": limit, "keep": keep}})
-    for index, result in run_tasks(count.missing(), _make_runner, setup, workers=processes, report=report):
-        held[index] = result
+    for index, found in run_tasks(count.missing(), _make_runner, setup, workers=processes, report=report):
+        store.put(index, found.file)  # workers write nothing: one that outlives its parent could do harm
+        held[index] = found.real_frames, found.undiscounted_return
         count.update()
         progress(len(held), sum(n for n, _ in held.values()), float(np.mean([r for _, r in held.values()])))
         if count.reached:
@@ -268,21 +269,27 @@ def _frames_and_return(file: Path) -> tuple[int, float]:
     return attributes["real_frames"], attributes["undiscounted_return"]
 
 
-def _make_runner(setup: _Setup) -> Callable[[int], tuple[int, float]]:
+class _Recorded(NamedTuple):
+    """An episode as it comes back from a worker: its file, compressed, and what is counted of it."""
+
+    file: bytes
+    real_frames: int
+    undiscounted_return: float
+
+
+def _make_runner(setup: _Setup) -> Callable[[int], _Recorded]:
     env = make_real_env(setup.spec)
-    store = EpisodeStore(setup.path)
     explore = setup.explore or default_exploration(env.action_space)
     shares = np.array([exploration.weight for exploration in explore])
     makers = POLICIES | setup.factories
     seeds = episode_seeds("collect", setup.seed, MOST_EPISODES)
 
-    def run(index: int) -> tuple[int, float]:
+    def run(index: int) -> _Recorded:
         rng = np.random.default_rng([setup.seed, index])
         chosen = explore[int(rng.choice(len(explore), p=shares / shares.sum()))]
         actor = makers[chosen.policy](env.action_space, rng, **chosen.kwargs)
         episode = record_episode(env, actor, seed=seeds[index], max_steps=chosen.max_steps)
-        store.write(index, episode)
-        return episode.real_frames, episode.undiscounted_return
+        return _Recorded(episode_bytes(episode), episode.real_frames, episode.undiscounted_return)
 
     return run
 

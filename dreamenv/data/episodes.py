@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import time
 from collections.abc import Iterator
@@ -16,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dreamenv.errors import EpisodeFileError, missing_extra
-from dreamenv.files import atomic, writable_folder
+from dreamenv.files import atomic, writable_folder, write_bytes
 from dreamenv.types import Episode
 
 FORMAT_VERSION = 1
@@ -68,10 +69,13 @@ class EpisodeStore:
 
     def write(self, index: int, episode: Episode) -> Path:
         """Write `episode` as number `index`, whole or not at all."""
+        return self.put(index, episode_bytes(episode))
+
+    def put(self, index: int, content: bytes) -> Path:
+        """Write what `episode_bytes` has made, perhaps on another machine, as number `index`, whole or not at all."""
         writable_folder(self.path)
         file = self.path / f"{index:08d}.h5"
-        with atomic(file) as temporary:
-            write_episode(temporary, episode)
+        write_bytes(file, content)
         return file
 
     def sweep(self) -> None:
@@ -91,9 +95,10 @@ class EpisodeStore:
             return np.asarray(data["observations"][step])
 
 
-def write_episode(file: Path, episode: Episode) -> None:
-    """Write one episode to `file`: gzip-1, a chunk per 16 frames."""
+def episode_bytes(episode: Episode) -> bytes:
+    """The file of one episode: gzip-1, a chunk per 16 frames."""
     h5py = _h5py()
+    file = io.BytesIO()
     with h5py.File(file, "w") as data:
         observations = episode.observations
         chunk = (min(_CHUNK_FRAMES, len(observations)), *observations.shape[1:])
@@ -104,6 +109,7 @@ def write_episode(file: Path, episode: Episode) -> None:
         for name in ("terminated", "truncated", "seed", "policy", "real_frames", "final_observation_valid"):
             data.attrs[name] = getattr(episode, name)
         data.attrs["undiscounted_return"] = episode.undiscounted_return
+    return file.getvalue()
 
 
 def read_episode(file: str | Path) -> Episode:

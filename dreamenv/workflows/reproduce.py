@@ -22,7 +22,8 @@ from dreamenv.workflows.published.runners import PRINTED
 
 RECORD = "record.json"
 PROGRAMS = ("dreamenv", "python", "make")
-_INTERRUPTED = 130
+# Of Ctrl-C and of SIGTERM
+_INTERRUPTED = (130, 143)
 _CHECKOUT = Path(dreamenv.__file__).resolve().parent.parent
 
 
@@ -219,7 +220,7 @@ def _call(words: list[str], report: Callable[[str], None]) -> str:
         except BaseException:
             process.terminate()
             raise
-    if process.returncode == _INTERRUPTED:
+    if process.returncode in _INTERRUPTED:
         raise KeyboardInterrupt
     if process.returncode:
         raise ReproductionError(f"{shlex.join(words)} failed with status {process.returncode}; see above")

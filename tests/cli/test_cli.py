@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import importlib
 import json
+import os
 import pkgutil
 import re
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -151,6 +154,37 @@ def test_ctrl_c_leaves_a_hint(call: Any, monkeypatch: pytest.MonkeyPatch) -> Non
     assert (status, err) == (130, "stopped; the same command continues from the last checkpoint\n")
     monkeypatch.setattr("dreamenv.registry.entries", interrupted)
     assert call("list") == (130, "", "stopped\n")
+
+
+def test_sigterm_is_told_as_ctrl_c_is(call: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    unwound = []
+
+    def terminated(*args: Any, **kwargs: Any) -> None:
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(60)
+        finally:
+            unwound.append(True)
+
+    monkeypatch.setattr("dreamenv.data.collect.collect", terminated)
+    before = signal.getsignal(signal.SIGTERM)
+    status, _, err = call("collect", "--real", "Pendulum-v1")
+    assert (status, err) == (143, "stopped; the same command continues from the last checkpoint\n")
+    assert unwound == [True]
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+@pytest.mark.integration
+def test_an_error_in_a_worker_is_one_line(root: Path, tmp_path: Path) -> None:
+    """Blackjack shows a tuple, which no world model takes."""
+    command = [sys.executable, "-m", "dreamenv", "collect", "--real", "Blackjack-v1", "--episodes", "1"]
+    environment = {**os.environ, "PYTHONPATH": str(root)}
+    ended = subprocess.run(
+        [*command, "--workers", "1", "--out", str(tmp_path)], env=environment, capture_output=True, text=True
+    )
+    assert (ended.returncode, ended.stdout) == (2, "")
+    (line,) = ended.stderr.splitlines()
+    assert line.startswith("dreamenv: Blackjack-v1")
 
 
 def test_an_error_of_ours_is_not_hidden(call: Any, monkeypatch: pytest.MonkeyPatch) -> None:

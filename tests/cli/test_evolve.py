@@ -18,7 +18,7 @@ def test_evolution_is_validated_in_this_process(bundle: Path, tmp_path: Path, mo
     def refuse(*arguments: object, **options: object) -> None:
         raise AssertionError("a worker was started")
 
-    monkeypatch.setattr("dreamenv.workers._Worker", refuse)
+    monkeypatch.setattr("dreamenv.workers.LocalPool", refuse)
     out, file = tmp_path / "agent", tmp_path / "figures" / "evolve.json"
     choices = ("--start", "replay", "--optimiser", "openai", "--action-map", "argmax")
     validation = ("--validate-every", "2", "--validation-episodes", "1")

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from dreamenv.data import episodes as module
-from dreamenv.data.episodes import EpisodeStore, build_cache, read_attributes, read_episode, write_episode
+from dreamenv.data.episodes import EpisodeStore, build_cache, episode_bytes, read_attributes, read_episode
 from dreamenv.data.split import held_out_episodes
 from dreamenv.errors import ConfigurationError, EpisodeFileError
 from dreamenv.types import Episode
@@ -113,7 +113,7 @@ def test_damage_within_the_frames_is_noticed(tmp_path: Path) -> None:
 
 def test_what_is_no_episode_is_refused(tmp_path: Path) -> None:
     file = tmp_path / "00000000.h5"
-    write_episode(file, vector_episode(3))
+    file.write_bytes(episode_bytes(vector_episode(3)))
     with h5py.File(file, "a") as data:
         data.attrs["format_version"] = 99
     with pytest.raises(EpisodeFileError, match="format_version 99, this dreamenv reads up to 1"):
@@ -139,11 +139,10 @@ def test_a_write_that_fails_leaves_nothing(tmp_path: Path, monkeypatch: pytest.M
     store.append(vector_episode(3))
     before = store.files()[0].read_bytes()
 
-    def breaks(file: Path, episode: Episode) -> None:
-        file.write_bytes(b"half an episode")
+    def breaks(number: int) -> None:
         raise SystemExit
 
-    monkeypatch.setattr(module, "write_episode", breaks)
+    monkeypatch.setattr("dreamenv.files.os.fsync", breaks)
     for index in (0, 1):
         with pytest.raises(SystemExit):
             store.write(index, vector_episode(9))

@@ -246,6 +246,6 @@ def workers_used(monkeypatch: pytest.MonkeyPatch, cores: int) -> list[int]:
         used.append(workers)
         return run_tasks(*arguments, workers=0, **options)
 
-    monkeypatch.setattr("dreamenv.workers.cores", lambda: cores)
+    monkeypatch.setattr("dreamenv.workers.place.cores", lambda: cores)
     monkeypatch.setattr("dreamenv.scoring.play.run_tasks", run)
     return used
