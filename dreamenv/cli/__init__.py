@@ -56,8 +56,8 @@ def main() -> None:
     """Entry point of `dreamenv`.
 
     An error that the user can do something about is shown as one line. Ctrl-C and SIGTERM leave a run that the same
-    command continues, where the verb is one of those. Modules of the current folder can be imported, so that `module:Id` names
-    an environment of the user's own.
+    command continues, where the verb is one of those. Modules of the current folder can be imported, so that
+    `module:Id` names an environment of the user's own.
     """
     prepare_streams()
     if os.getcwd() not in sys.path:

@@ -14,7 +14,7 @@ INTERRUPTED, TERMINATED = 130, 143
 
 @contextmanager
 def unwinding() -> Iterator[None]:
-    """Within it SIGTERM raises SystemExit of status TERMINATED, once: a second one would only disturb the clearing up."""
+    """Within it SIGTERM raises SystemExit of status TERMINATED, once: a second one would disturb the clearing up."""
 
     def unwind(*_: Any) -> None:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
