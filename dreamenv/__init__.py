@@ -35,7 +35,8 @@ if TYPE_CHECKING:
     from dreamenv.training.pipeline import TrainOptions, train
     from dreamenv.training.recipes.kinds import register_recipe
     from dreamenv.vision.kinds import register_vision
-    from dreamenv.workflows.loop import LoopOptions, run_loop
+    from dreamenv.workflows.loop import run_loop
+    from dreamenv.workflows.loop_options import LoopOptions
     from dreamenv.world_model import WorldModel
 
 __version__ = "0.1.0"
@@ -78,7 +79,7 @@ _LAZY = {
     "GapOptions": "dreamenv.scoring.gap",
     "ImaginationOptions": "dreamenv.agents.options",
     "LatentObservation": "dreamenv.envs",
-    "LoopOptions": "dreamenv.workflows.loop",
+    "LoopOptions": "dreamenv.workflows.loop_options",
     "MemoryModel": "dreamenv.memory.base",
     "TrainOptions": "dreamenv.training.pipeline",
     "WorldModel": "dreamenv.world_model",

@@ -24,9 +24,17 @@ from dreamenv.world_model import WorldModel
 class AgentActor(Actor):
     """An agent that looks at the real environment as it does everywhere else: through `LatentObservation`."""
 
-    def __init__(self, model: WorldModel, agent: ResolvedAgent, name: str, rng: np.random.Generator) -> None:
-        """`rng` is drawn from for a blind agent alone."""
-        self.name = name
+    def __init__(
+        self,
+        model: WorldModel,
+        agent: ResolvedAgent,
+        name: str,
+        rng: np.random.Generator,
+        *,
+        deterministic: bool = True,
+    ) -> None:
+        """`rng` is drawn from for a blind agent alone; `deterministic` as for the agent's `predict`."""
+        self.name, self._deterministic = name, deterministic
         self._model, self._kind = model, agent.observation
         self._agent = agent.of_episode(int(rng.integers(2**63)) if agent.blind else 0)
         self._state: Any = None
@@ -36,7 +44,7 @@ class AgentActor(Actor):
         return LatentObservation(env, self._model, observation=self._kind)
 
     def act(self, observation: NDArray[Any]) -> Any:
-        action, self._state = self._agent.predict(observation, self._state, self._begins, True)
+        action, self._state = self._agent.predict(observation, self._state, self._begins, self._deterministic)
         self._begins = np.zeros(1, np.bool_)
         return action
 

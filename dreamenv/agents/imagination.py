@@ -10,7 +10,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.func import functional_call
 
 from dreamenv.agents.actor_critic import ActorCritic, ActorCriticAgent
 from dreamenv.agents.base import Agent
@@ -18,7 +19,7 @@ from dreamenv.agents.evolution_state import ValidationScore
 from dreamenv.agents.options import ImaginationOptions
 from dreamenv.agents.saved import save_agent
 from dreamenv.errors import ConfigurationError
-from dreamenv.memory.base import Stepper
+from dreamenv.memory.base import MemoryModel, Stepper
 from dreamenv.noise.base import Noise, as_noise, seeded_weights, step_generator
 from dreamenv.training.fit import FitOptions, Losses, Scalars, fit
 from dreamenv.training.ledger import read_ledger, record_frames
@@ -54,7 +55,7 @@ class Learned(NamedTuple):
 
 
 def dream(
-    world_model: WorldModel,
+    memory: MemoryModel[Any],
     networks: ActorCritic,
     state: Any,
     *,
@@ -68,7 +69,6 @@ def dream(
     Args:
         stepper: What to dream with where the dream is not to be differentiated (`MemoryModel.stepper`).
     """
-    memory = world_model.memory
     seen = memory.features(state)
     features, steps = [seen], []
     for _ in range(horizon):
@@ -83,6 +83,45 @@ def dream(
         goes_on = 1 - prediction.termination_probability
         steps.append((prediction.reward, goes_on, choice.entropy, choice.log_probability))
     return Dream(torch.stack(features), *(torch.stack(parts) for parts in zip(*steps, strict=True)))
+
+
+class Imagination:
+    """The losses of an actor-critic in a memory's dreams, from states that the caller chooses.
+
+    Args:
+        memory: What dreams; the caller keeps gradients off its parameters (`frozen`).
+        networks: Actor and critics.
+        options: Hyperparameters; `steps`, `batch_size`, `learning_rate` and the shares of starts are the caller's.
+        temperature: Of the dreams.
+
+    Raises:
+        ConfigurationError: Gradients through a memory that carries none.
+    """
+
+    def __init__(
+        self, memory: MemoryModel[Any], networks: ActorCritic, options: ImaginationOptions, *, temperature: float
+    ) -> None:
+        scored = options.gradient == "reinforce"
+        if not scored and not memory.differentiable:
+            raise ConfigurationError(
+                f"gradient='dynamics': {type(memory).__name__} carries no gradients; take gradient='reinforce'"
+            )
+        self._memory, self._networks, self._options, self._temperature = memory, networks, options, temperature
+        self._stepper = memory.stepper(options.batch_size, precision="float32") if scored else None
+
+    def losses(self, state: Any, noise: Noise) -> Losses:
+        """Of dreams from `state` `[B]`; the slow critic follows by one step."""
+        self._networks.follow(self._options.target_rate)
+        dreamed = dream(
+            self._memory,
+            self._networks,
+            state,
+            horizon=self._options.horizon,
+            temperature=self._temperature,
+            noise=noise,
+            stepper=self._stepper,
+        )
+        return imagination_losses(self._networks, dreamed, self._options)
 
 
 def lambda_returns(reward: Tensor, continuation: Tensor, value: Tensor, *, discount: float, trace: float) -> Tensor:
@@ -110,7 +149,10 @@ def imagination_losses(networks: ActorCritic, dreamed: Dream, options: Imaginati
     that the dream got there.
     """
     reward = dreamed.reward if options.reward_clip is None else dreamed.reward.clamp(*options.reward_clip)
-    value = networks.target(dreamed.features.flatten(0, 1)).view(dreamed.features.shape[:2])
+    critic = networks.critic if options.slow_critic == "regulariser" else networks.target
+    # The actor's gradient runs through the values to the features, and must not move the critic that gives them
+    weights = {name: tensor.detach() for name, tensor in critic.state_dict(keep_vars=True).items()}
+    value = functional_call(critic, weights, dreamed.features.flatten(0, 1)).view(dreamed.features.shape[:2])
     returns = lambda_returns(reward, dreamed.continuation, value, discount=options.discount, trace=options.trace)
     stays = (options.discount * dreamed.continuation[:-1]).detach()
     reached = torch.cat([torch.ones_like(reward[:1]), stays]).cumprod(0)
@@ -123,11 +165,16 @@ def imagination_losses(networks: ActorCritic, dreamed: Dream, options: Imaginati
     actor = -(reached * gained).mean() / networks.scale.clamp(min=1.0)
     entropy = (reached * dreamed.entropy).mean()
     before = dreamed.features[:-1].detach().flatten(0, 1)
-    critic = (networks.critic.loss(before, returns.detach().flatten()) * reached.flatten()).mean()
+    errors = networks.critic.loss(before, returns.detach().flatten())
+    if options.slow_critic == "regulariser":
+        with torch.no_grad():
+            slow = networks.target(before)
+        errors = errors + networks.critic.loss(before, slow)
+    critic_loss = (errors * reached.flatten()).mean()
     return {
-        "loss": actor - options.entropy * entropy + critic,
+        "loss": actor - options.entropy * entropy + critic_loss,
         "actor": actor.detach(),
-        "critic": critic.detach(),
+        "critic": critic_loss.detach(),
         "entropy": dreamed.entropy.mean().detach(),
         "dream_return": returns[0].mean().detach(),
         "dream_reward": dreamed.reward.mean().detach(),
@@ -171,12 +218,7 @@ def train_actor_critic(
     replay_share = options.replay_share if world_model.starts.replay else 0.0
     shares: dict[Start, float] = {"replay": replay_share, "first": options.first_share}
     device = world_model.device
-    reinforce = options.gradient == "reinforce"
-    if not reinforce and not world_model.memory.differentiable:
-        raise ConfigurationError(
-            f"gradient='dynamics': {type(world_model.memory).__name__} carries no gradients; take gradient='reinforce'"
-        )
-    stepper = world_model.memory.stepper(options.batch_size, precision="float32") if reinforce else None
+    imagined = Imagination(world_model.memory, networks, options, temperature=temperature)
     reached = 0
 
     def agent() -> ActorCriticAgent:
@@ -185,19 +227,9 @@ def train_actor_critic(
     def losses(step: int) -> Losses:
         nonlocal reached
         reached = step + 1
-        networks.follow(options.target_rate)
         noise = as_noise(step_generator(seed, step, device))
         state = _starts(world_model, options.batch_size, shares, np.random.default_rng([seed, step]), noise)
-        dreamed = dream(
-            world_model,
-            networks,
-            state,
-            horizon=options.horizon,
-            temperature=temperature,
-            noise=noise,
-            stepper=stepper,
-        )
-        return imagination_losses(networks, dreamed, options)
+        return imagined.losses(state, noise)
 
     def check() -> Scalars:
         if validate is None:
@@ -209,7 +241,7 @@ def train_actor_critic(
     def report(step: int, steps: int, scalars: Scalars) -> None:
         progress(step, steps, {name: value for name, value in scalars.items() if name != "held_out/loss"})
 
-    with _frozen(world_model):
+    with frozen(world_model.memory, world_model.vision):
         fitted = fit(
             networks,
             losses,
@@ -252,9 +284,9 @@ def new_actor_critic(world_model: WorldModel, options: ImaginationOptions, *, se
 
 
 @contextmanager
-def _frozen(world_model: WorldModel) -> Iterator[None]:
-    """Within it, no gradient is kept for the model's parameters; they get their flags back behind it."""
-    parameters = [*world_model.memory.parameters(), *world_model.vision.parameters()]
+def frozen(*models: nn.Module) -> Iterator[None]:
+    """Within it, no gradient is kept for the models' parameters; they get their flags back behind it."""
+    parameters = [parameter for model in models for parameter in model.parameters()]
     before = [parameter.requires_grad for parameter in parameters]
     try:
         for parameter in parameters:

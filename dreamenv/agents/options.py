@@ -9,6 +9,7 @@ from typing import Any
 from dreamenv.errors import ConfigurationError
 from dreamenv.types import Start
 
+SLOW_CRITICS = ("target", "regulariser")
 GRADIENTS = ("dynamics", "reinforce")
 
 
@@ -114,6 +115,8 @@ class ImaginationOptions:
         gradient: Of the actor. "dynamics": through the dream's states and rewards (Hafner et al. 2020). "reinforce":
             the score of its actions times their advantage (Hafner et al. 2023), for which M is asked for dreams but
             never for its derivatives.
+        slow_critic: "target": the slow critic gives the values of returns (Hafner et al. 2020). "regulariser": the
+            critic itself gives them and is drawn towards what the slow one says (Hafner et al. 2023).
     """
 
     steps: int = 1500
@@ -131,6 +134,7 @@ class ImaginationOptions:
     width: int = 128
     action_map: str | None = None
     gradient: str = "dynamics"
+    slow_critic: str = "target"
 
     def __post_init__(self) -> None:
         for name in ("steps", "batch_size", "horizon", "width"):
@@ -148,6 +152,8 @@ class ImaginationOptions:
             raise ConfigurationError(f"entropy must be at least 0, got {self.entropy}")
         if self.gradient not in GRADIENTS:
             raise ConfigurationError(f"gradient={self.gradient!r} is not known; expected one of {GRADIENTS}")
+        if self.slow_critic not in SLOW_CRITICS:
+            raise ConfigurationError(f"slow_critic={self.slow_critic!r} is not known; expected one of {SLOW_CRITICS}")
         check_temperature(self.temperature)
         if self.reward_clip is not None and not (
             len(self.reward_clip) == 2 and self.reward_clip[0] < self.reward_clip[1]

@@ -51,7 +51,8 @@ def loop(
     from dreamenv.cli.output import Output
     from dreamenv.cli.progress import Progress, show_scalars
     from dreamenv.options import overlay, plain
-    from dreamenv.workflows.loop import LoopOptions, Round, run_loop
+    from dreamenv.workflows.loop import Round, run_loop
+    from dreamenv.workflows.loop_options import LoopOptions
 
     output = Output(json_file)
     section, spec = preset(name, real)

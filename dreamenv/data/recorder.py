@@ -72,9 +72,11 @@ class EpisodeRecorder(gym.Wrapper[Any, Any, Any, Any]):
             cut: It was left off here; it counts as truncated.
         """
         assert self._seed is not None
+        actions = np.stack(self._actions)
         return Episode(
             observations=np.stack(self.observations),
-            actions=np.stack(self._actions),
+            # As they are recorded, whatever the type of the space (dm_control's is float64)
+            actions=actions.astype(np.float32 if np.issubdtype(actions.dtype, np.floating) else np.int64),
             rewards=np.array(self._rewards, np.float32),
             terminated=self._terminated,
             truncated=self._truncated or cut,

@@ -43,11 +43,27 @@ def save_training(
     file: Path, module: nn.Module, optimiser: torch.optim.Adam, best: dict[str, Tensor], record: dict[str, Any]
 ) -> None:
     """Checkpoint of a training run: weights, Adam's moments, the best weights so far, and `record`."""
+    tensors = training_tensors(module, optimiser) | {f"best.{name}": tensor for name, tensor in best.items()}
+    save_tensors(file, tensors, record)
+
+
+def training_tensors(module: nn.Module, optimiser: torch.optim.Adam) -> dict[str, Tensor]:
+    """Weights and Adam's moments by name."""
     tensors = {f"model.{name}": tensor for name, tensor in module.state_dict().items()}
-    tensors |= {f"best.{name}": tensor for name, tensor in best.items()}
     for index, state in optimiser.state_dict()["state"].items():
         tensors |= {f"adam.{index}.{name}": value for name, value in state.items()}
-    save_tensors(file, tensors, record)
+    return tensors
+
+
+def restore_training(tensors: dict[str, Tensor], module: nn.Module, optimiser: torch.optim.Adam) -> None:
+    """The inverse of `training_tensors`, in place; other names are passed over."""
+    module.load_state_dict({k.removeprefix("model."): v for k, v in tensors.items() if k.startswith("model.")})
+    state = optimiser.state_dict()
+    for name, tensor in tensors.items():
+        if name.startswith("adam."):
+            _, index, part = name.split(".", 2)
+            state["state"].setdefault(int(index), {})[part] = tensor
+    optimiser.load_state_dict(state)
 
 
 def load_training(
@@ -67,11 +83,5 @@ def load_training(
                 f"{file} was written with {key}={found!r}, this run has {key}={value!r}. "
                 "Take another folder, or the same settings to continue."
             )
-    module.load_state_dict({k.removeprefix("model."): v for k, v in tensors.items() if k.startswith("model.")})
-    state = optimiser.state_dict()
-    for name, tensor in tensors.items():
-        if name.startswith("adam."):
-            _, index, part = name.split(".", 2)
-            state["state"].setdefault(int(index), {})[part] = tensor
-    optimiser.load_state_dict(state)
+    restore_training(tensors, module, optimiser)
     return {k.removeprefix("best."): v for k, v in tensors.items() if k.startswith("best.")}, record

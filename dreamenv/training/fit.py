@@ -137,7 +137,7 @@ def _begin_or_continue(
     best = _copied_weights(module)
     precision = options.precision
     if precision == "auto":
-        precision = _faster_precision(module, losses, next(module.parameters()).device)
+        precision = faster_precision(module, losses, next(module.parameters()).device)
     record = {"settings": settings, "precision": precision, "step": 0, "best": {"loss": math.inf}, "stale": 0}
     if options.precision == "auto":  # a run killed before its first validation keeps the precision it began with
         save_training(checkpoint, module, optimiser, best, record)
@@ -205,7 +205,7 @@ def _not_finite(what: str, step: int, checkpoint: Path) -> NonFiniteError:
     )
 
 
-def _faster_precision(module: nn.Module, losses: Callable[[int], Losses], device: torch.device) -> str:
+def faster_precision(module: nn.Module, losses: Callable[[int], Losses], device: torch.device) -> str:
     """The precision whose forward and backward pass is faster here, the median of three."""
     module.train()
     medians = {}

@@ -107,7 +107,7 @@ def test_the_actors_gradient_agrees_with_finite_differences() -> None:
     def actor_loss() -> tuple[Tensor, Tensor]:
         networks.scale.zero_()
         state = model.start(torch.arange(41), noise=generator)
-        dreamed = dream(model, networks, state, horizon=4, temperature=1.0, noise=_Still())
+        dreamed = dream(model.memory, networks, state, horizon=4, temperature=1.0, noise=_Still())
         losses = imagination_losses(networks, dreamed, options)
         return losses["loss"], losses["actor"]
 
@@ -266,7 +266,7 @@ def test_dreams_have_time_first(tmp_path: Path) -> None:
     networks = new_actor_critic(model, TINY, seed=0)
     noise = GeneratorNoise(torch.Generator().manual_seed(0))
     state = model.start(torch.arange(5), noise=noise)
-    dreamed = dream(model, networks, state, horizon=7, temperature=1.0, noise=noise)
+    dreamed = dream(model.memory, networks, state, horizon=7, temperature=1.0, noise=noise)
     assert dreamed.features.shape == (8, 5, model.memory.feature_size)
     assert dreamed.reward.shape == dreamed.continuation.shape == dreamed.entropy.shape == (7, 5)
 

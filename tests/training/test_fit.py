@@ -221,10 +221,10 @@ def test_parameters_out_of_range_are_refused(tmp_path: Path, options: dict[str, 
 
 
 @pytest.mark.parametrize("faster", ["float32", "bfloat16"])
-def test_auto_takes_the_faster_precision_and_keeps_it(
+def test_auto_takes_thefaster_precision_and_keeps_it(
     tmp_path: Path, faster: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(optimise, "_faster_precision", lambda *args: faster)
+    monkeypatch.setattr(optimise, "faster_precision", lambda *args: faster)
     autocast: list[bool] = []
     task = Task()
     losses = task.losses
@@ -240,7 +240,7 @@ def test_auto_takes_the_faster_precision_and_keeps_it(
         task.fit(tmp_path / "c", precision="auto")
     assert autocast == [faster == "bfloat16"] * 6
     # killed before its first validation, and the machine is busier now
-    monkeypatch.setattr(optimise, "_faster_precision", lambda *args: "neither")
+    monkeypatch.setattr(optimise, "faster_precision", lambda *args: "neither")
     Task().fit(tmp_path / "c", precision="auto")
     assert load_tensors(tmp_path / "c")[1]["precision"] == faster
 
@@ -248,7 +248,7 @@ def test_auto_takes_the_faster_precision_and_keeps_it(
 def test_measuring_precisions_changes_nothing(tmp_path: Path) -> None:
     task = Task()
     before = task.flat().clone()
-    found = optimise._faster_precision(task.module, task.losses, torch.device("cpu"))
+    found = optimise.faster_precision(task.module, task.losses, torch.device("cpu"))
     assert found in ("float32", "bfloat16")
     assert torch.equal(task.flat(), before)
     assert all(part.grad is None for part in task.module.parameters())

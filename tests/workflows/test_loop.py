@@ -15,7 +15,8 @@ from dreamenv.scoring import evaluate
 from dreamenv.training.ledger import read_ledger
 from dreamenv.training.pipeline import TrainOptions
 from dreamenv.types import RealEnvSpec
-from dreamenv.workflows.loop import LoopOptions, Round, run_loop
+from dreamenv.workflows.loop import Round, run_loop
+from dreamenv.workflows.loop_options import LoopOptions
 from dreamenv.world_model import WorldModel
 
 PENDULUM = RealEnvSpec("Pendulum-v1", max_episode_steps=30)

@@ -200,6 +200,10 @@ class RSSM(MemoryModel[RSSMState]):
         features, posterior = (torch.stack(parts, 1) for parts in zip(*kept, strict=True))
         return Observed(features, posterior, self.prior_network(torch.stack(hiddens, 1)))
 
+    def state_of(self, features: Tensor) -> RSSMState:
+        """The states behind features `[N, H + S]`: the inverse of `features`."""
+        return RSSMState(*features.split([self.hidden_size, self.latents.width], -1))
+
     def blank(self, like: Tensor) -> RSSMState:
         """States before any observation, as many as `like` has rows."""
         sizes = self.hidden_size, self.latents.width

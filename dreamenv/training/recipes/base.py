@@ -13,7 +13,7 @@ import gymnasium as gym
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor, nn
 
 from dreamenv.bundle import StartStates
 from dreamenv.data.episodes import EpisodeCache
@@ -110,6 +110,55 @@ class Fitted:
     starts: StartStates | None = None
 
 
+class ContinualFit(ABC):
+    """V and M that learn on while real episodes come in, a batch of replayed experience at a time.
+
+    Attributes:
+        vision: V, being fitted.
+        memory: M, being fitted.
+        replayed: Real steps that an update replays.
+    """
+
+    vision: Vision
+    memory: MemoryModel[Any]
+    replayed: int
+
+    @abstractmethod
+    def take(self, cache: EpisodeCache) -> None:
+        """Learn from these episodes from now on: those before, and new ones behind them.
+
+        Raises:
+            ConfigurationError: They hold too little, or what the recipe cannot take.
+        """
+
+    @abstractmethod
+    def update(self, step: int) -> tuple[Scalars, Any]:
+        """Update number `step`, which depends on weights, episodes and `step` alone.
+
+        Returns:
+            Its losses, and M's states `[N]` at the replayed moments from which a dream may begin, without gradients.
+
+        Raises:
+            NonFiniteError: A loss became NaN or infinite.
+        """
+
+    @abstractmethod
+    def measure(self, cache: EpisodeCache) -> Scalars:
+        """Figures on episodes that it has not learned from, for people."""
+
+    @abstractmethod
+    def finish(self) -> None:
+        """Set what M keeps about its data (units of latents), before it is saved; learning may go on behind it."""
+
+    @abstractmethod
+    def tensors(self) -> dict[str, Tensor]:
+        """All that a later `load` needs to go on to the bit on the CPU: weights and the optimiser's state."""
+
+    @abstractmethod
+    def load(self, tensors: dict[str, Tensor]) -> None:
+        """The inverse of `tensors`."""
+
+
 class Recipe(ABC, Generic[OptionsT]):
     """From real episodes to V and M: one after the other, both together, or counted; the recipe's own business.
 
@@ -136,6 +185,17 @@ class Recipe(ABC, Generic[OptionsT]):
                 with other settings.
             NonFiniteError: A loss became NaN or infinite.
         """
+
+    def continual(self, job: Job[OptionsT]) -> ContinualFit:
+        """V and M that learn on while episodes come in (`LoopOptions.update_every`), begun on those of the job.
+
+        Raises:
+            ConfigurationError: The recipe fits whole data sets only (the default), or cannot take the episodes.
+        """
+        raise ConfigurationError(
+            f"{type(self).__name__} fits V and M anew each round and cannot learn after every episode: "
+            "leave update_every out, or take recipe='rssm'"
+        )
 
     def refit(self, options: OptionsT, *, replayed: int | None = None) -> OptionsT:
         """Options of a later fit to more data, which starts from the model before; the same ones by default.

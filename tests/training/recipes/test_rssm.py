@@ -25,7 +25,8 @@ from dreamenv.scoring.gap import GapOptions
 from dreamenv.testing import check_memory, check_vision
 from dreamenv.training.pipeline import TrainOptions, train
 from dreamenv.training.recipes.base import Fitted, Job
-from dreamenv.training.recipes.rssm import RSSMOptions, RSSMRecipe
+from dreamenv.training.recipes.joint import RSSMOptions
+from dreamenv.training.recipes.rssm import RSSMRecipe
 from dreamenv.types import RealEnvSpec
 from dreamenv.world_model import WorldModel
 from tests.training.synthetic import rotation, squares

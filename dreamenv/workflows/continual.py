@@ -1,0 +1,269 @@
+"""The loop at its finest grain: model and agent learn on after every episode (Hafner et al. 2023, algorithm 1)."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from dreamenv.agents.actor_critic import ActorCriticAgent
+from dreamenv.agents.exploration import AgentActor
+from dreamenv.agents.imagination import Imagination, frozen, new_actor_critic
+from dreamenv.agents.resolve import resolve_agent
+from dreamenv.agents.saved import save_agent
+from dreamenv.bundle import StartStates
+from dreamenv.data.collect import Collected, record_episode
+from dreamenv.data.episodes import EpisodeStore
+from dreamenv.data.preprocess import PreprocessedEnv, make_real_env
+from dreamenv.errors import BundleError
+from dreamenv.memory.states import select
+from dreamenv.noise.base import as_noise, step_generator
+from dreamenv.options import plain
+from dreamenv.training.checkpoint import load_tensors, restore_training, save_tensors, training_tensors
+from dreamenv.training.fit import Losses, Scalars, training_step
+from dreamenv.training.growing import GrowingCache
+from dreamenv.training.ledger import record_frames
+from dreamenv.training.recipes.base import Job
+from dreamenv.training.recipes.kinds import RECIPES
+from dreamenv.training.start_states import embed_by, make_start_states
+from dreamenv.training.tensorboard import TensorBoardRecorder
+from dreamenv.types import Episode, episode_seeds
+from dreamenv.workflows.grains import Grain, Learned, Settings
+from dreamenv.world_model import WorldModel
+
+_SECONDS_BETWEEN_CHECKPOINTS = 120.0
+_STEPS_BETWEEN_REPORTS = 100
+
+
+class Continually(Grain):
+    """Play an episode, replay, dream, and play the next with what was learned; a round is a number of episodes.
+
+    What happens depends on the seed alone, so a killed loop goes on from its last checkpoint, takes the episodes that
+    were played since from the store, and ends on the CPU as an unbroken one.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        super().__init__(settings)
+        self._learner: ContinualLearner | None = None
+
+    def round(self, number: int) -> Learned:
+        settings, options = self.settings, self.settings.options
+        store = EpisodeStore(settings.episodes(number))
+        if number == 0:
+            wanted = settings.exploration().episodes
+        else:
+            wanted = options.greedy_episodes + options.noisy_episodes
+        if self._learner is None:
+            self._learner = ContinualLearner(settings, number)
+        learner = self._learner
+        learner.enter(number)
+        learner.catch_up()
+        env = make_real_env(settings.real)
+        try:
+            while learner.episodes < wanted:
+                waiting = 0
+                while learner.episodes < wanted and waiting < (options.update_every or 1):
+                    episode = self._episode(env, store, number, learner.episodes)
+                    learner.take(episode)
+                    waiting += len(episode)
+                learner.catch_up()
+        finally:
+            env.close()
+        learner.save()
+        returns = [read.undiscounted_return for read in store]
+        collected = Collected(wanted, store.real_frames, float(np.mean(returns)))
+        ledger = record_frames(settings.run_dir, f"collect {number}", collected.real_frames)
+        folder = settings.folder(number)
+        model = learner.world_model({"round": number, "ledger": ledger, "real_frames": sum(ledger.values())})
+        model.save(folder / "bundle")
+        agent = learner.agent()
+        agent.provenance = {"real_id": settings.real.id, "trained_in": "dream", "settings": plain(options.agent)}
+        save_agent(agent, folder / "agent")
+        return Learned(collected, agent)
+
+    def held_out(self, model: WorldModel, played: Sequence[Episode]) -> Scalars:
+        kept = GrowingCache()
+        for episode in played:
+            kept.append(episode)
+        return self._learner.fit.measure(kept.cache()) if self._learner is not None else {}
+
+    def _episode(self, env: PreprocessedEnv, store: EpisodeStore, number: int, index: int) -> Episode:
+        """Episode `index` of round `number`: played by the agent as it is now, or as a killed call has left it."""
+        file = store.path / f"{index:08d}.h5"
+        if not file.exists():
+            assert self._learner is not None
+            actor = self._learner.actor(number, index)
+            seed = episode_seeds("collect", self.settings.seed * 100 + number, index + 1)[index]
+            store.write(index, record_episode(env, actor, seed=seed))
+        return store[index]
+
+
+class ContinualLearner:
+    """V, M, an actor-critic and their optimisers, with all experience so far.
+
+    Args:
+        settings: Of the loop.
+        number: The round that is to be played next; what its predecessors have left is read.
+
+    Attributes:
+        fit: V and M.
+        episodes: Of the present round, how many it has taken.
+
+    Raises:
+        ConfigurationError: A recipe that cannot learn continually, or episodes that it cannot take.
+        BundleError: The checkpoint is damaged or missing.
+    """
+
+    def __init__(self, settings: Settings, number: int) -> None:
+        self._settings, self._seed = settings, settings.seed
+        options = settings.options
+        self._file = settings.run_dir / "continual.safetensors"
+        if number > 0 and not self._file.exists():
+            raise BundleError(f"{self._file} is missing, without which this loop cannot go on; take another folder")
+        tensors, record = load_tensors(self._file) if self._file.exists() else ({}, {"step": 0, "round": 0})
+        self._growing = GrowingCache()
+        self._step, self._round = int(record["step"]), int(record["round"])
+        for earlier in range(self._round + 1):
+            store = EpisodeStore(settings.episodes(earlier))
+            files = store.own_files()
+            self.episodes = int(record.get("episodes", len(files))) if earlier == self._round else len(files)
+            for index in range(self.episodes):
+                self._growing.append(store[index])
+        env = make_real_env(settings.real)
+        env.close()
+        self._action_space = env.action_space
+        self._recorder = TensorBoardRecorder(settings.run_dir / "tensorboard")
+        self._device = torch.device(options.train.device)
+        job: Job[Any] = Job(
+            options.train.options,
+            self._growing.cache(),
+            settings.real,
+            self._action_space,
+            settings.run_dir,
+            seed=settings.seed,
+            device=self._device,
+        )
+        self.fit = RECIPES[options.train.recipe]().continual(job)
+        self._networks = new_actor_critic(self._model(), options.agent, seed=settings.seed)
+        self._optimiser = torch.optim.Adam(self._networks.parameters(), lr=options.agent.learning_rate)
+        temperature = options.agent.temperature
+        self._imagination = Imagination(
+            self.fit.memory,
+            self._networks,
+            options.agent,
+            temperature=options.train.temperature if temperature is None else temperature,
+        )
+        if tensors:
+            self.fit.load({k.removeprefix("fit."): v for k, v in tensors.items() if k.startswith("fit.")})
+            agent = {k.removeprefix("agent."): v for k, v in tensors.items() if k.startswith("agent.")}
+            restore_training(agent, self._networks, self._optimiser)
+        self._saved = time.monotonic()
+        self._sums: dict[str, list[float]] = {}
+
+    def enter(self, number: int) -> None:
+        """Begin round `number`, unless it has begun."""
+        if number != self._round:
+            self._round, self.episodes = number, 0
+
+    def take(self, episode: Episode) -> None:
+        """Learn from this episode too, from the next `catch_up` on."""
+        self._growing.append(episode)
+        self.episodes += 1
+
+    def catch_up(self) -> None:
+        """Update until each real action has been replayed `train_ratio` times."""
+        ratio = self._settings.options.train_ratio or 0.0
+        wanted = math.floor(ratio * self._growing.steps / self.fit.replayed)
+        if self._step >= wanted:
+            return
+        self.fit.take(self._growing.cache())
+        while self._step < wanted:
+            self._update(self._step)
+            self._step += 1
+            if self._step % _STEPS_BETWEEN_REPORTS == 0:
+                self._report(wanted)
+            if time.monotonic() - self._saved > _SECONDS_BETWEEN_CHECKPOINTS:
+                self.save()
+
+    def _update(self, step: int) -> None:
+        """One step of the model, and one of the agent in dreams from the moments that the model has replayed."""
+        options = self._settings.options.agent
+        found, states = self.fit.update(step)
+        rows = np.random.default_rng([self._seed, step, 1]).permutation(len(states[0]))[: options.batch_size]
+        begin = select(states, torch.from_numpy(rows).to(self._device))
+
+        def losses(number: int) -> Losses:
+            return self._imagination.losses(begin, as_noise(step_generator(self._seed + 1, number, self._device)))
+
+        with frozen(self.fit.memory):
+            learned = training_step(
+                self._networks, losses, self._optimiser, step, self._device, torch.float32, 10.0, self._file
+            )
+        for part, scalars in (("model", found), ("agent", learned)):
+            for name, value in scalars.items():
+                self._sums.setdefault(f"{part}/{name}", []).append(value)
+
+    def _report(self, wanted: int) -> None:
+        means = {name: float(np.mean(values)) for name, values in self._sums.items()}
+        self._sums = {}
+        self._recorder.scalars("learn", self._step, means)
+        self._settings.progress(f"round {self._round} learn", self._step, wanted, means)
+
+    def save(self) -> None:
+        """Write the checkpoint."""
+        tensors = {f"fit.{name}": part for name, part in self.fit.tensors().items()}
+        agent = training_tensors(self._networks, self._optimiser)
+        tensors |= {f"agent.{name}": part for name, part in agent.items()}
+        save_tensors(self._file, tensors, {"step": self._step, "round": self._round, "episodes": self.episodes})
+        self._saved = time.monotonic()
+
+    def agent(self, seed: int = 0) -> ActorCriticAgent:
+        """The actor as it is; it changes while it learns."""
+        space = self._model().observation_space("features")
+        return ActorCriticAgent(self._networks.actor, space, self._action_space, seed=seed)
+
+    def actor(self, number: int, index: int) -> AgentActor:
+        """What plays episode `index` of round `number`: the policy's likeliest actions, or samples of it."""
+        options = self._settings.options
+        rng = np.random.default_rng([self._seed, number, index])
+        greedy = rng.random() < options.greedy_episodes / (options.greedy_episodes + options.noisy_episodes)
+        model = self._model()
+        resolved = resolve_agent(self.agent(int(rng.integers(2**31))), model, label="agent")
+        return AgentActor(model, resolved, "agent" if greedy else "agent, sampled", rng, deterministic=bool(greedy))
+
+    def world_model(self, provenance: dict[str, Any]) -> WorldModel:
+        """The model as it is, with start states of the episodes so far."""
+        self.fit.finish()
+        options, cache = self._settings.options, self._growing.cache()
+        starts = make_start_states(
+            self.fit.memory,
+            cache,
+            embed_by(self.fit.vision, cache, device=self._device),
+            replay=options.train.replay_starts,
+            margin=self._settings.real.margin_actions,
+            seed=self._seed,
+        )
+        model = self._model(starts, self._settings.max_episode_steps or int(cache.lengths.max()))
+        model.provenance = self._settings.provenance | provenance
+        model.provenance |= {
+            "seed": self._seed,
+            "recipe": options.train.recipe,
+            "options": plain(options.train.options),
+        }
+        return model
+
+    def _model(self, starts: StartStates | None = None, max_episode_steps: int = 1) -> WorldModel:
+        nothing = StartStates(torch.zeros(0, self.fit.memory.embedding_size, device=self._device))
+        return WorldModel(
+            self.fit.vision,
+            self.fit.memory,
+            self._settings.real,
+            self._action_space,
+            starts or nothing,
+            max_episode_steps=max_episode_steps,
+            temperature=self._settings.options.train.temperature,
+        )
