@@ -10,21 +10,15 @@ from typing import Any
 import numpy as np
 import torch
 
-from dreamenv.agents.actor_critic import ActorCriticAgent
-from dreamenv.agents.exploration import AgentActor
-from dreamenv.agents.imagination import Imagination, frozen, new_actor_critic
-from dreamenv.agents.resolve import resolve_agent
-from dreamenv.agents.saved import save_agent
 from dreamenv.bundle import StartStates
 from dreamenv.data.collect import Collected, record_episode
 from dreamenv.data.episodes import EpisodeStore
+from dreamenv.data.explore import Actor
 from dreamenv.data.preprocess import PreprocessedEnv, make_real_env
 from dreamenv.errors import BundleError
-from dreamenv.memory.states import select
-from dreamenv.noise.base import as_noise, step_generator
 from dreamenv.options import plain
-from dreamenv.training.checkpoint import load_tensors, restore_training, save_tensors, training_tensors
-from dreamenv.training.fit import Losses, Scalars, training_step
+from dreamenv.training.checkpoint import load_tensors, save_tensors
+from dreamenv.training.fit import Scalars
 from dreamenv.training.growing import GrowingCache
 from dreamenv.training.ledger import record_frames
 from dreamenv.training.recipes.base import Job
@@ -80,10 +74,8 @@ class Continually(Grain):
         folder = settings.folder(number)
         model = learner.world_model({"round": number, "ledger": ledger, "real_frames": sum(ledger.values())})
         model.save(folder / "bundle")
-        agent = learner.agent()
-        agent.provenance = {"real_id": settings.real.id, "trained_in": "dream", "settings": plain(options.agent)}
-        save_agent(agent, folder / "agent")
-        return Learned(collected, agent)
+        learner.agent.save(folder / "agent")
+        return Learned(collected, options.make_learner().player(folder / "agent"))
 
     def held_out(self, model: WorldModel, played: Sequence[Episode]) -> Scalars:
         kept = GrowingCache()
@@ -103,7 +95,7 @@ class Continually(Grain):
 
 
 class ContinualLearner:
-    """V, M, an actor-critic and their optimisers, with all experience so far.
+    """V, M and an agent with their optimisers, and all experience so far.
 
     Args:
         settings: Of the loop.
@@ -111,6 +103,7 @@ class ContinualLearner:
 
     Attributes:
         fit: V and M.
+        agent: What plays, and learns in their dreams.
         episodes: Of the present round, how many it has taken.
 
     Raises:
@@ -148,19 +141,10 @@ class ContinualLearner:
             device=self._device,
         )
         self.fit = RECIPES[options.train.recipe]().continual(job)
-        self._networks = new_actor_critic(self._model(), options.agent, seed=settings.seed)
-        self._optimiser = torch.optim.Adam(self._networks.parameters(), lr=options.agent.learning_rate)
-        temperature = options.agent.temperature
-        self._imagination = Imagination(
-            self.fit.memory,
-            self._networks,
-            options.agent,
-            temperature=options.train.temperature if temperature is None else temperature,
-        )
+        self.agent = options.make_learner().live(self._model(), seed=settings.seed, checkpoint=self._file)
         if tensors:
             self.fit.load({k.removeprefix("fit."): v for k, v in tensors.items() if k.startswith("fit.")})
-            agent = {k.removeprefix("agent."): v for k, v in tensors.items() if k.startswith("agent.")}
-            restore_training(agent, self._networks, self._optimiser)
+            self.agent.load({k.removeprefix("agent."): v for k, v in tensors.items() if k.startswith("agent.")})
         self._saved = time.monotonic()
         self._sums: dict[str, list[float]] = {}
 
@@ -191,19 +175,8 @@ class ContinualLearner:
 
     def _update(self, step: int) -> None:
         """One step of the model, and one of the agent in dreams from the moments that the model has replayed."""
-        options = self._settings.options.agent
         found, states = self.fit.update(step)
-        rows = np.random.default_rng([self._seed, step, 1]).permutation(len(states[0]))[: options.batch_size]
-        begin = select(states, torch.from_numpy(rows).to(self._device))
-
-        def losses(number: int) -> Losses:
-            return self._imagination.losses(begin, as_noise(step_generator(self._seed + 1, number, self._device)))
-
-        with frozen(self.fit.memory):
-            learned = training_step(
-                self._networks, losses, self._optimiser, step, self._device, torch.float32, 10.0, self._file
-            )
-        for part, scalars in (("model", found), ("agent", learned)):
+        for part, scalars in (("model", found), ("agent", self.agent.update(states, step))):
             for name, value in scalars.items():
                 self._sums.setdefault(f"{part}/{name}", []).append(value)
 
@@ -216,24 +189,16 @@ class ContinualLearner:
     def save(self) -> None:
         """Write the checkpoint."""
         tensors = {f"fit.{name}": part for name, part in self.fit.tensors().items()}
-        agent = training_tensors(self._networks, self._optimiser)
-        tensors |= {f"agent.{name}": part for name, part in agent.items()}
+        tensors |= {f"agent.{name}": part for name, part in self.agent.tensors().items()}
         save_tensors(self._file, tensors, {"step": self._step, "round": self._round, "episodes": self.episodes})
         self._saved = time.monotonic()
 
-    def agent(self, seed: int = 0) -> ActorCriticAgent:
-        """The actor as it is; it changes while it learns."""
-        space = self._model().observation_space("features")
-        return ActorCriticAgent(self._networks.actor, space, self._action_space, seed=seed)
-
-    def actor(self, number: int, index: int) -> AgentActor:
-        """What plays episode `index` of round `number`: the policy's likeliest actions, or samples of it."""
+    def actor(self, number: int, index: int) -> Actor:
+        """What plays episode `index` of round `number`."""
         options = self._settings.options
         rng = np.random.default_rng([self._seed, number, index])
         greedy = rng.random() < options.greedy_episodes / (options.greedy_episodes + options.noisy_episodes)
-        model = self._model()
-        resolved = resolve_agent(self.agent(int(rng.integers(2**31))), model, label="agent")
-        return AgentActor(model, resolved, "agent" if greedy else "agent, sampled", rng, deterministic=bool(greedy))
+        return self.agent.actor(rng, greedy=bool(greedy))
 
     def world_model(self, provenance: dict[str, Any]) -> WorldModel:
         """The model as it is, with start states of the episodes so far."""

@@ -10,19 +10,15 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import torch
-
-from dreamenv.agents.actor_critic import ActorCritic, ActorCriticAgent
 from dreamenv.agents.exploration import FACTORIES
-from dreamenv.agents.imagination import new_actor_critic, train_actor_critic
 from dreamenv.data.collect import Collected, collect
 from dreamenv.data.explore import Exploration
-from dreamenv.training.checkpoint import load_tensors
 from dreamenv.training.fit import Scalars
 from dreamenv.training.ledger import record_frames
 from dreamenv.training.pipeline import TrainOptions, train
 from dreamenv.training.recipes.kinds import RECIPES
 from dreamenv.types import Episode, RealEnvSpec
+from dreamenv.workflows.learners import Player
 from dreamenv.workflows.loop_options import LoopOptions
 from dreamenv.world_model import WorldModel
 
@@ -69,7 +65,7 @@ class Learned(NamedTuple):
     """What a round has collected, and the agent that it has learned."""
 
     collected: Collected
-    agent: ActorCriticAgent
+    player: Player
 
 
 class Grain(ABC):
@@ -117,18 +113,14 @@ class ByRounds(Grain):
             )
         # The agent learns in the very dream that is kept, half precision and all
         model = WorldModel.load(folder / "bundle")
-        networks = new_actor_critic(model, options.agent, seed=seed)
-        if before is not None:
-            _continue_from(networks, before)
-        learned = train_actor_critic(
+        player = options.make_learner().learn(
             model,
-            out_dir=folder / "agent",
-            options=options.agent,
+            folder / "agent",
+            before=before / "agent" if before else None,
             seed=seed * 1000 + number,
-            begin=networks,
             progress=partial(settings.of_round(number), "agent"),
         )
-        return Learned(collected, learned.agent)
+        return Learned(collected, player)
 
     def held_out(self, model: WorldModel, played: Sequence[Episode]) -> Scalars:
         found: Scalars = model.provenance["held_out"]
@@ -138,7 +130,10 @@ class ByRounds(Grain):
         settings, options = self.settings, self.settings.options
         if before is None:
             return settings.exploration()
-        seeing = {"world_model": str(before / "bundle"), "agent": str(before / "agent")}
+        player = options.make_learner().player(before / "agent")
+        seeing = {"world_model": str(before / "bundle"), "agent": player.agent}
+        if player.algo is not None:
+            seeing["algo"] = player.algo
         greedy, noisy = options.greedy_episodes, options.noisy_episodes
         policies = [
             Exploration("agent", max(greedy, 1e-9), seeing | {"probability": [0.0, 0.0]}),
@@ -168,9 +163,3 @@ def _train_options(options: LoopOptions, number: int, seed: int, collected: int)
         return first
     replayed = None if options.train_ratio is None else math.ceil(options.train_ratio * collected)
     return replace(first, options=RECIPES[first.recipe]().refit(first.options, replayed=replayed))
-
-
-def _continue_from(networks: ActorCritic, before: Path) -> None:
-    tensors, _ = load_tensors(before / "agent" / "checkpoint.safetensors")
-    with torch.no_grad():
-        networks.load_state_dict({k.removeprefix("best."): v for k, v in tensors.items() if k.startswith("best.")})

@@ -92,17 +92,13 @@ def run_loop(
         folder = settings.folder(number)
         learned = grain.round(number)
         record_frames(run_dir, f"collect {number}", learned.collected.real_frames)
-        played = record_agent(
-            folder / "bundle",
-            folder / "agent",
-            episodes=options.validation_episodes,
-            seed=seed,
-            role="validation",
-            workers=workers,
-        )
         model = WorldModel.load(folder / "bundle")
+        agent = learned.player.resolve(model)
+        played = record_agent(
+            model, agent, episodes=options.validation_episodes, seed=seed, role="validation", workers=workers
+        )
         measured = GapOptions(samples=8, moments=8)
-        gap = measure_gap(model, learned.agent, played, measured, label="loop", seed=seed)
+        gap = measure_gap(model, agent, played, measured, label="loop", seed=seed)
         ledger = record_frames(run_dir, f"validation {number}", gap.played_frames)
         row = Round(
             number,
@@ -143,8 +139,9 @@ def _keep_best(run_dir: Path, number: int, table: list[Round]) -> None:
         "best_round": number,
     }
     model.save(run_dir / "bundle")
-    (run_dir / "agent").mkdir(exist_ok=True)
-    shutil.copyfile(source / "agent" / "agent.safetensors", run_dir / "agent" / "agent.safetensors")
+    for file in (source / "agent").glob("agent.*"):  # a planner leaves none
+        (run_dir / "agent").mkdir(exist_ok=True)
+        shutil.copyfile(file, run_dir / "agent" / file.name)
 
 
 def _check_same_loop(

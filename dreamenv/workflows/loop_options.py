@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
-from dreamenv.agents.options import ImaginationOptions
 from dreamenv.errors import ConfigurationError
+from dreamenv.options import options_from
 from dreamenv.training.pipeline import TrainOptions
+from dreamenv.workflows.learners import LEARNERS, Learner, make_learner
 
 
 @dataclass(frozen=True)
@@ -26,7 +28,10 @@ class LoopOptions:
             after so many real actions (at the end of the episode in which they are reached) model and agent go on
             learning until `train_ratio` is met, and the next episode is played by what they have become. Model,
             agent and validation of each round are kept as by rounds.
-        agent: The actor-critic; a later round starts from the round before.
+        learner: What learns in the dream: "actor-critic", "evolve", "planner:NAME,SETTING=VALUE", "sb3:ALGORITHM", or a
+            kind of `register_learner`. A later round goes on from the agent of the round before.
+        agent: The learner's options: its own dataclass (`ImaginationOptions`, `EvolutionOptions`, `SB3Options`), or a
+            mapping, which becomes one; None takes its defaults.
         validation_episodes: Real episodes that score each round's agent.
     """
 
@@ -37,10 +42,19 @@ class LoopOptions:
     train: TrainOptions = field(default_factory=TrainOptions)
     train_ratio: float | None = None
     update_every: int | None = None
-    agent: ImaginationOptions = field(default_factory=ImaginationOptions)
+    learner: str = "actor-critic"
+    agent: Any = None
     validation_episodes: int = 10
 
     def __post_init__(self) -> None:
+        kind = LEARNERS[self.learner.partition(":")[0]]
+        object.__setattr__(self, "agent", options_from(kind.options_type, self.agent, where=self.learner))
+        learner = self.make_learner()
+        if self.update_every is not None and not learner.continual:
+            raise ConfigurationError(
+                f"learner={self.learner!r} learns by rounds: leave update_every out, or take 'actor-critic' or a "
+                "planner"
+            )
         if min(self.rounds, self.first_frames, self.validation_episodes) < 1:
             raise ConfigurationError("rounds, first_frames and validation_episodes must be at least 1")
         if self.train_ratio is not None and not self.train_ratio > 0:
@@ -55,3 +69,7 @@ class LoopOptions:
                 "a later round needs episodes: greedy_episodes and noisy_episodes are at least 0 and together at least "
                 f"1, got {self.greedy_episodes} and {self.noisy_episodes}"
             )
+
+    def make_learner(self) -> Learner[Any]:
+        """What `learner` and `agent` say."""
+        return make_learner(self.learner, self.agent)

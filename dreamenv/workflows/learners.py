@@ -1,0 +1,284 @@
+"""Learners of the loop: what makes an agent of a round's dream."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar, Generic, TypeVar
+
+import torch
+
+from dreamenv.agents.actor_critic import ActorCritic
+from dreamenv.agents.controller import LinearController
+from dreamenv.agents.evolution import evolve
+from dreamenv.agents.imagination import new_actor_critic, train_actor_critic
+from dreamenv.agents.options import EvolutionOptions, ImaginationOptions
+from dreamenv.agents.resolve import ResolvedAgent, load_agent, resolve_agent
+from dreamenv.agents.saved import AGENT_FILE
+from dreamenv.errors import ConfigurationError
+from dreamenv.files import atomic
+from dreamenv.kinds import Register
+from dreamenv.training.checkpoint import load_tensors
+from dreamenv.training.fit import Scalars
+from dreamenv.workflows.live import LiveActorCritic, LiveAgent, LivePlanner
+from dreamenv.world_model import WorldModel
+
+OptionsT = TypeVar("OptionsT")
+Progress = Callable[[int, int, Scalars], None]
+
+
+@dataclass(frozen=True)
+class Player:
+    """An agent as any process finds it.
+
+    Attributes:
+        agent: A file, a folder with agent.safetensors, or a planner's name.
+        algo: The algorithm of stable-baselines3 that saved the file, if one did.
+    """
+
+    agent: str
+    algo: str | None = None
+
+    def resolve(self, model: WorldModel) -> ResolvedAgent:
+        """The agent, which sees through `model`."""
+        return resolve_agent(self.agent, model, algo=self.algo)
+
+
+@dataclass(frozen=True)
+class NoOptions:
+    """Of a learner that has none."""
+
+
+class Learner(ABC, Generic[OptionsT]):
+    """Makes an agent of a dream, round after round; `KIND` or `KIND:DETAIL` in `LoopOptions.learner`.
+
+    Attributes:
+        options_type: A frozen dataclass with a default for every field; it refuses what is out of range.
+        continual: Whether it can learn while the model does, after every episode.
+
+    Args:
+        detail: What follows the kind's name, such as "cem,horizon=12" or "ppo"; empty where nothing does.
+        options: An `options_type`.
+
+    Raises:
+        ConfigurationError: A detail that it cannot take.
+    """
+
+    options_type: type[OptionsT]
+    continual: ClassVar[bool] = False
+
+    def __init__(self, detail: str, options: OptionsT) -> None:
+        self.detail, self.options = detail, options
+
+    @abstractmethod
+    def learn(self, model: WorldModel, folder: Path, *, before: Path | None, seed: int, progress: Progress) -> Player:
+        """Learn in the dream of `model` and leave the agent in `folder`.
+
+        A call that was killed ends as an unbroken one when it is made again.
+
+        Args:
+            model: The round's.
+            folder: Checkpoints and the agent.
+            before: The folder of the round before, whose agent is learned on from; None begins afresh.
+            seed: Of everything.
+            progress: Called with step, steps and scalars.
+        """
+
+    @abstractmethod
+    def player(self, folder: Path) -> Player:
+        """The agent that `learn`, or a `LiveAgent`, has left in `folder`."""
+
+    def live(self, model: WorldModel, *, seed: int, checkpoint: Path) -> LiveAgent:
+        """An agent that learns while `model` does, where `continual` says so.
+
+        Args:
+            model: V and M, which go on learning.
+            seed: Of everything.
+            checkpoint: File that errors name as the last good one.
+        """
+        raise NotImplementedError
+
+
+class ActorCriticLearner(Learner[ImaginationOptions]):
+    """Actor and critic in imagination; see `train_actor_critic`."""
+
+    options_type = ImaginationOptions
+    continual = True
+
+    def __init__(self, detail: str, options: ImaginationOptions) -> None:
+        super().__init__(detail, options)
+        _refuse_detail("actor-critic", detail)
+
+    def learn(self, model: WorldModel, folder: Path, *, before: Path | None, seed: int, progress: Progress) -> Player:
+        networks = new_actor_critic(model, self.options, seed=seed // 1000)
+        if before is not None:
+            _continue_from(networks, before)
+        train_actor_critic(model, out_dir=folder, options=self.options, seed=seed, begin=networks, progress=progress)
+        return self.player(folder)
+
+    def player(self, folder: Path) -> Player:
+        return Player(str(folder))
+
+    def live(self, model: WorldModel, *, seed: int, checkpoint: Path) -> LiveAgent:
+        return LiveActorCritic(model, self.options, seed=seed, checkpoint=checkpoint)
+
+
+class EvolutionLearner(Learner[EvolutionOptions]):
+    """A linear controller by evolution; see `evolve`."""
+
+    options_type = EvolutionOptions
+
+    def __init__(self, detail: str, options: EvolutionOptions) -> None:
+        super().__init__(detail, options)
+        _refuse_detail("evolve", detail)
+
+    def learn(self, model: WorldModel, folder: Path, *, before: Path | None, seed: int, progress: Progress) -> Player:
+        begin = None
+        if before is not None:
+            agent = load_agent(before / AGENT_FILE)
+            assert isinstance(agent, LinearController)
+            begin = agent.weights
+        generations = self.options.generations
+        evolve(
+            model,
+            out_dir=folder,
+            options=self.options,
+            seed=seed,
+            begin=begin,
+            progress=lambda row: progress(
+                row.index, generations, {"dream_mean": row.dream_mean, "dream_best": row.dream_best}
+            ),
+        )
+        return self.player(folder)
+
+    def player(self, folder: Path) -> Player:
+        return Player(str(folder))
+
+
+class PlannerLearner(Learner[NoOptions]):
+    """A planner, which learns nothing itself: each round's model is what makes it better (PETS, PlaNet)."""
+
+    options_type = NoOptions
+    continual = True
+
+    def __init__(self, detail: str, options: NoOptions) -> None:
+        super().__init__(detail, options)
+        if not detail:
+            raise ConfigurationError("learner='planner' needs the planner's name, such as 'planner:cem,horizon=12'")
+
+    def learn(self, model: WorldModel, folder: Path, *, before: Path | None, seed: int, progress: Progress) -> Player:
+        player = self.player(folder)
+        player.resolve(model)  # says at once what the planner lacks
+        return player
+
+    def player(self, folder: Path) -> Player:
+        return Player(f"planner:{self.detail}")
+
+    def live(self, model: WorldModel, *, seed: int, checkpoint: Path) -> LiveAgent:
+        return LivePlanner(model, f"planner:{self.detail}")
+
+
+@dataclass(frozen=True)
+class SB3Options:
+    """Hyperparameters of `SB3Learner`.
+
+    Attributes:
+        steps: Dreamed actions a round.
+        num_envs: Dreams at once.
+        settings: Keyword arguments of the algorithm.
+    """
+
+    steps: int = 100_000
+    num_envs: int = 32
+    settings: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if min(self.steps, self.num_envs) < 1:
+            raise ConfigurationError(
+                f"steps and num_envs must be at least 1, got steps={self.steps}, num_envs={self.num_envs}"
+            )
+
+
+class SB3Learner(Learner[SB3Options]):
+    """An algorithm of stable-baselines3 by its name, such as "sb3:ppo". A killed round begins its training again."""
+
+    options_type = SB3Options
+
+    def __init__(self, detail: str, options: SB3Options) -> None:
+        super().__init__(detail, options)
+        if not detail:
+            raise ConfigurationError("learner='sb3' needs the algorithm's name, such as 'sb3:ppo'")
+        from dreamenv.sb3.models import algorithm
+
+        algorithm(detail)
+
+    def learn(self, model: WorldModel, folder: Path, *, before: Path | None, seed: int, progress: Progress) -> Player:
+        from dreamenv.sb3 import DreamVecEnv
+        from dreamenv.sb3.models import algorithm
+
+        player = self.player(folder)
+        if Path(player.agent).exists():
+            return player
+        kind: Any = algorithm(self.detail, model.action_space)
+        envs = DreamVecEnv(model, num_envs=self.options.num_envs)
+        envs.seed(seed)
+        try:
+            if before is None:
+                learner = kind("MlpPolicy", envs, seed=seed, device=str(model.device), **self.options.settings)
+            else:
+                learner = kind.load(self.player(before).agent, env=envs, device=str(model.device))
+            learner.learn(self.options.steps, reset_num_timesteps=before is None)
+            progress(self.options.steps, self.options.steps, {})
+            folder.mkdir(parents=True, exist_ok=True)
+            with atomic(Path(player.agent)) as temporary, temporary.open("wb") as out:
+                learner.save(out)
+        finally:
+            envs.close()
+        return player
+
+    def player(self, folder: Path) -> Player:
+        return Player(str(folder / "agent.zip"), self.detail)
+
+
+LEARNERS: Register[type[Learner[Any]]] = Register(
+    "learner",
+    {
+        "actor-critic": "dreamenv.workflows.learners:ActorCriticLearner",
+        "evolve": "dreamenv.workflows.learners:EvolutionLearner",
+        "planner": "dreamenv.workflows.learners:PlannerLearner",
+        "sb3": "dreamenv.workflows.learners:SB3Learner",
+    },
+)
+
+
+def register_learner(name: str, learner: type[Learner[Any]]) -> None:
+    """Make `dreamenv loop --learner NAME` and `LoopOptions` know `learner`; or name it by an entry point
+    `dreamenv.learner`.
+
+    Raises:
+        ConfigurationError: Another learner has this name.
+    """
+    LEARNERS.add(name, learner)
+
+
+def make_learner(name: str, options: Any) -> Learner[Any]:
+    """The learner called `KIND` or `KIND:DETAIL`, with options of its type.
+
+    Raises:
+        ConfigurationError: An unknown kind, or a detail that it cannot take.
+    """
+    kind, _, detail = name.partition(":")
+    return LEARNERS[kind](detail, options)
+
+
+def _refuse_detail(kind: str, detail: str) -> None:
+    if detail:
+        raise ConfigurationError(f"learner '{kind}:{detail}': {kind} takes nothing behind its name; write '{kind}'")
+
+
+def _continue_from(networks: ActorCritic, before: Path) -> None:
+    tensors, _ = load_tensors(before / "checkpoint.safetensors")
+    with torch.no_grad():
+        networks.load_state_dict({k.removeprefix("best."): v for k, v in tensors.items() if k.startswith("best.")})

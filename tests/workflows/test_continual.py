@@ -1,0 +1,166 @@
+"""The loop that learns after every episode."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+
+from dreamenv.agents.resolve import load_agent
+from dreamenv.data.episodes import EpisodeStore
+from dreamenv.errors import BundleError, ConfigurationError
+from dreamenv.scoring import evaluate
+from dreamenv.training.ledger import read_ledger
+from dreamenv.training.pipeline import TrainOptions
+from dreamenv.types import RealEnvSpec
+from dreamenv.workflows import continual
+from dreamenv.workflows.loop import Round, run_loop
+from dreamenv.workflows.loop_options import LoopOptions
+
+PENDULUM = RealEnvSpec("Pendulum-v1", max_episode_steps=20)
+TINY = LoopOptions(
+    rounds=2,
+    first_frames=40,
+    greedy_episodes=1,
+    noisy_episodes=2,
+    train=TrainOptions(
+        "rssm",
+        {
+            "network": {"width": 16},
+            "memory": {"hidden_size": 16, "groups": 2, "classes": 4, "width": 16},
+            "fit": {"batch_size": 4, "sequence_length": 5, "precision": "float32"},
+        },
+        replay_starts=8,
+    ),
+    train_ratio=2.0,
+    update_every=1,
+    agent={"batch_size": 8, "horizon": 3, "width": 8},
+    validation_episodes=2,
+)
+
+
+def loop(folder: Path, options: LoopOptions = TINY, **kwargs: Any) -> list[Round]:
+    return run_loop(PENDULUM, folder, options, **({"workers": 0, "seed": 3} | kwargs))
+
+
+def contents(folder: Path) -> dict[str, Any]:
+    """What a loop leaves behind, but for provenance."""
+    found: dict[str, Any] = {"table": json.loads((folder / "rounds.json").read_text(encoding="utf-8"))}
+    found["ledger"] = read_ledger(folder)
+    found["episodes"] = [episode.rewards.tolist() for episode in EpisodeStore(folder / "episodes")]
+    for file in ("bundle/model.safetensors", "bundle/starts.safetensors", "agent/agent.safetensors"):
+        found |= {f"{file}/{name}": part.tolist() for name, part in load_file(folder / file).items()}
+    return found
+
+
+@pytest.fixture(scope="module")
+def unbroken(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("unbroken")
+    told: list[Round] = []
+    assert loop(folder, on_round=told.append) == told
+    return folder
+
+
+@pytest.mark.integration
+def test_every_round_leaves_model_agent_and_a_row(unbroken: Path) -> None:
+    first, second = contents(unbroken)["table"]
+    assert read_ledger(unbroken) == {"collect 0": 40, "validation 0": 40, "collect 1": 60, "validation 1": 40}
+    assert (first["real_frames"], second["real_frames"]) == (80, 180)
+    assert {"reward_r2", "divergence"} <= first["held_out"].keys()
+    assert "reward_r2" in first["gap"]
+    checkpoint, record = continual.load_tensors(unbroken / "continual.safetensors")
+    assert record == {"step": 2 * 100 // 20, "round": 1, "episodes": 3}, "each real action is replayed twice"
+    assert {name.split(".")[0] for name in checkpoint} == {"fit", "agent"}
+    policies = [episode.policy for episode in EpisodeStore(unbroken / "episodes" / "01")]
+    assert set(policies) <= {"agent", "agent, sampled"}
+    score = evaluate(unbroken / "bundle", unbroken / "agent", episodes=2, seed=3, role="validation", workers=0)
+    assert score.mean == pytest.approx(max(first["real_mean"], second["real_mean"]), rel=1e-4)
+    assert load_agent(unbroken / "agent").provenance["trained_in"] == "dream"
+
+
+@pytest.mark.integration
+def test_the_next_episode_is_played_by_what_was_learned(unbroken: Path, tmp_path: Path) -> None:
+    """Without an update in between, the episodes of a later round differ from those of the loop that learns."""
+    loop(tmp_path, replace(TINY, update_every=1000))
+    ours, other = (EpisodeStore(folder / "episodes" / "01") for folder in (unbroken, tmp_path))
+    np.testing.assert_array_equal(ours[0].actions, other[0].actions)
+    assert not np.array_equal(ours[1].actions, other[1].actions)
+    assert not np.array_equal(ours[2].actions, other[2].actions)
+
+
+class Killed(Exception):
+    pass
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize("at", [2, 5, 8])
+@pytest.mark.parametrize("often", [True, False])
+def test_a_killed_loop_ends_as_an_unbroken_one(
+    at: int, often: bool, unbroken: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed after update `at`, with a checkpoint after each update or at the ends of rounds alone."""
+    if often:
+        monkeypatch.setattr(continual, "_SECONDS_BETWEEN_CHECKPOINTS", 0.0)
+    whole = continual.ContinualLearner._update
+
+    def deadly(self: continual.ContinualLearner, step: int) -> None:
+        if step == at:
+            raise Killed
+        whole(self, step)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(continual.ContinualLearner, "_update", deadly)
+        with pytest.raises(Killed):
+            loop(tmp_path)
+    played = len(EpisodeStore(tmp_path / "episodes"))
+    loop(tmp_path)
+    assert contents(tmp_path) == contents(unbroken)
+    assert played >= 2
+
+
+@pytest.mark.integration
+def test_a_loop_without_its_checkpoint_cannot_go_on(unbroken: Path, tmp_path: Path) -> None:
+    loop(tmp_path, replace(TINY, rounds=1))
+    (tmp_path / "continual.safetensors").unlink()
+    with pytest.raises(BundleError, match=r"continual\.safetensors is missing"):
+        loop(tmp_path)
+
+
+@pytest.mark.integration
+def test_a_planner_plays_while_the_model_learns(tmp_path: Path) -> None:
+    planner = replace(
+        TINY, learner="planner:cem,horizon=2,candidates=6,elites=2,iterations=1", agent=None, rounds=1, validation_episodes=1
+    )
+    (row,) = loop(tmp_path, planner)
+    assert np.isfinite(row.real_mean)
+    assert not (tmp_path / "agent").exists(), "a planner leaves no file"
+    (second,) = loop(tmp_path, replace(planner, rounds=2))[1:]
+    assert {episode.policy.split(" ")[0] for episode in EpisodeStore(tmp_path / "episodes" / "01")}
+    assert second.real_frames == row.real_frames + 80
+
+
+def test_bad_options() -> None:
+    with pytest.raises(ConfigurationError, match="update_every must be at least 1, and it needs a train_ratio"):
+        LoopOptions(update_every=1)
+    with pytest.raises(ConfigurationError, match="update_every must be at least 1"):
+        LoopOptions(update_every=0, train_ratio=1.0)
+    with pytest.raises(ConfigurationError, match="learns by rounds"):
+        LoopOptions(update_every=1, train_ratio=1.0, learner="evolve")
+    with pytest.raises(ConfigurationError, match="evolve takes nothing behind its name"):
+        LoopOptions(learner="evolve:cma")
+    with pytest.raises(ConfigurationError, match="needs the planner's name"):
+        LoopOptions(learner="planner")
+    with pytest.raises(ConfigurationError, match="learner 'evolv' is not known"):
+        LoopOptions(learner="evolv")
+    with pytest.raises(ConfigurationError, match="horizn"):
+        LoopOptions(agent={"horizn": 3})
+
+
+def test_a_recipe_that_fits_whole_data_sets(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="leave update_every out, or take recipe='rssm'"):
+        loop(tmp_path, replace(TINY, train=TrainOptions("ensemble")))
