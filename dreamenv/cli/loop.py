@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -23,6 +24,23 @@ def loop(
     settings: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="An option of the recipe; see `train`.")
     ] = None,
+    learner: Annotated[
+        str | None,
+        typer.Option(help="actor-critic, evolve, planner:cem,horizon=12, sb3:ppo, ...; the preset's by default."),
+    ] = None,
+    train_ratio: Annotated[float | None, typer.Option(help="Real actions to replay for each one collected.")] = None,
+    update_every: Annotated[
+        int | None,
+        typer.Option(min=1, help="Learn on after so many real actions (whole episodes); by default once a round."),
+    ] = None,
+    knobs: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--loop",
+            metavar="KEY=VALUE",
+            help="A setting of the loop, such as noisy_episodes=20 or agent.horizon=10; as many as wanted.",
+        ),
+    ] = None,
     rounds: Annotated[int | None, typer.Option(min=1, help="How many rounds; the preset's number by default.")] = None,
     workers: Workers = None,
     seed: Annotated[
@@ -34,9 +52,12 @@ def loop(
 
     The same command continues an interrupted run.
 
+    By rounds, a model and an agent are fitted to all episodes so far, and the agent plays the next ones. With
+    --update-every both learn on after every episode, as Dreamer does (recipe rssm).
+
     Example: dreamenv loop DreamCarRacing-v0 --out runs/car --rounds 6
     """
-    from dataclasses import asdict, replace
+    from dataclasses import asdict
 
     from dreamenv.cli.options import (
         as_given,
@@ -50,7 +71,7 @@ def loop(
     )
     from dreamenv.cli.output import Output
     from dreamenv.cli.progress import Progress, show_scalars
-    from dreamenv.options import overlay, plain
+    from dreamenv.options import overlay, parse_settings, plain
     from dreamenv.workflows.loop import Round, run_loop
     from dreamenv.workflows.loop_options import LoopOptions
 
@@ -60,11 +81,14 @@ def loop(
     command = as_given("loop", name, spec.id, recipe, settings or [])
     how, details = recipe_and_options(section, recipe, settings or [])
     kept = {"replay_starts": 8192, "temperature": section.dream.temperature if section else 1.0}
-    knobs = overlay({"first_frames": chosen.frames, "train": kept}, chosen.loop)
-    knobs["train"] |= {"recipe": how, "options": details}
-    options = checked(LoopOptions, knobs, section, "train.loop")
-    if rounds is not None:
-        options = replace(options, rounds=rounds)
+    wanted = overlay({"first_frames": chosen.frames, "train": kept}, chosen.loop)
+    if learner is not None and learner != wanted.get("learner", LoopOptions.learner):
+        wanted = {key: value for key, value in wanted.items() if key != "agent"}  # those are another learner's
+    given = {"learner": learner, "train_ratio": train_ratio, "update_every": update_every, "rounds": rounds}
+    wanted = overlay(wanted, {key: value for key, value in given.items() if value is not None})
+    wanted = overlay(wanted, parse_settings(knobs or []))
+    wanted["train"] |= {"recipe": how, "options": details}
+    options = checked(LoopOptions, wanted, section, "train.loop")
     write_config(out, "loop", {"real": spec.id, "seed": seed, "options": plain(options)})
     bars: dict[str, Progress] = {}
 
@@ -74,7 +98,7 @@ def loop(
                 bar.close()
             bars[stage] = Progress(stage, steps, "step")
         if steps:
-            bars[stage].update(step, show_scalars(scalars))
+            bars[stage].update(step, show_scalars(scalars), total=steps)
 
     def on_round(row: Round) -> None:
         output.line(
@@ -90,7 +114,9 @@ def loop(
         max_episode_steps=section.dream.max_episode_steps if section else None,
         workers=workers,
         seed=seed,
-        provenance={"command": f"{command} --rounds {options.rounds} --seed {seed}"},
+        provenance={
+            "command": shlex.join([*shlex.split(command), *_words(given), *_words({"loop": knobs, "seed": seed})])
+        },
         progress=on_progress,
         on_round=on_round,
     )
@@ -98,8 +124,15 @@ def loop(
         bar.close()
     limit = section.dream.max_episode_steps if section else _time_limit(out)
     write_registry(out, spec, limit, options.train.temperature)
-    output.next("eval", out / "bundle", "--agent", out / "agent")
+    player = options.make_learner().player(out / "agent")
+    output.next("eval", out / "bundle", "--agent", player.agent, *(["--algo", player.algo] if player.algo else []))
     output.figures([asdict(row) for row in table])
+
+
+def _words(given: dict[str, Any]) -> list[str]:
+    """Options as one writes them; lists are repeated."""
+    pairs = ((name, one) for name, value in given.items() for one in (value if isinstance(value, list) else [value]))
+    return [word for name, one in pairs if one is not None for word in (f"--{name.replace('_', '-')}", str(one))]
 
 
 def _time_limit(run_dir: Path) -> int:

@@ -28,10 +28,11 @@ class Progress:
         self._begin = self._last = time.monotonic()
         self._first: int | None = None
 
-    def update(self, reached: int, text: str = "") -> None:
-        """The stage has reached `reached` units; `text` says how it goes."""
+    def update(self, reached: int, text: str = "", *, total: int | None = None) -> None:
+        """The stage has reached `reached` units; `text` says how it goes, `total` is given where it has grown."""
+        self._total = total or self._total
         if self._bar is not None:
-            self._bar.n = reached
+            self._bar.n, self._bar.total = reached, self._total
             self._bar.set_postfix_str(text)
             return
         now = time.monotonic()

@@ -105,7 +105,7 @@ def train(
     run_dir = Path(run_dir)
     store = EpisodeStore(run_dir / "episodes" if episodes is None else episodes)
     check_collected(store.path, real)
-    device = _usable_device(options.device)
+    device = usable_device(options.device)
     cache = _cache_of(store, run_dir)
     env = make_real_env(real)
     env.close()
@@ -145,7 +145,7 @@ def train(
         real,
         action_space,
         starts,
-        max_episode_steps=max_episode_steps or _time_limit(real, env, cache),
+        max_episode_steps=max_episode_steps or time_limit(real, env, cache),
         temperature=options.temperature,
         provenance=(provenance or {})
         | {"real_frames": sum(ledger.values()), "ledger": ledger, "held_out": fitted.held_out, "seed": options.seed}
@@ -165,7 +165,7 @@ def _cache_of(store: EpisodeStore, run_dir: Path) -> EpisodeCache:
         return build_cache(store, run_dir / "cache")
 
 
-def _usable_device(name: str) -> torch.device:
+def usable_device(name: str) -> torch.device:
     try:
         device = torch.device(name)
         torch.empty(0, device=device)
@@ -194,7 +194,7 @@ def _check_episodes_fit(env: PreprocessedEnv, cache: EpisodeCache, real: RealEnv
         )
 
 
-def _time_limit(real: RealEnvSpec, env: PreprocessedEnv, cache: EpisodeCache) -> int:
+def time_limit(real: RealEnvSpec, env: PreprocessedEnv, cache: EpisodeCache) -> int:
     """The dream's, in actions."""
     frames = real.max_episode_steps or (env.spec.max_episode_steps if env.spec is not None else None)
     if frames is None:

@@ -21,6 +21,7 @@ from dreamenv.training.checkpoint import load_tensors, save_tensors
 from dreamenv.training.fit import Scalars
 from dreamenv.training.growing import GrowingCache
 from dreamenv.training.ledger import record_frames
+from dreamenv.training.pipeline import time_limit, usable_device
 from dreamenv.training.recipes.base import Job
 from dreamenv.training.recipes.kinds import RECIPES
 from dreamenv.training.start_states import embed_by, make_start_states
@@ -128,9 +129,9 @@ class ContinualLearner:
                 self._growing.append(store[index])
         env = make_real_env(settings.real)
         env.close()
-        self._action_space = env.action_space
+        self._env, self._action_space = env, env.action_space
         self._recorder = TensorBoardRecorder(settings.run_dir / "tensorboard")
-        self._device = torch.device(options.train.device)
+        self._device = usable_device(options.train.device)
         job: Job[Any] = Job(
             options.train.options,
             self._growing.cache(),
@@ -212,7 +213,9 @@ class ContinualLearner:
             margin=self._settings.real.margin_actions,
             seed=self._seed,
         )
-        model = self._model(starts, self._settings.max_episode_steps or int(cache.lengths.max()))
+        model = self._model(
+            starts, self._settings.max_episode_steps or time_limit(self._settings.real, self._env, cache)
+        )
         model.provenance = self._settings.provenance | provenance
         model.provenance |= {
             "seed": self._seed,

@@ -133,3 +133,25 @@ def test_a_loop_by_the_command_line(entry: dict[str, Any], known: Any, tmp_path:
     known()
     with pytest.raises(RegistryError, match=r"DreamOwn-v0\.train\.loop\.round: unknown option. Did you mean rounds"):
         call("loop", "DreamOwn-v0", "--out", tmp_path / "other")
+
+
+@pytest.mark.integration
+def test_the_loops_learner_and_grain_are_options(entry: dict[str, Any], known: Any, tmp_path: Path) -> None:
+    entry["train"] |= {"loop": LOOP}
+    known()
+    sizes = ["network.width=8", "memory.hidden_size=8", "memory.groups=2", "memory.classes=2", "memory.width=8"]
+    fit = ["fit.batch_size=2", "fit.sequence_length=4", "fit.precision=float32"]
+    small = ["--recipe", "rssm", *(word for one in [*sizes, *fit] for word in ("--set", one)), "--workers", "0"]
+    planner = "planner:cem,horizon=2,candidates=4,elites=2,iterations=1"
+    grain = ["--learner", planner, "--update-every", "1", "--train-ratio", "0.5", "--rounds", "2"]
+    file = tmp_path / "figures.json"
+    whole = [*small, *grain, "--loop", "validation_episodes=2"]
+    call("loop", "DreamOwn-v0", *whole, "--out", tmp_path / "run", "--json", file)
+    first, second = json.loads(file.read_text(encoding="utf-8"))
+    assert (first["real_frames"], second["real_frames"]) == (90 + 60, 90 + 60 + 60 + 60)
+    found = read_config(tmp_path / "run" / "bundle")["provenance"]
+    assert found["command"].endswith(
+        f"--learner {planner} --train-ratio 0.5 --update-every 1 --rounds 2 --loop validation_episodes=2 --seed 0"
+    )
+    with pytest.raises(RegistryError, match=r"DreamOwn-v0\.train\.loop.*learns by rounds"):
+        call("loop", "DreamOwn-v0", *small, "--learner", "evolve", "--update-every", "1", "--out", tmp_path / "other")

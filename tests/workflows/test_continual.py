@@ -134,7 +134,11 @@ def test_a_loop_without_its_checkpoint_cannot_go_on(unbroken: Path, tmp_path: Pa
 @pytest.mark.integration
 def test_a_planner_plays_while_the_model_learns(tmp_path: Path) -> None:
     planner = replace(
-        TINY, learner="planner:cem,horizon=2,candidates=6,elites=2,iterations=1", agent=None, rounds=1, validation_episodes=1
+        TINY,
+        learner="planner:cem,horizon=2,candidates=6,elites=2,iterations=1",
+        agent=None,
+        rounds=1,
+        validation_episodes=1,
     )
     (row,) = loop(tmp_path, planner)
     assert np.isfinite(row.real_mean)
