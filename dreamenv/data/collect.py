@@ -182,7 +182,7 @@ def _collection_files(path: Path) -> list[Path]:
 
 
 def _shown(real: dict[str, Any]) -> dict[str, Any]:
-    """What of a real environment decides what is seen and done in a step."""
+    """What of a real environment decides what is seen and what a step is."""
     return {name: value for name, value in recorded_fields(real).items() if name not in _OF_WHOLE_EPISODES}
 
 
