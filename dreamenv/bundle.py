@@ -2,34 +2,39 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
-import numpy as np
 import torch
-from gymnasium import spaces
-from safetensors import SafetensorError
-from safetensors.torch import load as load_tensors_from_bytes
-from safetensors.torch import save
-from torch import Tensor
+from torch import Tensor, nn
 
 from dreamenv import registry
-from dreamenv.errors import BundleError, ConfigurationError, UnknownDreamError, did_you_mean
-from dreamenv.files import sha256_of, write_bytes, write_json
+from dreamenv.bundle_config import (
+    CONFIG_FILE,
+    FORMAT_VERSION,
+    STARTS_FILE,
+    WEIGHTS_FILE,
+    read_config,
+    sealed_config,
+    space_from_json,
+    space_to_json,
+)
+from dreamenv.errors import BundleError, UnknownDreamError, did_you_mean
+from dreamenv.files import sha256_of, sweep, write_bytes, write_json
+from dreamenv.half_precision import check_half, half_states, half_weights
 from dreamenv.kinds import Register
 from dreamenv.memory.base import MemoryModel
 from dreamenv.memory.kinds import MEMORIES
+from dreamenv.schema import check_arguments, checked
+from dreamenv.tensor_files import Header, TooLargeError, built_within, packed, read_content, read_header, tensors_of
 from dreamenv.types import RealEnvSpec
 from dreamenv.vision.base import Vision
 from dreamenv.vision.kinds import VISIONS
-
-FORMAT_VERSION = 1
-CONFIG_FILE, WEIGHTS_FILE, STARTS_FILE = "config.json", "model.safetensors", "starts.safetensors"
 
 
 @dataclass(frozen=True)
@@ -68,21 +73,27 @@ class Bundle:
     provenance: dict[str, Any]
 
 
-def write_bundle(path: str | Path, bundle: Bundle, *, half: bool = True) -> dict[str, str]:
-    """Write `bundle` to folder `path`, in fp16 unless `half` is false, and return the sha256 of each file written.
+def write_bundle(path: str | Path, bundle: Bundle, *, half: bool = False) -> dict[str, str]:
+    """Write `bundle` to folder `path` and return the sha256 of each file written.
 
-    Files that a bundle does not consist of, such as agent.safetensors and README.md, stay as they are.
+    config.json is written last and holds the sums of the other files, so that a save that is cut off is noticed. Files
+    that a bundle does not consist of, such as agent.safetensors and README.md, stay as they are.
+
+    Args:
+        path: The folder.
+        bundle: What is written, to the bit unless `half`.
+        half: Keep the weights in float16, and of pictures the start states too; scales, means and start states of
+            vectors keep all their digits.
+
+    Raises:
+        ConfigurationError: `half` would change the dream; see `check_half`.
     """
     path = Path(path)
     path.mkdir(parents=True, exist_ok=True)
-    weights = {f"vision.{name}": tensor for name, tensor in bundle.vision.state_dict().items()}
-    weights |= {f"memory.{name}": tensor for name, tensor in bundle.memory.state_dict().items()}
-    for filename, tensors in ((WEIGHTS_FILE, weights), (STARTS_FILE, start_tensors(bundle.starts))):
-        parts = {name: _half(part) if half else part for name, part in tensors.items()}
-        # Copies, since safetensors refuses tensors that share memory
-        written = {name: part.detach().to("cpu", copy=True).contiguous() for name, part in parts.items()}
-        # save_file leaves files that their owner alone can read
-        write_bytes(path / filename, save(written, metadata={"format_version": str(FORMAT_VERSION)}))
+    sweep(path)
+    contents = {WEIGHTS_FILE: _weights(bundle, half=half), STARTS_FILE: _starts(bundle, half=half)}
+    for filename, tensors in contents.items():
+        write_bytes(path / filename, packed(tensors, {"format_version": str(FORMAT_VERSION)}))
     config = {
         "format_version": FORMAT_VERSION,
         "real": bundle.real.to_json(),
@@ -93,57 +104,204 @@ def write_bundle(path: str | Path, bundle: Bundle, *, half: bool = True) -> dict
         "temperature": bundle.temperature,
         "provenance": bundle.provenance,
     }
-    # The file that a bundle is finished with
-    write_json(path / CONFIG_FILE, config)
+    seal_bundle(path, config)
     return {name: sha256_of(path / name) for name in (CONFIG_FILE, WEIGHTS_FILE, STARTS_FILE)}
+
+
+def seal_bundle(path: Path, config: Mapping[str, Any]) -> None:
+    """Write config.json with the sums of itself and of the tensors that lie in folder `path`."""
+    files = {}
+    for name in (WEIGHTS_FILE, STARTS_FILE):
+        tensors = {
+            key: part.model_dump(include={"dtype", "shape"}) for key, part in read_header(path / name).tensors.items()
+        }
+        files[name] = {"sha256": sha256_of(path / name), "tensors": tensors}
+    write_json(path / CONFIG_FILE, sealed_config({**config, "files": files}))
 
 
 def read_bundle(id_or_path: str | Path) -> Bundle:
     """The bundle of a registered id, or the one in a folder, on the CPU.
 
+    Sums, types and sizes are compared before anything is allocated.
+
     Raises:
         UnknownDreamError: No such id or folder; the nearest ids are named.
-        BundleError: A file is missing, cut short, of a wrong sha256, of a newer format or of an unknown kind.
+        BundleError: A file is missing, changed or cut short, of a newer format or of an unknown kind, or what is in one
+            does not fit what is in another.
     """
     path, expected = resolve_bundle(id_or_path)
     config = read_config(path, expected)
-    action_space = space_from_json(config["action_space"])
-    weights = read_tensors(path, WEIGHTS_FILE, expected)
-    starts = read_tensors(path, STARTS_FILE, expected)
-    vision = _build(VISIONS, config["vision"], path)
-    memory = _build(MEMORIES, config["memory"], path, action_space=action_space)
-    for module, prefix in ((vision, "vision."), (memory, "memory.")):
-        part = {k.removeprefix(prefix): _full(v) for k, v in weights.items() if k.startswith(prefix)}
-        try:
-            module.load_state_dict(part)
-        except RuntimeError as error:
-            raise BundleError(f"{path / WEIGHTS_FILE}: does not fit {CONFIG_FILE}: {error}") from error
-    if "initial" not in starts:
-        raise BundleError(f"{path / STARTS_FILE}: no tensor 'initial'")
-    replay, settled = (
-        {k.removeprefix(prefix): _full(v) for k, v in starts.items() if k.startswith(prefix)}
-        for prefix in ("replay.", "settled.")
-    )
-    try:
-        real = registry.real_env_spec(config["real"])
-    except (TypeError, KeyError, ValueError) as error:
-        raise BundleError(f"{path / CONFIG_FILE}: real: not a real environment of this version: {error!r}") from error
+    file = path / CONFIG_FILE
+    real = _real(config["real"], file)
+    action_space = space_from_json(config["action_space"], f"{file}: action_space")
+    headers = {name: read_header(path / name) for name in (WEIGHTS_FILE, STARTS_FILE)}
+    elements = headers[WEIGHTS_FILE].elements
+    builders = {
+        "vision": _builder(VISIONS, config["vision"], file),
+        "memory": _builder(MEMORIES, config["memory"], file, action_space=action_space),
+    }
+    modules = {part: _made(build, elements, f"{file}: {part}") for part, build in builders.items()}
+    wanted = {
+        f"{part}.{name}": tuple(tensor.shape)
+        for part, module in modules.items()
+        for name, tensor in module.state_dict().items()
+    }
+    _check_shapes(path / WEIGHTS_FILE, headers[WEIGHTS_FILE], wanted)
+    tensors = {}
+    for name, header in headers.items():
+        sums = {"registry.yaml": expected.get(name), CONFIG_FILE: config["files"][name]["sha256"]}
+        tensors[name] = tensors_of(read_content(path / name, header, sums), path / name)
+    for part, module in modules.items():
+        own = {k.removeprefix(f"{part}."): v for k, v in tensors[WEIGHTS_FILE].items() if k.startswith(f"{part}.")}
+        _fill(module, own, path / WEIGHTS_FILE)
+    vision, memory = modules["vision"], modules["memory"]
     return Bundle(
         vision,
         memory,
         real,
         action_space,
-        StartStates(_full(starts["initial"]), replay, settled),
+        starts_from_tensors(tensors[STARTS_FILE], memory, path / STARTS_FILE),
         config["max_episode_steps"],
         config["temperature"],
         config["provenance"],
     )
 
 
+def _weights(bundle: Bundle, *, half: bool) -> dict[str, Tensor]:
+    """State of V and M by name."""
+    parts = {"vision": bundle.vision, "memory": bundle.memory}
+    states = {name: half_weights(part) if half else part.state_dict() for name, part in parts.items()}
+    return {f"{part}.{name}": tensor for part, state in states.items() for name, tensor in state.items()}
+
+
+def _starts(bundle: Bundle, *, half: bool) -> dict[str, Tensor]:
+    """Start states by name; those of vectors are never halved."""
+    tensors = start_tensors(bundle.starts)
+    if not half:
+        return tensors
+    saved = half_states(tensors) if bundle.vision.is_image else tensors
+    check_half(bundle.vision, bundle.memory, bundle.action_space, tensors, saved)
+    return saved
+
+
+def _real(found: dict[str, Any], file: Path) -> RealEnvSpec:
+    checked(registry.RealSection, found, f"{file}: real: not a real environment of this version")
+    try:
+        return registry.real_env_spec(found)
+    except (TypeError, KeyError, ValueError) as error:
+        raise BundleError(f"{file}: real: not a real environment of this version: {error!r}") from error
+
+
+def _builder(kinds: Register[Any], config: dict[str, Any], file: Path, **extra: Any) -> Callable[[], nn.Module]:
+    """What makes the module that `config` describes, its arguments checked."""
+    options = dict(config)
+    kind = options.pop("kind", None)
+    if not isinstance(kind, str) or kind not in kinds:
+        known = did_you_mean(str(kind), kinds.names())
+        raise BundleError(f"{file}: {kinds.what}.kind is {kind!r}. {known}")
+    check_arguments(kinds[kind], options, f"{file}: {kinds.what}")
+    return partial(kinds[kind], **options, **extra)
+
+
+def _made(build: Callable[[], nn.Module], elements: int, where: str) -> Any:
+    """What `build` makes, if it asks for about as many numbers as the `elements` in the weights' file."""
+    try:
+        return built_within(build, elements)
+    except TooLargeError as error:
+        raise BundleError(f"{where}: does not fit {WEIGHTS_FILE}, which holds {elements:,} numbers: {error}") from error
+    # Kinds may be of others, and what their constructors raise is theirs
+    except Exception as error:
+        raise BundleError(f"{where}: cannot be made: {error}") from error
+
+
+def _check_shapes(file: Path, header: Header, wanted: Mapping[str, tuple[int, ...]]) -> None:
+    lost, strange = sorted(wanted.keys() - header.tensors.keys()), sorted(header.tensors.keys() - wanted.keys())
+    if lost or strange:
+        what = f"it lacks tensor {lost[0]}" if lost else f"nothing takes its tensor {strange[0]}"
+        raise BundleError(f"{file}: does not fit {CONFIG_FILE}: {what}")
+    for name, shape in wanted.items():
+        found = tuple(header.tensors[name].shape)
+        if found != shape:
+            raise BundleError(
+                f"{file}: does not fit {CONFIG_FILE}: tensor {name} has shape {found}, {CONFIG_FILE} asks for {shape}"
+            )
+
+
+def _fill(module: nn.Module, state: dict[str, Tensor], file: Path) -> None:
+    try:
+        module.load_state_dict(state)
+    except RuntimeError as error:
+        raise BundleError(f"{file}: does not fit {CONFIG_FILE}: {error}") from error
+
+
 def start_tensors(starts: StartStates) -> dict[str, Tensor]:
     """Start states as named tensors, as they are saved."""
     tensors = {"initial": starts.first} | {f"replay.{name}": part for name, part in starts.replay.items()}
     return tensors | {f"settled.{name}": part for name, part in starts.settled.items()}
+
+
+def starts_from_tensors(tensors: Mapping[str, Tensor], memory: MemoryModel[Any], file: Path) -> StartStates:
+    """The inverse of `start_tensors`, for `memory`; floats have all their digits.
+
+    Raises:
+        BundleError: A name, shape or type that is not the memory's.
+    """
+    kinds: dict[str, dict[str, Tensor]] = {"replay.": {}, "settled.": {}}
+    for name, part in tensors.items():
+        prefix, _, own = name.partition(".")
+        if name != "initial" and f"{prefix}." not in kinds:
+            raise BundleError(f"{file}: tensor {name!r} is none of start states; expected initial, replay.*, settled.*")
+        if name != "initial":
+            kinds[f"{prefix}."][own] = _full(part)
+    first = tensors.get("initial")
+    if first is None:
+        raise BundleError(f"{file}: no tensor 'initial'")
+    if first.shape[1:] != (memory.embedding_size,) or not first.is_floating_point():
+        raise BundleError(
+            f"{file}: tensor 'initial' has shape {tuple(first.shape)} and type {first.dtype}; expected floats of shape "
+            f"(N, {memory.embedding_size})"
+        )
+    for prefix, parts in kinds.items():
+        _check_states(parts, memory, f"{file}: {prefix}")
+    return StartStates(_full(first), kinds["replay."], kinds["settled."])
+
+
+@torch.no_grad()
+def _check_states(parts: Mapping[str, Tensor], memory: MemoryModel[Any], where: str) -> None:
+    """Refuse states, by field, that are not of `memory`; none at all are in order."""
+    if not parts:
+        return
+    fields = memory.state_type._fields
+    if parts.keys() != set(fields):
+        raise BundleError(f"{where}* are {', '.join(sorted(parts))}; expected {', '.join(sorted(fields))}")
+    generator = torch.Generator(memory.device).manual_seed(0)
+    blank = memory.initial(torch.zeros(1, memory.embedding_size, device=memory.device), noise=generator)
+    rows = {len(part) if part.ndim else -1 for part in parts.values()}
+    for name, like in zip(fields, blank, strict=True):
+        part = parts[name]
+        fits = part.ndim == like.ndim and part.shape[1:] == like.shape[1:] and len(rows) == 1
+        if not fits or part.is_floating_point() != like.is_floating_point():
+            wanted = ", ".join(["N", *map(str, like.shape[1:])])
+            raise BundleError(
+                f"{where}{name} has shape {tuple(part.shape)} and type {part.dtype}; expected ({wanted}) of "
+                f"{like.dtype}, with one N for all fields"
+            )
+    if any(not part.is_floating_point() for part in parts.values()):
+        _check_numbers(parts, memory, where)
+
+
+def _check_numbers(parts: Mapping[str, Tensor], memory: MemoryModel[Any], where: str) -> None:
+    """Refuse states whose whole numbers, such as the member of an ensemble, name nothing."""
+    if any(bool((part < 0).any()) for part in parts.values() if not part.is_floating_point()):
+        raise BundleError(f"{where}* hold numbers below 0 where something is counted")
+    try:
+        memory.features(memory.state_from_tensors(dict(parts)))
+    except (IndexError, RuntimeError, ValueError) as error:
+        raise BundleError(f"{where}* are no states of {type(memory).__name__}: {error}") from error
+
+
+def _full(tensor: Tensor) -> Tensor:
+    return tensor.float() if tensor.is_floating_point() else tensor
 
 
 def resolve_bundle(id_or_path: str | Path) -> tuple[Path, dict[str, str]]:
@@ -158,88 +316,4 @@ def resolve_bundle(id_or_path: str | Path) -> tuple[Path, dict[str, str]]:
     if isinstance(id_or_path, Path) or os.sep in str(id_or_path):
         raise UnknownDreamError(f"{id_or_path}: no such folder; expected a bundle's folder or a registered id")
     entry = registry.find(str(id_or_path))
-    return entry.checkpoint, entry.section.sha256
-
-
-def read_config(path: Path, expected: dict[str, str] | None = None) -> dict[str, Any]:
-    """config.json of the bundle at `path`, its version and keys checked."""
-    file = path / CONFIG_FILE
-    if not file.exists() and (path / "bundle" / CONFIG_FILE).exists():
-        raise BundleError(f"{path} is the folder of a run; its bundle is {path / 'bundle'}")
-    data = _read_bytes(file, (expected or {}).get(CONFIG_FILE))
-    try:
-        config = json.loads(data)
-    except ValueError as error:
-        raise BundleError(f"{file}: not JSON (cut short?): {error}") from error
-    if not isinstance(config, dict):
-        raise BundleError(f"{file}: found {type(config).__name__}, expected an object")
-    version = config.get("format_version")
-    if not isinstance(version, int) or version > FORMAT_VERSION:
-        raise BundleError(
-            f"{file}: format_version {version!r}, this dreamenv reads up to {FORMAT_VERSION}. Upgrade dreamenv."
-        )
-    wanted = {"real", "action_space", "vision", "memory", "max_episode_steps", "temperature", "provenance"}
-    missing = sorted(wanted - config.keys())
-    if missing:
-        raise BundleError(f"{file}: missing key {', '.join(missing)}")
-    return config
-
-
-def read_tensors(path: Path, filename: str, expected: dict[str, str] | None = None) -> dict[str, Tensor]:
-    """Tensors of a safetensors file of the bundle at `path`, its sha256 checked where one is known."""
-    data = _read_bytes(path / filename, (expected or {}).get(filename))
-    try:
-        return load_tensors_from_bytes(data)
-    except SafetensorError as error:
-        raise BundleError(f"{path / filename}: not a whole safetensors file (cut short?): {error}") from error
-
-
-def _read_bytes(file: Path, sha256: str | None) -> bytes:
-    try:
-        data = file.read_bytes()
-    except OSError as error:
-        raise BundleError(f"{file}: cannot be read ({error.strerror}); the bundle is incomplete") from error
-    found = hashlib.sha256(data).hexdigest()
-    if sha256 is not None and found != sha256:
-        raise BundleError(f"{file}: sha256 is {found}, registry.yaml wants {sha256}. Reinstall or download it again.")
-    return data
-
-
-def _half(tensor: Tensor) -> Tensor:
-    fits = tensor.is_floating_point() and (tensor.numel() == 0 or tensor.abs().max() < torch.finfo(torch.float16).max)
-    return tensor.half() if fits else tensor
-
-
-def _full(tensor: Tensor) -> Tensor:
-    return tensor.float() if tensor.is_floating_point() else tensor
-
-
-def _build(kinds: Register[Any], config: dict[str, Any], path: Path, **extra: Any) -> Any:
-    options = dict(config)
-    kind = options.pop("kind", None)
-    if kind not in kinds:
-        known = did_you_mean(str(kind), kinds.names())
-        raise BundleError(f"{path / CONFIG_FILE}: {kinds.what}.kind is {kind!r}. {known}")
-    try:
-        return kinds[kind](**options, **extra)
-    except TypeError as error:
-        raise BundleError(f"{path / CONFIG_FILE}: {kinds.what}: {error}") from error
-
-
-def space_to_json(space: gym.Space[Any]) -> dict[str, Any]:
-    """A Discrete or one-dimensional Box space as JSON."""
-    if isinstance(space, spaces.Discrete):
-        return {"kind": "discrete", "n": int(space.n), "start": int(space.start)}
-    if isinstance(space, spaces.Box):
-        return {"kind": "box", "low": space.low.tolist(), "high": space.high.tolist(), "dtype": str(space.dtype)}
-    raise ConfigurationError(f"only Discrete and Box action spaces can be saved, got {space}")
-
-
-def space_from_json(data: dict[str, Any]) -> gym.Space[Any]:
-    """The inverse of `space_to_json`."""
-    if data.get("kind") == "discrete":
-        return spaces.Discrete(data["n"], start=data["start"])
-    if data.get("kind") == "box":
-        dtype = np.dtype(data["dtype"])
-        return spaces.Box(np.array(data["low"], dtype), np.array(data["high"], dtype), dtype=dtype.type)
-    raise BundleError(f"action_space.kind is {data.get('kind')!r}; expected 'box' or 'discrete'")
+    return entry.checkpoint, {str(name): value for name, value in entry.section.sha256.items()}

@@ -1,4 +1,4 @@
-"""Files that are either whole or not there: atomic writing, JSON, hashes."""
+"""Files that are either whole or not there, and files that are read with care: JSON, YAML, hashes."""
 
 from __future__ import annotations
 
@@ -6,13 +6,21 @@ import errno
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping
+import stat
+import threading
+from collections.abc import Hashable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from dreamenv.errors import StorageError
 
+# Bytes that a JSON or YAML file of ours never reaches; pictures and tensors are in other files.
+MOST_JSON, MOST_YAML = 64 << 20, 1 << 20
+_DEEPEST = 100
+_MOST_YAML_NODES = 100_000
 # A place that cannot be written to, which is nobody's bug
 NOT_WRITABLE = {
     errno.EACCES,
@@ -56,7 +64,7 @@ def atomic(file: str | Path) -> Iterator[Path]:
         StorageError: No space is left, or the folder cannot be written to.
     """
     file = Path(file)
-    temporary = file.with_name(f".{file.stem}.{os.getpid()}.part{file.suffix}")
+    temporary = file.with_name(f".{file.stem}.{os.getpid()}-{threading.get_native_id()}.part{file.suffix}")
     try:
         yield temporary
         with temporary.open("rb") as written:
@@ -87,19 +95,96 @@ def write_json(file: str | Path, content: Any) -> None:
     write_text(file, json.dumps(content, indent=2) + "\n")
 
 
+def sweep(folder: str | Path) -> None:
+    """Remove what `atomic` has left in `folder` of processes that were killed."""
+    for part in Path(folder).glob(".*.part*"):
+        number = part.name.rpartition(".part")[0].rpartition(".")[2].partition("-")[0]
+        if number.isdigit() and not _is_running(int(number)):
+            part.unlink(missing_ok=True)
+
+
+def _is_running(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except (PermissionError, OverflowError):
+        return True
+    return True
+
+
+def read_bytes(file: str | Path, *, most: int = MOST_JSON) -> bytes:
+    """The content of a regular file of at most `most` bytes.
+
+    Raises:
+        OSError: It cannot be read, or is no regular file (a pipe or a device would never end).
+        ValueError: It is larger; nothing of it has been read.
+    """
+    # Without O_NONBLOCK, opening a pipe waits for its writer
+    number = os.open(file, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    with os.fdopen(number, "rb") as opened:
+        found = os.fstat(opened.fileno())
+        if stat.S_ISDIR(found.st_mode):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(file))
+        if not stat.S_ISREG(found.st_mode):
+            raise OSError(errno.EINVAL, "Not a regular file", str(file))
+        if found.st_size > most:
+            raise ValueError(f"{found.st_size:,} bytes, expected at most {most:,}")
+        # The size again: a file that grows meanwhile is not followed
+        return opened.read(found.st_size)
+
+
 def read_json(file: str | Path) -> Any:
     """The content of a JSON file.
 
     Raises:
         OSError: It cannot be read.
-        ValueError: It is not JSON in UTF-8.
+        ValueError: As `parse_json`, or it is too large.
     """
-    return json.loads(Path(file).read_text(encoding="utf-8"))
+    return parse_json(read_bytes(file))
+
+
+def parse_json(content: bytes | str) -> Any:
+    """JSON in UTF-8, in which no object has a key twice and nothing is nested deeper than a hundred times.
+
+    Raises:
+        ValueError: It is not.
+    """
+    try:
+        text = content if isinstance(content, str) else content.decode("utf-8")
+        found = json.loads(text, object_pairs_hook=_without_doubles)
+        _check_depth(found)
+    except RecursionError as error:
+        raise ValueError(f"nested more than {_DEEPEST} times") from error
+    return found
+
+
+def read_yaml(file: str | Path) -> Any:
+    """The content of a YAML file of plain values.
+
+    Raises:
+        OSError: It cannot be read.
+        ValueError: It is not YAML in UTF-8, has a key twice, is nested too deeply, or grows by its aliases beyond a
+            hundred thousand values.
+    """
+    text = read_bytes(file, most=MOST_YAML).decode("utf-8")
+    try:
+        found = yaml.load(text, Loader=_CarefulLoader)
+        _expanded_size(found, {}, ())
+    except yaml.YAMLError as error:
+        raise ValueError(str(error)) from error
+    except RecursionError as error:
+        raise ValueError(f"nested more than {_DEEPEST} times") from error
+    return found
 
 
 def sha256_of(file: str | Path) -> str:
     """Hexadecimal sha256 of a file."""
-    return hashlib.sha256(Path(file).read_bytes()).hexdigest()
+    digest = hashlib.sha256()
+    with Path(file).open("rb") as opened:
+        while block := opened.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
 
 
 def fingerprint(parts: Mapping[str, bytes] | Iterable[bytes]) -> str:
@@ -113,3 +198,57 @@ def fingerprint(parts: Mapping[str, bytes] | Iterable[bytes]) -> str:
         for part in parts:
             digest.update(part)
     return digest.hexdigest()[:16]
+
+
+def _without_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        seen: set[str] = set()
+        raise ValueError(f"key {next(key for key, _ in pairs if key in seen or seen.add(key))!r} appears twice")  # type: ignore[func-returns-value]
+    return found
+
+
+def _check_depth(found: Any) -> None:
+    level = [found]
+    for _ in range(_DEEPEST):
+        level = [
+            inner
+            for each in level
+            if isinstance(each, (dict, list))
+            for inner in (each.values() if isinstance(each, dict) else each)
+            if isinstance(inner, (dict, list))
+        ]
+        if not level:
+            return
+    raise ValueError(f"nested more than {_DEEPEST} times")
+
+
+class _CarefulLoader(yaml.SafeLoader):
+    """YAML's safe loader, which refuses a key that appears twice in one mapping."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        seen: set[Any] = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode):
+                if key.value in seen:
+                    raise yaml.constructor.ConstructorError(
+                        None, None, f"key {key.value!r} appears twice", key.start_mark
+                    )
+                seen.add(key.value)
+        return super().construct_mapping(node, deep)
+
+
+def _expanded_size(found: Any, known: dict[int, int], above: tuple[int, ...]) -> int:
+    """Values in `found` with each alias written out."""
+    if not isinstance(found, (dict, list)):
+        return 1
+    if id(found) in above:
+        raise ValueError("an alias refers to what it is part of")
+    if len(above) > _DEEPEST:
+        raise ValueError(f"nested more than {_DEEPEST} times")
+    if id(found) not in known:
+        inner = found.values() if isinstance(found, dict) else found
+        known[id(found)] = 1 + sum(_expanded_size(each, known, (*above, id(found))) for each in inner)
+        if known[id(found)] > _MOST_YAML_NODES:
+            raise ValueError(f"its aliases stand for more than {_MOST_YAML_NODES:,} values")
+    return known[id(found)]

@@ -7,30 +7,29 @@ import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args, get_origin
+from typing import Any, Literal
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field
 
 from dreamenv.errors import RegistryError, UnknownDreamError, did_you_mean
+from dreamenv.files import read_yaml
+from dreamenv.schema import Sha256, Strict, checked
 from dreamenv.types import KEYS, NO_KEY, RealEnvSpec, Start, recorded_fields
 
 FORMAT_VERSION = 1
+# What a bundle consists of, and its agent
+BundleFile = Literal["config.json", "model.safetensors", "starts.safetensors", "agent.safetensors"]
 _PACKAGE = Path(__file__).resolve().parent
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class ControlSection(_Strict):
+class ControlSection(Strict):
     """What a key does; the fields are those of `Control`."""
 
     label: str = Field(min_length=1)
     action: int | list[float]
 
 
-class RealSection(_Strict):
+class RealSection(Strict):
     """The real environment of a dream; the fields are those of `RealEnvSpec`."""
 
     id: str
@@ -51,7 +50,7 @@ class RealSection(_Strict):
         return RealEnvSpec.from_json(self.model_dump())
 
 
-class DreamSection(_Strict):
+class DreamSection(Strict):
     """Defaults of the dream's keyword arguments; `max_episode_steps` counts actions, `start` is a `Start`."""
 
     max_episode_steps: int = Field(ge=1)
@@ -59,7 +58,7 @@ class DreamSection(_Strict):
     start: Start = "initial"
 
 
-class ExplorationSection(_Strict):
+class ExplorationSection(Strict):
     """One exploration policy; the fields are those of `Exploration`."""
 
     policy: str
@@ -68,7 +67,7 @@ class ExplorationSection(_Strict):
     max_steps: int | None = Field(default=None, ge=1)
 
 
-class TrainSection(_Strict):
+class TrainSection(Strict):
     """How a dream is trained: the recipe and its options, how many real frames to collect, and fields of `LoopOptions`.
 
     The options are the recipe's own: whoever trains checks them (this module knows no recipe).
@@ -80,19 +79,19 @@ class TrainSection(_Strict):
     loop: dict[str, Any] = Field(default_factory=dict)
 
 
-class EnvironmentSection(_Strict):
+class EnvironmentSection(Strict):
     """One dream: its latent twin's id, the real environment, the bundle and how to explore."""
 
     latent_id: str
     real: RealSection
     dream: DreamSection
     checkpoint: str
-    sha256: dict[str, str] = Field(default_factory=dict)
+    sha256: dict[BundleFile, Sha256] = Field(default_factory=dict)
     explore: list[ExplorationSection] = Field(default_factory=list)
     train: TrainSection = Field(default_factory=TrainSection)
 
 
-class _RegistryFile(_Strict):
+class _RegistryFile(Strict):
     format: Literal[1]
     environments: dict[str, EnvironmentSection]
 
@@ -117,40 +116,17 @@ def read_registry(path: str | Path) -> dict[str, DreamEntry]:
     """
     path = Path(path)
     try:
-        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+        raw = read_yaml(path)
     except OSError as error:
         raise RegistryError(f"{path}: cannot be read ({error.strerror}); expected a registry.yaml") from error
-    except yaml.YAMLError as error:
+    except ValueError as error:
         raise RegistryError(f"{path}: not YAML: {error}") from error
-    try:
-        file = _RegistryFile.model_validate(raw)
-    except ValidationError as error:
-        raise RegistryError("\n".join(_explain(path, item) for item in error.errors())) from error
+    file = checked(_RegistryFile, raw, path, RegistryError)
     base = _PACKAGE if path.resolve() == shipped_registry_path().resolve() else path.resolve().parent
     return {
         name: DreamEntry(name, section, (base / section.checkpoint).resolve(), path)
         for name, section in file.environments.items()
     }
-
-
-def _explain(path: Path, item: Any) -> str:
-    where = ".".join(str(part) for part in item["loc"]) or "(top level)"
-    if item["type"] == "extra_forbidden":
-        known = _fields_at(item["loc"][:-1])
-        return f"{path}: {where}: unknown key. {did_you_mean(str(item['loc'][-1]), known)}"
-    found = item.get("input")
-    shown = type(found).__name__ if isinstance(found, (dict, list)) else repr(found)
-    return f"{path}: {where}: found {shown}; {item['msg']}"
-
-
-def _fields_at(location: tuple[str | int, ...]) -> list[str]:
-    place: Any = _RegistryFile
-    for part in location:
-        if get_origin(place) in (dict, list):
-            place = get_args(place)[-1]
-        else:
-            place = place.model_fields[str(part)].annotation
-    return list(place.model_fields)
 
 
 def shipped_registry_path() -> Path:

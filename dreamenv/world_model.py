@@ -231,10 +231,18 @@ class WorldModel:
             raise ConfigurationError(f"start={start!r}: this model of {self.real.id} holds no {start} start states")
         return count
 
-    def save(self, path: str | Path, *, half: bool = True) -> dict[str, str]:
-        """Write the bundle to folder `path`, in fp16 unless `half` is false; returns the sha256 of each file written.
+    def save(self, path: str | Path, *, half: bool = False) -> dict[str, str]:
+        """Write the bundle to folder `path`, exact to the bit; returns the sha256 of each file written.
 
         An agent.safetensors or README.md that is there already stays.
+
+        Args:
+            path: The folder.
+            half: Keep the weights in float16, which halves the files. Scales, means and start states of vectors keep
+                all their digits.
+
+        Raises:
+            ConfigurationError: `half` would change the dream by more than 2% of its spread.
         """
         parts = (self.vision, self.memory, self.real, self.action_space, self.starts)
         return write_bundle(path, Bundle(*parts, self.max_episode_steps, self.temperature, self.provenance), half=half)
@@ -246,7 +254,7 @@ class WorldModel:
 
         Raises:
             UnknownDreamError: No such id or folder; the nearest ids are named.
-            BundleError: A file is missing, cut short, of a wrong sha256, or of a newer format.
+            BundleError: A file is missing, cut short, changed since it was saved, or of a newer format.
         """
         found = read_bundle(id_or_path)
         model = cls(

@@ -13,6 +13,7 @@ from dreamenv import registry
 from dreamenv.errors import BundleError
 from dreamenv.types import Control
 from dreamenv.world_model import WorldModel
+from tests.damage import edit_config
 from tests.fakes import trained_like_world_model
 
 
@@ -38,7 +39,6 @@ def test_what_players_need_is_kept_in_a_bundle(tmp_path: Path) -> None:
 @pytest.mark.parametrize("real", [{}, {"id": "Own-v0", "controls": {"LEFT": {}}}, {"id": "Own-v0", "colour": 1}])
 def test_a_damaged_real_environment_is_named(tmp_path: Path, real: dict[str, Any]) -> None:
     trained_like_world_model().save(tmp_path)
-    config = json.loads((tmp_path / "config.json").read_text(encoding="utf-8"))
-    (tmp_path / "config.json").write_text(json.dumps(config | {"real": real}), encoding="utf-8")
+    edit_config(tmp_path, lambda config: config.update(real=real))
     with pytest.raises(BundleError, match=r"config\.json: real: not a real environment"):
         WorldModel.load(tmp_path)

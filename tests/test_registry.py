@@ -112,7 +112,7 @@ def in_entry(*path: str, value: Any) -> Callable[[dict[str, Any]], None]:
             r"explore\.0\.wieght: unknown key\. Did you mean weight",
         ),
         (in_entry("latent_id", value=None), r"latent_id: .*required"),
-        (in_entry("explore", value={"policy": "uniform"}), r"explore: found dict; .*list"),
+        (in_entry("explore", value={"policy": "uniform"}), r"explore: found dict; .*array"),
         (lambda raw: raw.update(format=2), r"format: found 2; .*1"),
         (lambda raw: raw.update(envs={}), r"envs: unknown key"),
     ],

@@ -12,7 +12,7 @@ import gymnasium as gym
 import numpy as np
 
 from dreamenv import registry
-from dreamenv.bundle import read_config
+from dreamenv.bundle_config import read_config
 from dreamenv.envs import DreamEnv, DreamVectorEnv
 from dreamenv.files import read_json, sha256_of
 from dreamenv.registry import DreamEntry, read_registry, shipped_registry_path

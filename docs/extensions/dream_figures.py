@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from dream_facts import table
 
 from dreamenv import registry
-from dreamenv.bundle import read_config
+from dreamenv.bundle_config import read_config
 from dreamenv.figures.canvas import new_figure
 from dreamenv.figures.gap import calibration_figure, open_loop_error_figure, return_comparison_figure
 from dreamenv.scoring.gap import Gap

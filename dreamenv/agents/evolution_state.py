@@ -9,15 +9,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
-from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save
+from pydantic import NonNegativeFloat, NonNegativeInt, PositiveInt
 
 from dreamenv.errors import BundleError, ConfigurationError
-from dreamenv.files import write_bytes, write_json
+from dreamenv.files import parse_json, write_json
+from dreamenv.schema import Strict, checked
+from dreamenv.tensor_files import read_sealed, write_sealed
 
 CHECKPOINT_FILE = "evolution.safetensors"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+_ANEW = "Delete it to begin anew."
 
 
 @dataclass(frozen=True)
@@ -103,7 +106,8 @@ class EvolutionState:
             "elapsed": self.elapsed,
         }
         metadata = {"format_version": str(FORMAT_VERSION), "record": json.dumps(record)}
-        write_bytes(folder / CHECKPOINT_FILE, save(arrays, metadata=metadata))
+        tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
+        write_sealed(folder / CHECKPOINT_FILE, tensors, metadata)
         write_json(folder / "evolution.json", record)
         write_json(folder / "ledger.json", {"validation": self.real_frames})
 
@@ -119,30 +123,73 @@ class EvolutionState:
         if not file.exists():
             return cls(settings)
         try:
-            with safe_open(file, framework="np") as opened:
-                metadata = opened.metadata() or {}
-                arrays = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 (not a dict)
-            if metadata.get("format_version") != str(FORMAT_VERSION):
-                raise BundleError(
-                    f"{file}: format_version {metadata.get('format_version')!r}, expected {FORMAT_VERSION}. "
-                    "Continue with the dreamenv that wrote it, or use another folder."
-                )
-            record = json.loads(metadata["record"])
-            _refuse_other_settings(file, record["settings"], settings)
-            best = record["best_validation"]
-            return cls(
-                settings,
-                list(arrays["fitness"]),
-                [_generation(item) for item in record["history"]],
-                arrays.get("best_weights"),
-                _validation(best),
-                record["best_generation"],
-                record["elapsed"],
-            )
-        except (SafetensorError, OSError, KeyError, TypeError, json.JSONDecodeError) as error:
+            tensors, metadata = read_sealed(file)
+        except BundleError as error:
+            raise BundleError(f"{file}: not a whole evolution checkpoint ({error}). {_ANEW}") from error
+        if metadata.get("format_version") != str(FORMAT_VERSION):
             raise BundleError(
-                f"{file}: not a whole evolution checkpoint: {error!r}. Delete it to begin anew."
-            ) from error
+                f"{file}: format_version {metadata.get('format_version')!r}, expected {FORMAT_VERSION}. "
+                "Continue with the dreamenv that wrote it, or use another folder."
+            )
+        try:
+            found = parse_json(metadata["record"])
+        except (KeyError, ValueError) as error:
+            raise BundleError(f"{file}: not a whole evolution checkpoint: {error!r}. {_ANEW}") from error
+        record = checked(_Record, found, file)
+        _refuse_other_settings(file, record.settings, settings)
+        fitness = tensors.get("fitness")
+        if fitness is None or fitness.ndim != 2 or len(fitness) != len(record.history):
+            raise BundleError(f"{file}: fitness is not one row for each of {len(record.history)} generations. {_ANEW}")
+        best = tensors.get("best_weights")
+        return cls(
+            settings,
+            list(fitness.numpy()),
+            [each.generation() for each in record.history],
+            None if best is None else best.numpy(),
+            None if record.best_validation is None else record.best_validation.score(),
+            record.best_generation,
+            record.elapsed,
+        )
+
+
+class _Validation(Strict):
+    """A `ValidationScore`."""
+
+    mean: float
+    returns: list[float]
+    real_frames: NonNegativeInt
+
+    def score(self) -> ValidationScore:
+        return ValidationScore(self.mean, tuple(self.returns), self.real_frames)
+
+
+class _Generation(Strict):
+    """A `Generation`."""
+
+    index: PositiveInt
+    dream_mean: float
+    dream_best: float
+    dream_median: float
+    step_size: float
+    validation_mean: _Validation | None
+    validation_best: _Validation | None
+    real_frames: NonNegativeInt
+
+    def generation(self) -> Generation:
+        parts = {name: getattr(self, name) for name in type(self).model_fields}
+        for name in ("validation_mean", "validation_best"):
+            parts[name] = None if parts[name] is None else parts[name].score()
+        return Generation(**parts)
+
+
+class _Record(Strict):
+    """What the checkpoint holds beside its tensors; so does evolution.json."""
+
+    settings: dict[str, Any]
+    history: list[_Generation]
+    best_validation: _Validation | None
+    best_generation: PositiveInt | None
+    elapsed: NonNegativeFloat
 
 
 def _refuse_other_settings(file: Path, found: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
@@ -156,12 +203,3 @@ def _refuse_other_settings(file: Path, found: Mapping[str, Any], wanted: Mapping
             f"{file} holds a run with other settings ({'; '.join(other)}). "
             "Repeat them to continue it, or use another folder."
         )
-
-
-def _generation(item: dict[str, Any]) -> Generation:
-    validations = {name: _validation(item[name]) for name in ("validation_mean", "validation_best")}
-    return Generation(**(item | validations))
-
-
-def _validation(item: dict[str, Any] | None) -> ValidationScore | None:
-    return None if item is None else ValidationScore(**(item | {"returns": tuple(item["returns"])}))

@@ -4,23 +4,38 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any, TypeGuard
-
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
+from typing import Any, Literal, TypeGuard
 
 from dreamenv.agents.base import SavableAgent
 from dreamenv.agents.kinds import AGENTS
-from dreamenv.bundle import read_tensors, space_from_json, space_to_json
+from dreamenv.bundle_config import space_from_json, space_to_json
 from dreamenv.errors import BundleError, DreamEnvError, did_you_mean
-from dreamenv.files import write_bytes
+from dreamenv.files import parse_json
+from dreamenv.schema import Sha256, Strict, checked
+from dreamenv.tensor_files import read_header, read_sealed, write_sealed
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 AGENT_FILE = "agent.safetensors"
+_JSON = ("observation_space", "action_space", "config", "provenance")
+
+
+class AgentSection(Strict):
+    """Metadata of an agent's file; spaces and `config` are checked by what is made of them, `provenance` is free."""
+
+    format_version: Literal["2"]
+    kind: str
+    observation: Literal["features", "latent", "pixels", "state"]
+    observation_space: dict[str, Any]
+    action_space: dict[str, Any]
+    config: dict[str, Any]
+    provenance: dict[str, Any]
+    sha256: Sha256
 
 
 def save_agent(agent: SavableAgent, path: str | Path) -> Path:
     """Write `agent` to `path` (a .safetensors file, or a folder, where it is called agent.safetensors), atomically.
+
+    The same agent gives the same bytes.
 
     Returns:
         The file written.
@@ -33,7 +48,6 @@ def save_agent(agent: SavableAgent, path: str | Path) -> Path:
         raise BundleError(f"agents of kind {kind!r} cannot be saved; these can: {', '.join(AGENTS.names())}")
     path = Path(path)
     file = path if path.suffix == ".safetensors" else path / AGENT_FILE
-    file.parent.mkdir(parents=True, exist_ok=True)
     metadata = {
         "format_version": str(FORMAT_VERSION),
         "kind": agent.kind,
@@ -43,9 +57,7 @@ def save_agent(agent: SavableAgent, path: str | Path) -> Path:
         "config": json.dumps(agent.config()),
         "provenance": json.dumps(agent.provenance),
     }
-    tensors = {name: part.contiguous().cpu() for name, part in agent.tensors().items()}
-    # save_file leaves files that their owner alone can read
-    write_bytes(file, save(tensors, metadata=metadata))
+    write_sealed(file, agent.tensors(), metadata)
     return file
 
 
@@ -58,40 +70,50 @@ def read_agent(file: Path, expected: dict[str, str] | None = None) -> SavableAge
     """The agent in `file`, whose sha256 is checked where `expected` names one for a file of that name.
 
     Raises:
-        BundleError: The file is missing, cut short, of a wrong sha256, of a newer format or of an unknown kind.
+        BundleError: The file is missing, cut short, changed since it was saved, of a newer format or of an unknown
+            kind, or what it holds is not finite or does not fit.
     """
-    tensors = read_tensors(file.parent, file.name, expected)
-    metadata = _read_metadata(file)
-    kind = metadata["kind"]
-    if kind not in AGENTS:
-        raise BundleError(f"{file}: kind is {kind!r}. {did_you_mean(kind, AGENTS.names())}")
+    tensors, metadata = read_sealed(file, (expected or {}).get(file.name))
+    section = _section(file, metadata)
+    if section.kind not in AGENTS:
+        raise BundleError(f"{file}: kind is {section.kind!r}. {did_you_mean(section.kind, AGENTS.names())}")
+    spaces = {
+        name: space_from_json(getattr(section, name), f"{file}: {name}")
+        for name in ("observation_space", "action_space")
+    }
     try:
-        return AGENTS[kind].from_tensors(
+        return AGENTS[section.kind].from_tensors(
             tensors,
-            observation_space=space_from_json(json.loads(metadata["observation_space"])),
-            action_space=space_from_json(json.loads(metadata["action_space"])),
-            observation=metadata["observation"],
-            provenance=json.loads(metadata["provenance"]),
-            **json.loads(metadata["config"]),
+            **spaces,
+            observation=section.observation,
+            provenance=section.provenance,
+            **section.config,
         )
-    except (KeyError, TypeError, ValueError, DreamEnvError) as error:
-        raise BundleError(f"{file}: does not rebuild an agent of kind {kind!r}: {error}") from error
+    except (KeyError, TypeError, ValueError, RuntimeError, ArithmeticError, DreamEnvError) as error:
+        raise BundleError(f"{file}: does not rebuild an agent of kind {section.kind!r}: {error}") from error
 
 
-def _read_metadata(file: Path) -> dict[str, Any]:
-    try:
-        with safe_open(file, framework="pt") as opened:
-            metadata = opened.metadata() or {}
-    except SafetensorError as error:
-        raise BundleError(f"{file}: not a whole safetensors file (cut short?): {error}") from error
+def read_agent_provenance(file: Path) -> dict[str, Any]:
+    """How the agent in `file` came about; its tensors are not read.
+
+    Raises:
+        BundleError: The file is missing or not an agent's.
+    """
+    return _section(file, read_header(file).metadata).provenance
+
+
+def _section(file: Path, metadata: dict[str, str]) -> AgentSection:
     version = metadata.get("format_version", "")
-    if not version.isdigit() or int(version) > FORMAT_VERSION:
+    if version != str(FORMAT_VERSION):
         raise BundleError(
-            f"{file}: format_version {version or 'missing'}, this dreamenv reads agents up to {FORMAT_VERSION}. "
+            f"{file}: format_version {version or 'missing'}, this dreamenv reads agents of {FORMAT_VERSION}. "
             "Upgrade dreamenv, or give an agent.safetensors."
         )
-    wanted = {"kind", "observation", "observation_space", "action_space", "config", "provenance"}
-    missing = sorted(wanted - metadata.keys())
-    if missing:
-        raise BundleError(f"{file}: its metadata has no {', '.join(missing)}")
-    return metadata
+    found: dict[str, Any] = dict(metadata)
+    for name in _JSON:
+        if name in found:
+            try:
+                found[name] = parse_json(metadata[name])
+            except ValueError as error:
+                raise BundleError(f"{file}: {name}: not JSON: {error}") from error
+    return checked(AgentSection, found, file)

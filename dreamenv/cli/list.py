@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
 from typing import Any
 
 from dreamenv.cli import app
@@ -42,10 +40,13 @@ def list_dreams(
 
 def _describe(entry: DreamEntry) -> dict[str, Any]:
     """A dream's entry and what its bundle says of itself; the model is not loaded."""
-    config = entry.checkpoint / "config.json"
-    agent = _agent_provenance(entry.checkpoint / "agent.safetensors")
-    provenance = json.loads(config.read_text(encoding="utf-8")).get("provenance", {}) if config.exists() else {}
-    present = config.exists() and (entry.checkpoint / "model.safetensors").exists()
+    from dreamenv.agents.saved import AGENT_FILE, read_agent_provenance
+    from dreamenv.bundle_config import CONFIG_FILE, WEIGHTS_FILE, read_config
+
+    config, agent_file = entry.checkpoint / CONFIG_FILE, entry.checkpoint / AGENT_FILE
+    agent = read_agent_provenance(agent_file) if agent_file.exists() else None
+    provenance = read_config(entry.checkpoint)["provenance"] if config.exists() else {}
+    present = config.exists() and (entry.checkpoint / WEIGHTS_FILE).exists()
     files = [file for file in entry.checkpoint.iterdir() if file.is_file()] if present else []
     return {
         "id": entry.id,
@@ -57,20 +58,6 @@ def _describe(entry: DreamEntry) -> dict[str, Any]:
         "real_frames": consumed_frames(provenance, *([] if agent is None else [agent])),
         "score": _score(provenance, agent),
     }
-
-
-def _agent_provenance(file: Path) -> dict[str, Any] | None:
-    if not file.exists():
-        return None
-    from safetensors import SafetensorError, safe_open
-
-    from dreamenv.errors import BundleError
-
-    try:
-        with safe_open(file, framework="np") as opened:
-            return dict(json.loads((opened.metadata() or {}).get("provenance", "{}")))
-    except (SafetensorError, ValueError) as error:
-        raise BundleError(f"{file}: not a whole safetensors file (cut short?): {error}") from error
 
 
 def _score(provenance: dict[str, Any], agent: dict[str, Any] | None) -> dict[str, Any] | None:

@@ -136,6 +136,6 @@ def _words(given: dict[str, Any]) -> list[str]:
 
 
 def _time_limit(run_dir: Path) -> int:
-    from dreamenv.bundle import read_config
+    from dreamenv.bundle_config import read_config
 
     return int(read_config(run_dir / "bundle")["max_episode_steps"])

@@ -118,7 +118,7 @@ def _run_figures(folders: Folders, output: Output) -> dict[str, Any]:
 
 def _rounds(folder: Path) -> list[dict[str, Any]]:
     """The rounds of a loop, or of the loop that made a bundle; none where there was no loop."""
-    from dreamenv.bundle import read_config
+    from dreamenv.bundle_config import read_config
     from dreamenv.figures.runs import read_rounds
 
     by_loop = (folder / "rounds.json").exists()

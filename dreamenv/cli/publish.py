@@ -22,6 +22,9 @@ def publish(
         "registry.yaml"
     ),
     commands: Annotated[Path | None, typer.Option(help="Text file with the commands that made the run.")] = None,
+    half: Annotated[
+        bool, typer.Option("--half", help="Keep the weights in float16; refused where that changes the dream.")
+    ] = False,
 ) -> None:
     """Put a run's bundle and agent where the registry looks for them.
 
@@ -40,5 +43,6 @@ def publish(
         score=json.loads(score.read_text(encoding="utf-8")),
         baseline=json.loads(baseline.read_text(encoding="utf-8")),
         commands=commands.read_text(encoding="utf-8") if commands else "",
+        half=half,
     )
     print(f"published {name} in {target}; sha256 sums recorded in {registry_file}")

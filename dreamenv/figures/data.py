@@ -13,7 +13,7 @@ import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
 
-from dreamenv.bundle import read_config, space_from_json
+from dreamenv.bundle_config import read_config, space_from_json
 from dreamenv.data.episodes import EpisodeStore, read_episode
 from dreamenv.data.preprocess import make_real_env
 from dreamenv.data.summary import ENDS, EpisodeRecord, all_actions, box_bounds, cell_counts, group_rows, run_lengths

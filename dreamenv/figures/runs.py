@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dreamenv.bundle import read_config
+from dreamenv.bundle_config import read_config
 from dreamenv.errors import BundleError, missing_extra
 from dreamenv.figures.canvas import DREAM_COLOUR, NEUTRAL_COLOUR, REAL_COLOUR, new_figure
 

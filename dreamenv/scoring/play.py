@@ -181,7 +181,7 @@ def _hand_over(
     model: WorldModel, agent: ResolvedAgent, folder: Path, played: Callable[[RealEpisodes, int], ResultT]
 ) -> _Setup[ResultT]:
     described = agent.hand_over(model, folder)
-    model.save(folder, half=False)
+    model.save(folder)
     kinds = model.vision.config()["kind"], model.memory.config()["kind"]
     return _Setup(folder, type(model.vision), type(model.memory), kinds, described, played)
 

@@ -1,4 +1,4 @@
-"""Checkpoints of a module and its Adam state: safetensors, written whole or not at all."""
+"""Checkpoints of a module and its Adam state: safetensors, written whole or not at all, with a sum of their own."""
 
 from __future__ import annotations
 
@@ -7,36 +7,34 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from dreamenv.errors import BundleError, ConfigurationError
-from dreamenv.files import write_bytes
+from dreamenv.files import parse_json
+from dreamenv.tensor_files import read_sealed, write_sealed
+
+_ANEW = "delete it to start this stage anew"
 
 
 def save_tensors(file: Path, tensors: dict[str, Tensor], record: dict[str, Any]) -> None:
     """Write `tensors` and the JSON-ready `record` to `file` atomically."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    # save_file leaves files that their owner alone can read
-    write_bytes(file, save(contiguous, metadata={"record": json.dumps(record)}))
+    write_sealed(file, tensors, {"record": json.dumps(record)})
 
 
 def load_tensors(file: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """What `save_tensors` wrote.
 
     Raises:
-        BundleError: The file is missing or not whole.
+        BundleError: The file is missing, not whole, or has changed since it was written.
     """
     try:
-        with safe_open(file, "pt") as handle:
-            record = json.loads((handle.metadata() or {})["record"])
-        return load_file(file), record
-    except (OSError, SafetensorError, KeyError, ValueError) as error:
-        raise BundleError(
-            f"{file}: not a checkpoint of dreamenv ({error}); delete it to start this stage anew"
-        ) from error
+        tensors, metadata = read_sealed(file)
+        record = parse_json(metadata["record"])
+    except (BundleError, KeyError, ValueError) as error:
+        raise BundleError(f"{file}: not a checkpoint of dreamenv ({error}); {_ANEW}") from error
+    if not isinstance(record, dict):
+        raise BundleError(f"{file}: record: found {type(record).__name__}, expected an object; {_ANEW}")
+    return tensors, record
 
 
 def save_training(
@@ -73,9 +71,11 @@ def load_training(
 
     Raises:
         ConfigurationError: The checkpoint was written by a run with other settings.
-        BundleError: The file is not a whole checkpoint.
+        BundleError: The file is not a whole checkpoint of this module.
     """
     tensors, record = load_tensors(file)
+    if not isinstance(record.get("settings"), dict):
+        raise BundleError(f"{file}: record.settings: found none, expected an object; {_ANEW}")
     for key, value in json.loads(json.dumps(settings)).items():
         found = record["settings"].get(key, value)  # a setting of a later version is missing in an older checkpoint
         if found != value:
@@ -83,5 +83,8 @@ def load_training(
                 f"{file} was written with {key}={found!r}, this run has {key}={value!r}. "
                 "Take another folder, or the same settings to continue."
             )
-    restore_training(tensors, module, optimiser)
+    try:
+        restore_training(tensors, module, optimiser)
+    except (RuntimeError, ValueError, KeyError) as error:
+        raise BundleError(f"{file}: its tensors are not those of this model ({error}); {_ANEW}") from error
     return {k.removeprefix("best."): v for k, v in tensors.items() if k.startswith("best.")}, record

@@ -4,24 +4,24 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from dreamenv.errors import BundleError
-from dreamenv.files import read_json, write_json
+from pydantic import NonNegativeInt, RootModel
+
+from dreamenv.files import write_json
+from dreamenv.schema import read_checked
+
+
+class _Ledger(RootModel[dict[str, NonNegativeInt]]):
+    """ledger.json: real frames by stage."""
 
 
 def read_ledger(run_dir: str | Path) -> dict[str, int]:
     """Real frames by stage, action repeat counted; empty when nothing has been recorded.
 
     Raises:
-        BundleError: ledger.json is not an object of whole numbers.
+        BundleError: ledger.json is not an object of whole numbers of at least 0.
     """
     file = Path(run_dir) / "ledger.json"
-    if not file.exists():
-        return {}
-    try:
-        found = read_json(file)
-        return {str(stage): int(frames) for stage, frames in found.items()}
-    except (ValueError, AttributeError, TypeError) as error:
-        raise BundleError(f"{file}: not a ledger of real frames ({error})") from error
+    return dict(read_checked(_Ledger, file).root) if file.exists() else {}
 
 
 def record_frames(run_dir: str | Path, stage: str, frames: int) -> dict[str, int]:

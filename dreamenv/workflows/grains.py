@@ -111,7 +111,7 @@ class ByRounds(Grain):
                 provenance=settings.provenance | {"round": number},
                 progress=settings.of_round(number),
             )
-        # The agent learns in the very dream that is kept, half precision and all
+        # The agent learns in the very dream that is kept
         model = WorldModel.load(folder / "bundle")
         player = options.make_learner().learn(
             model,

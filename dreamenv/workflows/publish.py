@@ -22,6 +22,11 @@ from dreamenv.world_model import WorldModel
 
 # A bundle is to stay under 16 MB.
 MOST_STARTS = 2048
+_PRECISIONS = {
+    False: "float32 safetensors",
+    True: "float16 safetensors, rounded from float32 after the score below; the rounding passed the check of "
+    "`WorldModel.save`",
+}
 _SCORE_KEYS = ("real_id", "agent", "episodes", "mean", "std", "ci95", "real_frames")
 
 
@@ -33,6 +38,7 @@ def publish_bundle(
     score: dict[str, Any],
     baseline: dict[str, Any],
     commands: str = "",
+    half: bool = False,
 ) -> Path:
     """Copy `<run_dir>/bundle` and `<run_dir>/agent` to the checkpoint folder of dream `name`.
 
@@ -43,13 +49,16 @@ def publish_bundle(
         score: JSON of `dreamenv eval` for this bundle and agent.
         baseline: The same for a random policy.
         commands: The commands that made the run, for the model card.
+        half: Keep the weights in float16, where that does not change the dream (`WorldModel.save`). The score is of
+            the run's own weights; the card tells the difference.
 
     Returns:
         The checkpoint folder.
 
     Raises:
         UnknownDreamError: `registry_file` has no such dream.
-        ConfigurationError: The scores are of another real environment, or are not what `dreamenv eval` writes.
+        ConfigurationError: The scores are of another real environment, or are not what `dreamenv eval` writes; or
+            `half` would change the dream.
         BundleError: The run's bundle or agent is missing or not whole.
     """
     entry = registry.find_in(registry.read_registry(registry_file), name)
@@ -73,10 +82,10 @@ def publish_bundle(
         {field: _spread(part) for field, part in starts.settled.items()},
     )
     target = entry.checkpoint
-    hashes = model.save(target)
+    hashes = model.save(target, half=half)
     write_bytes(target / AGENT_FILE, agent_file.read_bytes())
     hashes[AGENT_FILE] = sha256_of(target / AGENT_FILE)
-    write_text(target / "README.md", _card(name, model, agent, commands))
+    write_text(target / "README.md", _card(name, model, agent, commands, half=half))
     _record_hashes(registry_file, name, hashes)
     return target
 
@@ -99,7 +108,7 @@ def _record_hashes(file: Path, name: str, hashes: dict[str, str]) -> None:
     write_text(file, text[: section.start()] + body + text[section.end() :])
 
 
-def _card(name: str, model: WorldModel, agent: SavableAgent, commands: str) -> str:
+def _card(name: str, model: WorldModel, agent: SavableAgent, commands: str, *, half: bool) -> str:
     provenance = model.provenance
     score, baseline = provenance["score"], provenance["baseline"]
     parts = [("vision", model.vision.config()), ("memory", model.memory.config())]
@@ -109,7 +118,7 @@ def _card(name: str, model: WorldModel, agent: SavableAgent, commands: str) -> s
     held_out = {key: f"{value:.4g}" for key, value in provenance.get("held_out", {}).items()}
     card = f"""# {name}
 
-A world model of `{model.real.id}`. Weights are fp16 safetensors; the license is that of dreamenv (MIT).
+A world model of `{model.real.id}`. Weights are {_PRECISIONS[half]}; the license is that of dreamenv (MIT).
 
 {_table(("part", "kind", "settings"), [_part(*part) for part in (*parts, ("agent", _of_agent(agent)))])}
 

@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 import torch
 from gymnasium import spaces
-from safetensors.torch import save_file
 
 from dreamenv import registry
 from dreamenv.agents import (
@@ -28,6 +27,7 @@ from dreamenv.errors import BundleError, ConfigurationError, SpaceMismatchError,
 from dreamenv.files import sha256_of
 from dreamenv.world_model import WorldModel
 from tests import own_kinds
+from tests.damage import edit_sealed
 from tests.fakes import trained_like_world_model, write_registry
 
 FEATURES = spaces.Box(-np.inf, np.inf, (4,), np.float32)
@@ -96,34 +96,32 @@ def test_truncated_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"format_version": "99"}, "format_version 99, this dreamenv reads agents up to 1"),
+        ({"format_version": "99"}, "format_version 99, this dreamenv reads agents of 2"),
         ({"format_version": None}, "format_version missing"),
         ({"kind": "liner"}, "Did you mean linear"),
-        ({"action_space": None}, "has no action_space"),
-        ({"action_space": "{"}, "does not rebuild an agent of kind 'linear'"),
+        ({"action_space": None}, "action_space: missing key"),
+        ({"action_space": "{"}, "action_space: not JSON"),
         ({"config": json.dumps({"hidden": 3})}, "does not rebuild.*hidden"),
         ({"observation": "pixels"}, "does not rebuild.*pixels"),
     ],
 )
 def test_metadata_that_does_not_fit(tmp_path: Path, change: dict[str, str | None], message: str) -> None:
-    from safetensors import safe_open
+    def changed(metadata: dict[str, str]) -> None:
+        for name, text in change.items():
+            if text is None:
+                del metadata[name]
+            else:
+                metadata[name] = text
 
     file = save_agent(controller(), tmp_path)
-    with safe_open(file, framework="pt") as opened:
-        metadata = {**opened.metadata(), **change}
-        tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
-    save_file(tensors, file, metadata={name: text for name, text in metadata.items() if text is not None})
+    edit_sealed(file, metadata=changed)
     with pytest.raises(BundleError, match=message):
         load_agent(file)
 
 
 def test_weights_that_do_not_fit_the_spaces(tmp_path: Path) -> None:
     file = save_agent(controller(), tmp_path)
-    from safetensors import safe_open
-
-    with safe_open(file, framework="pt") as opened:
-        metadata = opened.metadata()
-    save_file({"weights": torch.zeros(2, 9)}, file, metadata=metadata)
+    edit_sealed(file, tensors=lambda tensors: tensors.update(weights=torch.zeros(2, 9)))
     with pytest.raises(BundleError, match=r"shape \(2, 9\)"):
         load_agent(file)
 

@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from dreamenv import registry
-from dreamenv.bundle import read_config
+from dreamenv.bundle_config import read_config
 from dreamenv.cli.options import recipe_and_options
 from dreamenv.errors import ConfigurationError, RegistryError
 from dreamenv.registry import read_registry

@@ -18,7 +18,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from dreamenv import registry
-from dreamenv.bundle import read_config
+from dreamenv.bundle_config import read_config
 from dreamenv.errors import ConfigurationError, FigureListError, UnknownFigureError, did_you_mean
 from dreamenv.files import read_json
 from dreamenv.workflows.published.figure import Figure, Outputs, figure_from
