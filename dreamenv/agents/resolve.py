@@ -13,7 +13,8 @@ from dreamenv.agents.kinds import AGENTS, FOREIGN_FORMATS
 from dreamenv.agents.mpc import PREFIX, MPCAgent, mpc_agent
 from dreamenv.agents.random_agent import RandomAgent
 from dreamenv.agents.saved import AGENT_FILE, is_savable, read_agent, save_agent
-from dreamenv.bundle import CONFIG_FILE, resolve_bundle
+from dreamenv.bundle import resolve_bundle
+from dreamenv.bundle_config import CONFIG_FILE
 from dreamenv.envs.loading import open_world_model
 from dreamenv.errors import BundleError, ConfigurationError, UnknownDreamError
 from dreamenv.planners.schemes import PLANNERS

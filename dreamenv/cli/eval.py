@@ -94,7 +94,8 @@ def _shown(score: Score) -> str:
 
 def _yardsticks(model: str, agent: str) -> str:
     """What else this real environment gives, as the bundle records it; how to measure it, where it does not."""
-    from dreamenv.bundle import read_config, resolve_bundle
+    from dreamenv.bundle import resolve_bundle
+    from dreamenv.bundle_config import read_config
 
     provenance = read_config(resolve_bundle(model)[0])["provenance"]
     known = (("random", provenance.get("baseline")), ("the shipped agent", provenance.get("score")))
