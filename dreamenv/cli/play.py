@@ -17,7 +17,7 @@ from dreamenv.types import Start
 def play(
     name: Annotated[str, typer.Argument(metavar="ID|BUNDLE", autocompletion=dream_ids, help="The dream.")],
     agent: Annotated[
-        str | None, typer.Option(help="Begin with this agent at the wheel: path, id, planner, random; or `shipped`.")
+        str | None, typer.Option(help="Who drives when you do not: path, id, planner, random; the shipped one.")
     ] = None,
     algo: Annotated[str | None, typer.Option(help="Algorithm of stable-baselines3 that saved --agent.")] = None,
     temperature: Annotated[float | None, typer.Option(help="Of the dream at first; its own by default.")] = None,
@@ -36,23 +36,23 @@ def play(
 ) -> None:
     """Drive in a dream, or in the real environment behind it, in a window.
 
-    Arrow keys, digits or a gamepad act, as `controls` in the registry names them. Space pauses, . takes one step, R
-    begins anew, H hands over to the agent or back, T switches between dream and real environment, [ and ] change the
-    temperature, - and = the speed, V records, Escape leaves.
+    The agent drives until you press an arrow key or a digit or use a gamepad; what they do is `controls` in the
+    registry. Space pauses, . takes one step, R restarts, H hands over to the agent or back, T goes from the dream to
+    the real environment and to a race of both, [ and ] change the temperature, - and = the speed, V records, Escape
+    leaves.
 
     Example: dreamenv play DreamDoom-v0
     """
     import torch
 
-    from dreamenv.play.driver import AGENT, HUMAN
+    from dreamenv.play.driver import AGENT
     from dreamenv.play.game import REAL, Game
     from dreamenv.play.opening import open_dream
     from dreamenv.play.window import PlayWindow
 
     torch.set_num_threads(1)  # one picture at a time is too little work for more
-    chosen = None if agent == "shipped" else agent
-    opening = open_dream(name, agent=chosen, algo=algo, temperature=temperature, start=start)
-    game = Game(opening, seed=seed, wheel=HUMAN if agent is None else AGENT)
+    opening = open_dream(name, agent=agent, algo=algo, temperature=temperature, start=start)
+    game = Game(opening, seed=seed, wheel=AGENT)
     window = PlayWindow(game, record_to=record, report=lambda line: print(line, flush=True))
     try:
         if real:

@@ -12,16 +12,16 @@ COOLER, HOTTER, SLOWER, FASTER, RECORD, QUIT = "cooler", "hotter", "slower", "fa
 
 # Of each command: what is written beside the picture, key and meaning, and the names that pygame gives to its keys
 COMMANDS = {
-    PAUSE: ("Space", "pause, go on", ("space", "p")),
+    PAUSE: ("Space", "pause, resume", ("space", "p")),
     STEP: (".", "one step", (".",)),
-    RESET: ("R", "begin anew", ("r",)),
-    HAND_OVER: ("H", "hand over: you, the agent", ("h",)),
-    SWITCH: ("T", "switch: dream, real environment", ("t",)),
+    RESET: ("R", "restart", ("r",)),
+    HAND_OVER: ("H", "you or the agent", ("h",)),
+    SWITCH: ("T", "dream, real, race", ("t",)),
     COOLER: ("[", "lower temperature", ("[",)),
     HOTTER: ("]", "higher temperature", ("]",)),
     SLOWER: ("-", "slower", ("-",)),
     FASTER: ("=", "faster", ("=", "+")),
-    RECORD: ("V", "record, stop recording", ("v",)),
+    RECORD: ("V", "record, stop", ("v",)),
     QUIT: ("Esc", "leave", ("escape", "q")),
 }
 # Buttons of a pad with the layout that SDL gives to most of them

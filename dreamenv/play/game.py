@@ -10,16 +10,18 @@ import torch
 from numpy.typing import NDArray
 
 from dreamenv.errors import ConfigurationError, did_you_mean
+from dreamenv.memory.base import Prediction
 from dreamenv.play.controls import Hands
 from dreamenv.play.driver import AGENT, HUMAN, Driver
 from dreamenv.play.fan import Fan
 from dreamenv.play.mixture import Mixture, mixture_of
 from dreamenv.play.opening import Opening
+from dreamenv.play.race import RaceWorld
 from dreamenv.play.step_rate import StepRate
 from dreamenv.play.worlds import DreamWorld, Moment, RealWorld, World
 
-DREAM, REAL = "dream", "real"
-WORLDS, WHEELS = (DREAM, REAL), (HUMAN, AGENT)
+DREAM, REAL, RACE = "dream", "real", "race"
+WORLDS, WHEELS = (DREAM, REAL, RACE), (HUMAN, AGENT)
 TEMPERATURES = (0.05, 3.0)
 RATES = (1.0, 60.0)
 SECONDS_AFTER_THE_END = 2.0
@@ -37,14 +39,14 @@ class Game:
     Args:
         opening: The dream.
         seed: Fixes start states, noise and the random agent.
-        wheel: Who drives first, "human" or "agent".
+        wheel: Who drives first, "human" or "agent"; a driving key that is pressed hands over to the human.
         make_real: Makes the real world when it is entered.
         step_rate: Counts the steps.
 
     Attributes:
-        driver: Who acts; its `hands` are the human's.
+        driver: Who acts.
         moment: The present moment.
-        world: "dream" or "real".
+        world: "dream", "real", or "race": both side by side.
         paused: Whether time stands still.
         rate: Steps a second that are aimed at.
     """
@@ -72,6 +74,7 @@ class Game:
         self.driver = Driver(opening.model, opening.make_agent(seed), wheel=_one_of("wheel", wheel, WHEELS))
         self._dream = DreamWorld(opening, self._generator, opening.temperature)
         self._real: RealWorld | None = None
+        self._race: RaceWorld | None = None
         self.world = DREAM
         self.paused = False
         self.rate = float(np.clip(opening.steps_per_second, *RATES))
@@ -96,6 +99,18 @@ class Game:
         self.driver.hand_over(_one_of("wheel", value, WHEELS))
 
     @property
+    def hands(self) -> Hands:
+        """What the human does. A driving key that was not pressed before takes the wheel from the agent."""
+        return self.driver.hands
+
+    @hands.setter
+    def hands(self, hands: Hands) -> None:
+        pressed = hands.shares().keys() - self.driver.hands.shares().keys()
+        self.driver.hands = hands
+        if pressed & self.driver.keys.labels.keys():
+            self.wheel = HUMAN
+
+    @property
     def steps_per_second(self) -> float:
         """Steps taken a second, over the last two seconds; 0 while time stands still."""
         return 0.0 if self.paused else self._step_rate.value
@@ -108,10 +123,16 @@ class Game:
     @property
     def latent(self) -> NDArray[np.float32]:
         """`[Z]`, what to show: on the way from the last moment's latent to the present one's."""
-        if self.paused or self.moment.ended or self.world == REAL:
+        if self.paused or self.moment.ended or self.world != DREAM:
             return self.moment.latent
         share = min(max(self._phase + self._ahead, 0.0), 1.0)
         return self._before + np.float32(share) * (self.moment.latent - self._before)
+
+    @property
+    @torch.no_grad()
+    def present_latent(self) -> NDArray[np.float32]:
+        """`[Z]`, the latent of `state`: in a race that of the real moment."""
+        return self.opening.model.memory.latent(self.state)[0].float().cpu().numpy()
 
     def pictures(self, latents: NDArray[np.float32]) -> NDArray[np.uint8]:
         """What V decodes of latents `[B, Z]`: `[B, 64, 64, 3]` uint8. Of a model with pictures only."""
@@ -144,17 +165,17 @@ class Game:
             self.reset()
             return
         self._before = self.moment.latent
-        state = self.state
-        action = self.driver.actions(state)[0]
+        seen = self._here.seen
+        actions = self.driver.actions(seen)
         try:
-            self.moment = self._here.step(action)
+            self.moment = self._here.step(actions)
         except Exception:
-            if self.world == REAL:
-                self._wake_in_dream()
-            else:
+            if self.world == DREAM:
                 self.reset()
+            else:
+                self._wake_in_dream()
             raise
-        self._taken = state, action
+        self._taken = type(seen)(*(part[:1] for part in seen)), actions[0]
         self._step_rate.count()
 
     def advance(self, seconds: float, ahead: float = 0.0) -> bool:
@@ -181,7 +202,9 @@ class Game:
         return True
 
     def enter(self, world: str) -> None:
-        """Go to the other world: into a new real episode, or from the real moment on into a dream of it.
+        """Go to another world: into a real episode, into a race from the real moment on, or into a dream of it.
+
+        From the dream, the real environment and the race begin with a new real episode.
 
         Raises:
             ConfigurationError: No such world.
@@ -189,17 +212,42 @@ class Game:
         """
         if _one_of("world", world, WORLDS) == self.world:
             return
-        if world == REAL:
-            real = self._make_real(self.opening, self._generator)
-            try:
-                moment = real.reset()
-            except BaseException:
-                real.close()
-                raise
-            self._real, self.world = real, REAL
-            self._arrive(moment)
-        else:
+        if world == DREAM:
             self.dream_on(self.state)
+            return
+        real = self._real or self._make_real(self.opening, self._generator)
+        race = RaceWorld(self.opening, self._dream, real, self.driver.keys.action(Hands())) if world == RACE else None
+        try:
+            if self._real is None:
+                moment = real.reset() if race is None else race.reset()
+            else:
+                moment = real.moment if race is None else race.begin()
+        except BaseException:
+            real.close()
+            if self._real is not None:
+                self._wake_in_dream()
+            raise
+        self._real, self._race, self.world = real, race, world
+        self._arrive(moment)
+
+    def catch_up(self) -> None:
+        """Let the dream of a race begin again at the present real moment.
+
+        Raises:
+            ConfigurationError: There is no race.
+        """
+        if self._race is None:
+            raise ConfigurationError("catch_up: there is no race; enter it first")
+        self._arrive(self._race.begin())
+
+    def begin_anew(self, seed: int, state: Any = None) -> None:
+        """Dream as a new player with this seed would, from a start state or from a memory state of batch 1."""
+        # The worlds share the generator
+        self._generator.bit_generator.state = np.random.default_rng(seed).bit_generator.state
+        if state is not None:
+            self.dream_on(state)
+        else:
+            self._wake_in_dream()
 
     def dream_on(self, state: Any) -> None:
         """Begin an episode of the dream at a memory state of batch 1, leaving the real world if one is there."""
@@ -220,6 +268,14 @@ class Game:
         if edited is None:
             raise ConfigurationError(f"the latents of {type(memory).__name__} cannot be changed by themselves")
         return edited
+
+    @torch.no_grad()
+    def foresee(self, state: Any) -> Prediction:
+        """What M expects of one step from a memory state of batch 1, with whoever drives; nothing happens."""
+        driver, memory = self.driver.beside(), self.opening.model.memory
+        action = torch.from_numpy(np.asarray(driver.actions(state))).to(memory.device)
+        noise = torch.Generator(memory.device).manual_seed(0)
+        return memory.imagine(state, action, noise=noise, temperature=0.0)[1]
 
     @property
     def edits_latents(self) -> bool:
@@ -257,17 +313,17 @@ class Game:
 
     @property
     def _here(self) -> World:
-        return self._dream if self._real is None else self._real
+        return self._race or self._real or self._dream
 
     def _arrive(self, moment: Moment) -> None:
         self.moment = moment
         self._before = moment.latent
         self._taken = None
         self._phase = self._ahead = self._since_end = 0.0
-        self.driver.begin()
+        self.driver.begin(len(self._here.seen[0]))
 
     def _leave_real(self) -> None:
-        self.world = DREAM
+        self.world, self._race = DREAM, None
         if self._real is not None:
             real, self._real = self._real, None
             real.close()

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
+from dreamenv.play.latents import start_latents
 from dreamenv.world_model import WorldModel
 
 
@@ -52,13 +52,3 @@ def mixture_of(
         (torch.from_numpy(latent).to(memory.device) - middle) / unit,
     )
     return Mixture(*(part.float().cpu().numpy() for part in parts))
-
-
-@torch.no_grad()
-def start_latents(model: WorldModel) -> Tensor:
-    """`[N, Z]`, latents of the start states: of those in mid-episode where there are any, whose spread is that of the
-    data, else of first observations."""
-    starts, memory = model.starts, model.memory
-    if starts.replay:
-        return memory.latent(memory.state_from_tensors(starts.replay)).float()
-    return memory.latent(memory.initial(starts.first, noise=torch.Generator(memory.device).manual_seed(0))).float()

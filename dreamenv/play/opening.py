@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 from dreamenv import registry
 from dreamenv.agents.base import Agent
-from dreamenv.agents.resolve import RANDOM, ResolvedAgent, resolve_agent
+from dreamenv.agents.resolve import RANDOM, SHIPPED, ResolvedAgent, resolve_agent
 from dreamenv.envs.loading import open_world_model
 from dreamenv.errors import ConfigurationError
+from dreamenv.play.good_starts import with_good_starts
+from dreamenv.play.latents import order_of_effect
 from dreamenv.types import Start
 from dreamenv.world_model import WorldModel
 
@@ -21,11 +24,14 @@ class Opening:
 
     Attributes:
         id: The dream's id, or the bundle's folder.
-        model: The world model, shared by all players.
+        model: The world model, shared by all players. Where the dream's own starts are asked for and its bundle holds
+            an agent, it has the good ones of them (see `good_starts`).
         agent_name: "shipped", "random", or what was asked for.
         temperature, start, max_episode_steps: Defaults of the dream.
         steps_per_second: Actions a second that look as fast as the real environment.
         make_agent: An agent of a player's own, from a seed (agents may have a state or draw numbers).
+        yardsticks: Mean returns on the real environment, of "agent" and "random", as far as the model's record holds
+            them.
     """
 
     id: str
@@ -36,6 +42,12 @@ class Opening:
     max_episode_steps: int
     steps_per_second: int
     make_agent: Callable[[int], Agent]
+    yardsticks: Mapping[str, float] = field(default_factory=dict)
+
+    @cached_property
+    def latent_order(self) -> tuple[int, ...]:
+        """Latent dimensions by how much they change the picture, those that change it most first."""
+        return tuple(order_of_effect(self.model))
 
 
 def open_dream(
@@ -66,8 +78,12 @@ def open_dream(
     temperature = temperature if temperature is not None else (section or model).temperature
     if not temperature >= 0:
         raise ConfigurationError(f"temperature must be at least 0, got {temperature}")
-    start = start if start is not None else ("initial" if section is None else section.start)
-    model.start_count(start)
+    own_start: Start = "initial" if section is None else section.start
+    model.start_count(start or own_start)
+    if start is None and own_start == "initial":
+        shipped = resolve_agent(None, model, source=source, otherwise=RANDOM)
+        if not shipped.blind:
+            model = with_good_starts(model, shipped.agent, temperature=temperature)
 
     def resolved() -> ResolvedAgent:
         return resolve_agent(agent, model, source=source, algo=algo, otherwise=RANDOM)
@@ -78,8 +94,19 @@ def open_dream(
         model=model,
         agent_name=player.label,
         temperature=float(temperature),
-        start=start,
+        start=start or own_start,
         max_episode_steps=(section or model).max_episode_steps,
         steps_per_second=model.real.steps_per_second,
         make_agent=lambda seed: resolved().of_episode(seed),
+        yardsticks=_yardsticks(model, player.label),
     )
+
+
+def _yardsticks(model: WorldModel, agent: str) -> dict[str, float]:
+    """What the model's record says of real returns; that of the agent, if it is the shipped one."""
+    found = {}
+    for who, name in (("agent", "score"), ("random", "baseline")):
+        mean = (model.provenance.get(name) or {}).get("mean")
+        if isinstance(mean, (int, float)) and (who == "random" or agent == SHIPPED):
+            found[who] = float(mean)
+    return found

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,16 +12,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dreamenv.envs.render import draw_bars, enlarge
-from dreamenv.errors import DreamEnvError, missing_extra
+from dreamenv.errors import ConfigurationError, DreamEnvError, missing_extra
 from dreamenv.play import devices
 from dreamenv.play.devices import COMMANDS, Devices
 from dreamenv.play.driver import AGENT, HUMAN
-from dreamenv.play.game import DREAM, RATES, REAL, Game
+from dreamenv.play.game import DREAM, RACE, RATES, WORLDS, Game
 from dreamenv.play.video_recorder import VideoRecorder
 
 FRAMES_PER_SECOND = 30
 _SIDE, _MARGIN, _LINE = 384, 16, 24
-_WIDTH, _HEIGHT = 2 * _SIDE + 3 * _MARGIN, _SIDE + 3 * _MARGIN + 5 * _LINE
+_WIDTH, _HEIGHT = 2 * _SIDE + 3 * _MARGIN, _SIDE + 3 * _MARGIN + 6 * _LINE
+# Whichever of these is there; pygame's own font spaces its letters badly at this size
+_FONTS = "dejavusans,notosans,liberationsans,segoeui,helveticaneue,arial"
+_ALWAYS_SHOWN = (devices.PAUSE, devices.RESET, devices.HAND_OVER, devices.SWITCH, devices.RECORD, devices.QUIT)
+_NAMES = {DREAM: "the dream", RACE: "a race of dream and real environment"}
 _BACKGROUND, _INK, _QUIET, _WARM = (21, 21, 23), (233, 230, 224), (160, 154, 145), (240, 147, 111)
 _SIGNS = {"LEFT": "Left", "RIGHT": "Right", "UP": "Up", "DOWN": "Down"}
 
@@ -34,6 +40,7 @@ class PlayWindow:
 
     Raises:
         MissingExtraError: pygame is not installed.
+        ConfigurationError: There is no display.
     """
 
     def __init__(self, game: Game, *, record_to: Path, report: Callable[[str], None] = print) -> None:
@@ -48,19 +55,20 @@ class PlayWindow:
         self._recorder: VideoRecorder | None = None
         self._message = ""
         self._seen = game.moment
-        pygame.display.init()
+        _open_display(pygame, game.opening.id)
         pygame.font.init()
         pygame.joystick.init()
         pygame.display.set_caption(f"dreamenv: {game.opening.id}")
-        self._screen = pygame.display.set_mode((_WIDTH, _HEIGHT))
-        self._font, self._large = pygame.font.Font(None, 22), pygame.font.Font(None, 34)
+        self._window = pygame.display.set_mode((_WIDTH, _HEIGHT), pygame.RESIZABLE)
+        self._screen = pygame.Surface((_WIDTH, _HEIGHT))  # as large as the window at first, then enlarged to it
+        self._font, self._large = pygame.font.SysFont(_FONTS, 15), pygame.font.SysFont(_FONTS, 22)
         self._devices = Devices(pygame)
 
     def run(self, *, episodes: int | None = None, steps: int | None = None) -> None:
         """Play until the window is closed, or for so many episodes of at most so many steps."""
         game, clock, seconds, played = self._game, self._pygame.time.Clock(), 0.0, 0
         while not self._obey_all():
-            game.driver.hands = self._devices.hands
+            game.hands = self._devices.hands
             self._try(game.advance, seconds, 1.0 / FRAMES_PER_SECOND)
             moment = game.moment
             if moment is not self._seen:
@@ -113,15 +121,15 @@ class PlayWindow:
         match command:
             case devices.PAUSE:
                 game.paused = not game.paused
-                self._report("paused" if game.paused else "going on")
+                self._report("paused" if game.paused else "resumed")
             case devices.STEP:
                 game.paused = True
-                game.driver.hands = self._devices.hands
+                game.hands = self._devices.hands
                 game.step()
                 self._report(f"step {game.moment.step}")
             case devices.RESET:
                 game.reset()
-                self._report("begun anew")
+                self._report("restarted")
             case devices.HAND_OVER:
                 game.wheel = AGENT if game.wheel == HUMAN else HUMAN
                 self._report(f"at the wheel: {game.wheel}")
@@ -145,9 +153,9 @@ class PlayWindow:
         if game.world == DREAM:
             self._message = "starting the real environment ..."
             self._draw()
-        game.enter(REAL if game.world == DREAM else DREAM)
+        game.enter(WORLDS[(WORLDS.index(game.world) + 1) % len(WORLDS)])
         self._message = ""
-        self._report(f"in the {'real environment' if game.world == REAL else 'dream'}")
+        self._report(f"in {_NAMES.get(game.world, 'the real environment')}")
 
     def _keep(self) -> None:
         recorder, moment = self._recorder, self._game.moment
@@ -172,16 +180,27 @@ class PlayWindow:
     def _draw(self) -> None:
         game = self._game
         self._screen.fill(_BACKGROUND)
-        right = 2 * _MARGIN + _SIDE
+        right, below = 2 * _MARGIN + _SIDE, _MARGIN + _SIDE + 4
         self._blit(self._decoded(game.latent), _MARGIN)
         if game.moment.frame is not None:
             self._blit(self._picture(game.moment.frame), right)
-            self._write("the real environment", right, _MARGIN + _SIDE + 4, _QUIET)
-            self._write("as the model sees it", _MARGIN, _MARGIN + _SIDE + 4, _QUIET)
+            self._write("the real environment", right, below, _QUIET)
+            self._write("the dream" if game.world == RACE else "as the model sees it", _MARGIN, below, _QUIET)
         else:
-            self._write("the dream", _MARGIN, _MARGIN + _SIDE + 4, _QUIET)
+            self._write("the dream", _MARGIN, below, _QUIET)
             self._draw_keys(right)
         self._draw_figures(2 * _MARGIN + _SIDE + _LINE)
+        self._show()
+
+    def _show(self) -> None:
+        """The screen in the window, as large as it fits."""
+        width, height = self._window.get_size()
+        scale = min(width / _WIDTH, height / _HEIGHT)
+        size = round(_WIDTH * scale), round(_HEIGHT * scale)
+        place = (width - size[0]) // 2, (height - size[1]) // 2
+        self._window.fill(_BACKGROUND)
+        shown = self._screen if scale == 1 else self._pygame.transform.smoothscale(self._screen, size)
+        self._window.blit(shown, place)
         self._pygame.display.flip()
 
     def _draw_keys(self, left: int) -> None:
@@ -193,27 +212,36 @@ class PlayWindow:
 
     def _draw_figures(self, top: int) -> None:
         game, moment = self._game, self._game.moment
-        figures = (
+        figures = [
             ("return", f"{moment.undiscounted_return:.1f}"),
             ("predicted reward", f"{moment.predicted_reward:+.2f}"),
-            ("termination probability", f"{moment.termination_probability:.1%}"),
+            ("chance the game ends", f"{moment.termination_probability:.1%}"),
             ("steps a second", f"{game.steps_per_second:.1f}"),
-        )
+        ]
+        if moment.race is not None:
+            figures[0] = ("return, dream", figures[0][1])
+            figures[1:3] = [
+                ("return, real", f"{moment.race.real_return:.1f}"),
+                ("drift", f"{moment.race.drift:.0%}"),
+            ]
         for place, (label, value) in enumerate(figures):
             left = _MARGIN + place * (_WIDTH - _MARGIN) // len(figures)
             self._write(label, left, top, _QUIET)
-            self._write(value, left, top + 20, _INK, self._large)
+            self._write(value, left, top + 18, _INK, self._large)
         parts = [
-            f"{game.world}",
-            f"{game.wheel} at the wheel",
+            f"{'you drive' if game.wheel == HUMAN else 'the agent drives'}",
             f"temperature {game.temperature:.2f}",
             f"step {moment.step}",
             "paused" if game.paused else f"speed {game.rate:g}",
             *([moment.ended] if moment.ended else []),
             *(["recording"] if self._recorder is not None else []),
         ]
-        self._write("   ".join(parts), _MARGIN, top + 2 * _LINE + 8, _INK)
-        self._write(self._message[:110], _MARGIN, top + 3 * _LINE + 8, _WARM)
+        self._write("  |  ".join(parts), _MARGIN, top + 2 * _LINE + 8, _INK)
+        invitation = "Press a driving key to take over." if game.wheel == AGENT else ""
+        self._write((self._message or invitation)[:110], _MARGIN, top + 3 * _LINE + 8, _WARM)
+        # The list of keys gives way to the real picture
+        keys = "   ".join(f"{COMMANDS[name][0]} {COMMANDS[name][1]}" for name in _ALWAYS_SHOWN)
+        self._write(keys, _MARGIN, top + 4 * _LINE + 8, _QUIET)
 
     def _blit(self, picture: NDArray[np.uint8], left: int) -> None:
         large = enlarge(picture[None], _SIDE)[0]
@@ -221,6 +249,25 @@ class PlayWindow:
 
     def _write(self, text: str, left: int, top: int, colour: tuple[int, int, int], font: Any = None) -> None:
         self._screen.blit((font or self._font).render(text, True, colour), (left, top))
+
+
+def _open_display(pygame: Any, name: str) -> None:
+    """Open the display, or say that there is none: SDL would play on where nobody sees it."""
+    chosen = os.environ.get("SDL_VIDEODRIVER")
+    screens = not sys.platform.startswith("linux") or any(map(os.environ.get, ("DISPLAY", "WAYLAND_DISPLAY")))
+    trouble: Exception | None = None
+    if chosen or screens:
+        try:
+            pygame.display.init()
+            if chosen or pygame.display.get_driver() not in ("dummy", "offscreen"):
+                return
+        except pygame.error as error:
+            trouble = error
+    said = f" ({trouble})" if trouble else ""
+    raise ConfigurationError(
+        f"there is no display here for a window{said}. Run `dreamenv serve {name}` and open its page in a browser, or "
+        "set SDL_VIDEODRIVER=dummy to play unseen"
+    ) from trouble
 
 
 def _bars(values: NDArray[Any]) -> NDArray[np.uint8]:

@@ -1,4 +1,4 @@
-"""The two worlds a player can be in: the dream, and the real environment seen through the same model."""
+"""The worlds a player can be in: the dream, and the real environment seen through the same model."""
 
 from __future__ import annotations
 
@@ -22,6 +22,22 @@ _ROW = np.zeros(1, np.int64)
 
 
 @dataclass(frozen=True)
+class Standing:
+    """How a race between dream and real environment stands (see `race`).
+
+    Attributes:
+        real_return: Rewards of the real environment since the race began.
+        dream_ended, real_ended: "" while it goes on, else "terminated" or "truncated".
+        drift: How far the dream's latent is from the real one, at least 0; 1 is the distance of unrelated moments.
+    """
+
+    real_return: float = 0.0
+    dream_ended: str = ""
+    real_ended: str = ""
+    drift: float = 0.0
+
+
+@dataclass(frozen=True)
 class Moment:
     """What there is to see and to say of one moment.
 
@@ -34,6 +50,7 @@ class Moment:
         predicted_reward: What M said of it; in the dream the same number.
         termination_probability: M's probability that the last action ended the task, in [0, 1].
         ended: "" while the episode goes on, else "terminated" or "truncated".
+        race: Of a race alone; latent, return, reward and probability are then those of its dream.
     """
 
     latent: NDArray[np.float32]
@@ -44,6 +61,7 @@ class Moment:
     predicted_reward: float = 0.0
     termination_probability: float = 0.0
     ended: str = ""
+    race: Standing | None = None
 
 
 class World(Protocol):
@@ -52,12 +70,16 @@ class World(Protocol):
     def reset(self) -> Moment:
         """Begin an episode."""
 
-    def step(self, action: Any) -> Moment:
-        """Take one action."""
+    def step(self, actions: NDArray[Any]) -> Moment:
+        """Take an action for each row of `seen`."""
 
     @property
     def state(self) -> Any:
-        """M's state at this moment, of batch 1."""
+        """M's state at this moment, of batch 1: what one may dream on from."""
+
+    @property
+    def seen(self) -> Any:
+        """The memory states by which the driver acts, of batch 1 or more."""
 
     def close(self) -> None:
         """Free what the world holds."""
@@ -93,17 +115,19 @@ class DreamWorld:
     def state(self) -> Any:
         return self._model.memory_state(torch.from_numpy(self._rollout.observations()).to(self._model.device))
 
+    seen = state
+
     def reset(self) -> Moment:
         self._rollout.reset(_ROW, [self._generator])
         return Moment(self._rollout.latents()[0])
 
-    def step(self, action: Any) -> Moment:
-        """Dream one action.
+    def step(self, actions: NDArray[Any]) -> Moment:
+        """Dream one action, `[1]` or `[1, A]`.
 
         Raises:
             NonFiniteError: The dream became NaN or infinite; it has to be reset.
         """
-        result = self._rollout.step(np.asarray(action)[None])
+        result = self._rollout.step(actions)
         reward = float(result.reward[0])
         step = int(self._rollout.elapsed[0])
         return Moment(
@@ -133,9 +157,14 @@ class RealWorld:
         generator: Draws seeds of episodes, from those set aside for validation: nobody is scored on them.
         on_close: Called once, when the game has ended.
 
+    Attributes:
+        moment: The present moment, once there was a reset.
+
     Raises:
         MissingExtraError, UnknownDreamError, ConfigurationError, CollectionError: The real environment cannot be made.
     """
+
+    moment: Moment
 
     def __init__(
         self, opening: Opening, generator: np.random.Generator, *, on_close: Callable[[], None] | None = None
@@ -159,6 +188,8 @@ class RealWorld:
     def state(self) -> Any:
         return self._model.memory_state(torch.from_numpy(self._observation[None]).to(self._model.device))
 
+    seen = state
+
     def reset(self) -> Moment:
         """Begin a real episode.
 
@@ -168,14 +199,15 @@ class RealWorld:
         seed = episode_seeds("validation", int(self._generator.integers(5000)), 1)[0]
         self._observation, _ = self._env.reset(seed=seed)
         self._total, self._step = 0.0, 0
-        return Moment(self._latent(), self._seen.last_observation.copy())
+        self.moment = Moment(self._latent(), self._seen.last_observation.copy())
+        return self.moment
 
-    def step(self, action: Any) -> Moment:
-        """Take one action in the real environment; errors as `reset`."""
-        self._observation, reward, terminated, truncated, info = self._env.step(action)
+    def step(self, actions: NDArray[Any]) -> Moment:
+        """Take one action, `[1]` or `[1, A]`, in the real environment; errors as `reset`."""
+        self._observation, reward, terminated, truncated, info = self._env.step(actions[0])
         self._total += reward
         self._step += 1
-        return Moment(
+        self.moment = Moment(
             latent=self._latent(),
             frame=self._seen.last_observation.copy(),
             step=self._step,
@@ -185,6 +217,7 @@ class RealWorld:
             termination_probability=info["termination_probability"],
             ended=TERMINATED if terminated else TRUNCATED if truncated else "",
         )
+        return self.moment
 
     def close(self) -> None:
         self._env.close()

@@ -19,9 +19,10 @@ from fastapi import WebSocket, WebSocketDisconnect
 
 from dreamenv.errors import ConfigurationError
 from dreamenv.play.opening import Opening
+from dreamenv.serve.greeting import FRAMES_PER_SECOND
 from dreamenv.serve.limits import Places, TokenBucket
 from dreamenv.serve.messages import LARGEST_MESSAGE, Message, error_reply, read_message
-from dreamenv.serve.session import FRAMES_PER_SECOND, Outgoing, Session
+from dreamenv.serve.session import Outgoing, Session
 
 MESSAGES_PER_SECOND, MESSAGE_BURST = 60.0, 120.0
 # Of messages that are refused so many are forgiven at once, and one more each second
@@ -51,7 +52,7 @@ class Hall:
         opening: The dream.
         seats: Bound on the players.
         real_places: Bound on the real games.
-        idle_seconds: A player who sends nothing for so long is sent away.
+        idle_seconds: A player who sends nothing for so long is sent away; a page that is looked at sends something.
         seed: Player k's dreams come from `seed + k`.
         threads: Where models are stepped; one thread a player.
     """
@@ -81,7 +82,8 @@ async def play(websocket: WebSocket, hall: Hall) -> None:
     """Serve one browser until it leaves or is sent away; its seat, its thread and its real game are free afterwards."""
     await websocket.accept()
     if not hall.seats.take():
-        await _send_away(websocket, Close.FULL, "full", f"all {hall.seats.count} places are taken; try again later")
+        taken = "the one place is" if hall.seats.count == 1 else f"all {hall.seats.count} places are"
+        await _send_away(websocket, Close.FULL, "full", f"{taken} taken")
         return
     loop = asyncio.get_running_loop()
     session: Session | None = None
@@ -92,7 +94,7 @@ async def play(websocket: WebSocket, hall: Hall) -> None:
         session = await loop.run_in_executor(
             hall.threads, lambda: Session(hall.opening, seed=seed, real_places=hall.real_places)
         )
-        await _send(websocket, session.hello())
+        await _send(websocket, session.hello() | {"idle_seconds": hall.idle_seconds})
         await _play(websocket, session, inbox, hall)
     except (WebSocketDisconnect, ConnectionError, asyncio.TimeoutError):
         inbox.gone = True
@@ -120,7 +122,7 @@ async def _play(websocket: WebSocket, session: Session, inbox: _Inbox, hall: Hal
             await _send(websocket, inbox.replies.popleft())
         now = time.monotonic()
         if now - inbox.last_heard > hall.idle_seconds:
-            inbox.ending = (Close.IDLE, "idle", f"nothing was heard for {hall.idle_seconds:g} s; the place is free now")
+            inbox.ending = (Close.IDLE, "idle", _absence(hall.idle_seconds))
             return
         arrived = list(inbox.messages)
         inbox.messages.clear()
@@ -137,6 +139,12 @@ async def _play(websocket: WebSocket, session: Session, inbox: _Inbox, hall: Hal
             # A tick that comes late is not made up for
             due = max(due + 1.0 / FRAMES_PER_SECOND, time.monotonic())
             await asyncio.sleep(due - time.monotonic())
+
+
+def _absence(seconds: float) -> str:
+    minutes = round(seconds / 60)
+    length = f"{seconds:g} seconds" if minutes < 1 else "a minute" if minutes == 1 else f"{minutes} minutes"
+    return f"you were away for {length}, so your place was given up"
 
 
 async def _read(websocket: WebSocket, inbox: _Inbox) -> None:

@@ -16,6 +16,8 @@ from dreamenv.play.game import RATES, TEMPERATURES
 from dreamenv.types import KEYS
 
 LARGEST_MESSAGE = 32_768
+# The largest whole number that JavaScript keeps
+MOST_SEED = 2**53 - 1
 _SHOWN_ERRORS = 3
 
 
@@ -37,11 +39,23 @@ class Wheel(_Message):
     wheel: Literal["human", "agent"]
 
 
+class Here(_Message):
+    """Somebody looks at the page, and presses nothing."""
+
+    type: Literal["here"]
+
+
 class EnterWorld(_Message):
-    """Go to the dream or to the real environment."""
+    """Go to the dream, to the real environment, or to a race of both."""
 
     type: Literal["world"]
-    world: Literal["dream", "real"]
+    world: Literal["dream", "real", "race"]
+
+
+class CatchUp(_Message):
+    """Let the dream of a race begin again at the real moment."""
+
+    type: Literal["catch_up"]
 
 
 class Temperature(_Message):
@@ -98,6 +112,32 @@ class Latent(_Message):
     values: list[float] = Field(min_length=1, max_length=1024)
 
 
+class RealFrame(_Message):
+    """Show another frame of the real environment, and what V makes of it."""
+
+    type: Literal["real_frame"]
+
+
+class Begin(_Message):
+    """Dream as a link says: its seed, and the moment it holds, if it holds one."""
+
+    type: Literal["begin"]
+    seed: int = Field(ge=0, le=MOST_SEED)
+    moment: str | None = Field(default=None, max_length=16_384)
+
+
+class Share(_Message):
+    """Ask for what a link to the present moment holds."""
+
+    type: Literal["share"]
+
+
+class Clip(_Message):
+    """Ask for the last seconds as a GIF."""
+
+    type: Literal["clip"]
+
+
 class Take(_Message):
     """Dream on in one of the futures of the fan."""
 
@@ -112,7 +152,25 @@ class DreamOn(_Message):
 
 
 Message = (
-    Keys | Wheel | EnterWorld | Temperature | Rate | Pause | Step | Reset | View | ShowMixture | Latent | Take | DreamOn
+    Keys
+    | Wheel
+    | Here
+    | EnterWorld
+    | CatchUp
+    | Temperature
+    | Rate
+    | Pause
+    | Step
+    | Reset
+    | View
+    | ShowMixture
+    | Latent
+    | RealFrame
+    | Begin
+    | Share
+    | Clip
+    | Take
+    | DreamOn
 )
 _MESSAGE: TypeAdapter[Message] = TypeAdapter(Annotated[Message, Field(discriminator="type")])
 

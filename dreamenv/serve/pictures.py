@@ -15,7 +15,7 @@ class Kind(IntEnum):
     """The first byte of a binary message, and what follows it.
 
     DREAM, REAL and LATENT are a WebP picture of 64x64; FAN is one of 192x192, three rows of three; MIXTURE is
-    `[3 K + 1, Z]` float32, little endian (see `Mixture.to_array`).
+    `[3 K + 1, Z]` float32, little endian (see `Mixture.to_array`); CLIP is a GIF.
     """
 
     DREAM = 1
@@ -23,6 +23,7 @@ class Kind(IntEnum):
     FAN = 3
     LATENT = 4
     MIXTURE = 5
+    CLIP = 6
 
 
 def picture_message(kind: Kind, picture: NDArray[np.uint8], *, lossless: bool = True) -> bytes:

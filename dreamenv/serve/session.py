@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,21 +13,23 @@ from numpy.typing import NDArray
 from dreamenv.envs.render import tile
 from dreamenv.errors import CollectionError, ConfigurationError, DreamEnvError
 from dreamenv.play.controls import Hands
-from dreamenv.play.fan import FUTURES, Fan
-from dreamenv.play.game import RATES, TEMPERATURES, Game
-from dreamenv.play.mixture import start_latents
+from dreamenv.play.driver import AGENT
+from dreamenv.play.fan import Fan
+from dreamenv.play.game import DREAM, REAL, Game
 from dreamenv.play.opening import Opening
-from dreamenv.play.worlds import RealWorld
+from dreamenv.play.worlds import RealWorld, Standing
 from dreamenv.serve import messages
+from dreamenv.serve.clip import Clip
+from dreamenv.serve.greeting import FRAMES_PER_SECOND, greeting
 from dreamenv.serve.limits import Places
 from dreamenv.serve.messages import Message, error_reply
 from dreamenv.serve.pictures import Kind, numbers_message, picture_message
+from dreamenv.serve.place import place_of, state_at
 
 Outgoing = bytes | dict[str, Any]
-FRAMES_PER_SECOND = 30
 _STATUS_SECONDS = 0.5
-# In standard deviations, to either side of the mean.
-_SLIDER_REACH = 3.0
+# Of the agent, so that the next real frame shows something else
+_ACTIONS_BETWEEN_FRAMES = 10
 
 
 class Session:
@@ -41,7 +44,10 @@ class Session:
     def __init__(self, opening: Opening, *, seed: int, real_places: Places) -> None:
         self._opening = opening
         self._real_places = real_places
-        self._game = Game(opening, seed=seed, make_real=self._make_real)
+        self._seed = seed
+        # The game must not know its session: a circle of the two would keep both until a garbage collection
+        self._game = Game(opening, seed=seed, wheel=AGENT, make_real=partial(_make_real, real_places))
+        self._clip = Clip()
         self._lock = threading.Lock()
         self._closed = False
         self._view = "drive"
@@ -49,7 +55,7 @@ class Session:
         self._fan: Fan | None = None
         self._fan_due = 0.0
         self._edited: NDArray[np.float32] | None = None
-        self._decode_due = False
+        self._replies: list[Outgoing] = []
         self._changed = True
         self._since_status = 0.0
 
@@ -60,24 +66,7 @@ class Session:
 
     def hello(self) -> dict[str, Any]:
         """What the page needs to know to draw itself."""
-        opening = self._opening
-        return {
-            "type": "hello",
-            "id": opening.id,
-            "real_id": opening.model.real.id,
-            "real_allowed": self._real_places.count > 0,
-            "agent": opening.agent_name,
-            "keys": self._game.driver.keys.labels,
-            "temperature": self._game.temperature,
-            "temperatures": list(TEMPERATURES),
-            "rate": self._game.rate,
-            "rates": list(RATES),
-            "frames_per_second": FRAMES_PER_SECOND,
-            "latent_size": opening.model.memory.latent_size,
-            "futures": FUTURES,
-            "has_mixture": self._game.has_mixture,
-            "slider_limits": self._slider_limits() if self._game.edits_latents else [],
-        }
+        return greeting(self._game, real_allowed=self._real_places.count > 0)
 
     def turn(self, arrived: Iterable[Message], seconds: float) -> list[Outgoing]:
         """Act upon messages and let `seconds` pass; returns what there is to send, nothing after `close`."""
@@ -99,10 +88,12 @@ class Session:
         except DreamEnvError as error:
             return [self._error(error)]
         self._changed |= type(message) not in _UNSEEN
-        return []
+        replies, self._replies = self._replies, []
+        return replies
 
     def _advance(self, seconds: float) -> list[Outgoing]:
         outgoing: list[Outgoing] = []
+        self._clip.pass_time(seconds)
         stepped_from = self._game.moment
         try:
             if self._view == "drive":
@@ -125,6 +116,10 @@ class Session:
 
     def _status(self) -> dict[str, Any]:
         game, moment = self._game, self._game.moment
+        reward, end = moment.predicted_reward, moment.termination_probability
+        if self._view == "latents":
+            expected = game.foresee(game.state if self._edited is None else game.edited(self._edited))
+            reward, end = float(expected.reward[0]), float(expected.termination_probability[0])
         return {
             "type": "status",
             "view": self._view,
@@ -137,16 +132,21 @@ class Session:
             "step": moment.step,
             "return": round(moment.undiscounted_return, 3),
             "reward": round(moment.reward, 4),
-            "predicted_reward": round(moment.predicted_reward, 4),
-            "termination_probability": round(moment.termination_probability, 5),
+            "predicted_reward": round(reward, 4),
+            "termination_probability": round(end, 5),
             "ended": moment.ended,
+            "race": _standing(moment.race),
             "fan": self._fan_status(),
         }
 
     def _press(self, message: messages.Keys) -> None:
-        self._game.driver.hands = Hands.of_keys(message.keys)
+        self._game.hands = Hands.of_keys(message.keys)
         if self._fan is not None:
-            self._fan.driver.hands = self._game.driver.hands
+            self._fan.driver.hand_over(self._game.wheel)
+            self._fan.driver.hands = self._game.hands
+
+    def _look_on(self, _: messages.Here) -> None:
+        """That the message came is all there is to it."""
 
     def _hand_over(self, message: messages.Wheel) -> None:
         self._game.wheel = message.wheel
@@ -156,6 +156,10 @@ class Session:
     def _enter(self, message: messages.EnterWorld) -> None:
         self._look_at("drive")
         self._game.enter(message.world)
+
+    def _catch_up(self, _: messages.CatchUp) -> None:
+        self._look_at("drive")
+        self._game.catch_up()
 
     def _set_temperature(self, message: messages.Temperature) -> None:
         self._game.temperature = message.value
@@ -168,12 +172,12 @@ class Session:
     def _pause(self, message: messages.Pause) -> None:
         self._game.paused = message.paused
 
-    def _step(self, message: messages.Step) -> None:
+    def _step(self, _: messages.Step) -> None:
         self._look_at("drive")
         self._game.paused = True
         self._game.step()
 
-    def _reset(self, message: messages.Reset) -> None:
+    def _reset(self, _: messages.Reset) -> None:
         self._look_at("drive")
         self._game.reset()
 
@@ -190,6 +194,28 @@ class Session:
         self._game.edited(latent)
         self._edited = latent
 
+    def _show_real_frame(self, _: messages.RealFrame) -> None:
+        actions = _ACTIONS_BETWEEN_FRAMES
+        if self._game.world == DREAM:
+            self._game.enter(REAL)
+            actions = self._opening.model.real.first_moment
+        self._game.wheel = AGENT
+        for _action in range(actions):
+            self._game.step()
+        self._look_at("latents")
+
+    def _begin(self, message: messages.Begin) -> None:
+        state = None if message.moment is None else state_at(self._opening.model, message.moment)
+        self._look_at("drive")
+        self._seed = message.seed
+        self._game.begin_anew(message.seed, state)
+
+    def _share(self, _: messages.Share) -> None:
+        self._replies.append({"type": "place", "seed": self._seed, "moment": place_of(self._game.state)})
+
+    def _save_clip(self, _: messages.Clip) -> None:
+        self._replies.append(bytes([Kind.CLIP]) + self._clip.to_gif())
+
     def _take(self, message: messages.Take) -> None:
         if self._fan is None:
             raise ConfigurationError("take: there is no fan of futures to take one from; open it first")
@@ -197,7 +223,7 @@ class Session:
         self._look_at("drive")
         self._game.dream_on(state)
 
-    def _dream_on(self, message: messages.DreamOn) -> None:
+    def _dream_on(self, _: messages.DreamOn) -> None:
         if self._edited is None:
             raise ConfigurationError("dream_on: no latents have been changed; send some first")
         state = self._game.edited(self._edited)
@@ -227,14 +253,18 @@ class Session:
         if self._view == "fan" and self._fan is not None:
             found.append(picture_message(Kind.FAN, tile(game.pictures(self._fan.latents)), lossless=False))
         elif self._view == "latents":
-            latent = game.moment.latent if self._edited is None else self._edited
+            latent = game.present_latent if self._edited is None else self._edited
             if self._edited is None:
                 found.append({"type": "latent", "values": [round(float(number), 4) for number in latent]})
+                if game.moment.frame is not None:
+                    found.append(picture_message(Kind.REAL, game.moment.frame))
             found.append(picture_message(Kind.LATENT, game.pictures(latent[None])[0]))
         else:
-            found.append(picture_message(Kind.DREAM, game.pictures(game.latent[None])[0]))
-            if game.moment.frame is not None:
-                found.append(picture_message(Kind.REAL, game.moment.frame))
+            dreamed, frame = game.pictures(game.latent[None])[0], game.moment.frame
+            self._clip.add(dreamed, frame, f"return {game.moment.undiscounted_return:.0f}")
+            found.append(picture_message(Kind.DREAM, dreamed))
+            if frame is not None:
+                found.append(picture_message(Kind.REAL, frame))
         if self._shows_mixture and self._view == "drive" and (stepped or game.paused):
             mixture = game.mixture()
             if mixture is not None:
@@ -256,31 +286,38 @@ class Session:
             "alive": fan.alive.tolist(),
         }
 
-    def _slider_limits(self) -> list[list[float]]:
-        """Ends of the latents' sliders, by the spread of start states; those in mid-episode are spread wider."""
-        latents = start_latents(self._opening.model)
-        mean, reach = latents.mean(0), _SLIDER_REACH * latents.std(0, correction=0).clamp(min=0.05)
-        return [[round(float(m - r), 3), round(float(m + r), 3)] for m, r in zip(mean, reach, strict=True)]
-
-    def _make_real(self, opening: Opening, generator: np.random.Generator) -> RealWorld:
-        if not self._real_places.take():
-            raise CollectionError(
-                f"all {self._real_places.count} real games are taken; dream on, and try again when one is free"
-            )
-        try:
-            return RealWorld(opening, generator, on_close=self._real_places.give_back)
-        except BaseException:
-            self._real_places.give_back()
-            raise
-
     def _error(self, error: DreamEnvError) -> dict[str, Any]:
         return error_reply(type(error).__name__, str(error))
+
+
+def _make_real(places: Places, opening: Opening, generator: np.random.Generator) -> RealWorld:
+    if not places.take():
+        taken = "the real game is taken by another player" if places.count == 1 else "all real games are taken"
+        raise CollectionError(f"{taken}; dream on, and try again when one is free")
+    try:
+        return RealWorld(opening, generator, on_close=places.give_back)
+    except BaseException:
+        places.give_back()
+        raise
+
+
+def _standing(race: Standing | None) -> dict[str, Any] | None:
+    if race is None:
+        return None
+    return {
+        "return": round(race.real_return, 3),
+        "dream_ended": race.dream_ended,
+        "real_ended": race.real_ended,
+        "drift": round(race.drift, 4),
+    }
 
 
 _OBEYED_BY: dict[type[Message], Callable[[Session, Any], None]] = {
     messages.Keys: Session._press,
     messages.Wheel: Session._hand_over,
+    messages.Here: Session._look_on,
     messages.EnterWorld: Session._enter,
+    messages.CatchUp: Session._catch_up,
     messages.Temperature: Session._set_temperature,
     messages.Rate: Session._set_rate,
     messages.Pause: Session._pause,
@@ -289,8 +326,12 @@ _OBEYED_BY: dict[type[Message], Callable[[Session, Any], None]] = {
     messages.View: Session._change_view,
     messages.ShowMixture: Session._show_mixture,
     messages.Latent: Session._edit,
+    messages.RealFrame: Session._show_real_frame,
+    messages.Begin: Session._begin,
+    messages.Share: Session._share,
+    messages.Clip: Session._save_clip,
     messages.Take: Session._take,
     messages.DreamOn: Session._dream_on,
 }
-# Nothing changes in the pictures before the next step
-_UNSEEN = {messages.Keys}
+# Nothing changes in the pictures before the next step, if at all
+_UNSEEN = {messages.Here, messages.Share, messages.Clip}

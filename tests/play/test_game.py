@@ -31,6 +31,8 @@ class ToyReal:
     def state(self) -> Any:
         return self._opening.model.memory.state_type(*_row(7.0 + self._step, self._opening))
 
+    seen = state
+
     def reset(self) -> Moment:
         if self.fails:
             raise CollectionError("the game died")
@@ -67,6 +69,54 @@ def test_the_human_drives_then_the_agent() -> None:
     assert game.moment.undiscounted_return == 2.0 + 4.0
     with pytest.raises(ConfigurationError, match="Known: agent, human"):
         game.wheel = "nobody"
+
+
+def test_a_driving_key_takes_the_wheel_from_the_agent() -> None:
+    game = Game(known_opening(), wheel="agent")
+    game.hands = Hands(forward=1.0, digit=7)
+    assert game.wheel == "agent", "keys that do nothing here"
+    game.hands = RIGHT
+    assert game.wheel == "human"
+    game.wheel = "agent"
+    game.hands = RIGHT
+    assert game.wheel == "agent", "a key that is still held is not pressed"
+    game.hands = LEFT
+    assert game.wheel == "human"
+    game.wheel = "agent"
+    game.hands = Hands()
+    assert game.wheel == "agent", "letting go takes nothing"
+
+
+def test_beginning_anew_with_a_seed_is_the_dream_of_that_seed() -> None:
+    def play(game: Game) -> list[np.ndarray]:
+        latents = [game.moment.latent]
+        for _ in range(4):
+            game.step()
+            latents.append(game.moment.latent)
+        return latents
+
+    game = Game(small_opening(), seed=5)
+    game.step()
+    game.begin_anew(3)
+    first = play(game)
+    np.testing.assert_array_equal(first, play(Game(small_opening(), seed=3)))
+    state = game.state
+    game.begin_anew(8, state)
+    second = play(game)
+    other = Game(small_opening(), seed=1)
+    other.begin_anew(8, state)
+    np.testing.assert_array_equal(second, play(other))
+    np.testing.assert_array_equal(second[0], first[-1])
+
+
+def test_what_is_foreseen_is_the_next_reward_and_nothing_happens() -> None:
+    game = Game(known_opening())
+    game.hands = RIGHT
+    before = game.moment
+    assert float(game.foresee(game.state).reward[0]) == 2.0  # the action, and the age
+    assert game.moment is before
+    game.step()
+    assert game.moment.reward == 2.0
 
 
 def test_time_takes_steps_at_the_rate() -> None:

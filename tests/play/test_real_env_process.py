@@ -79,11 +79,11 @@ def test_the_real_world_is_the_latent_twin() -> None:
         assert moment.frame is not None
         assert (moment.frame == 100).all()
         np.testing.assert_allclose(moment.latent, _encode(opening, moment.frame), atol=1e-5)
-        moment = world.step(np.int64(2))  # two real frames an action
+        moment = world.step(np.array([2]))  # two real frames an action
         assert ((moment.frame == 104).all(), moment.reward, moment.step) == (True, 4.0, 1)
         assert moment.predicted_reward != moment.reward
         np.testing.assert_allclose(world.state.latent[0], moment.latent)
-        moment = world.step(np.int64(1))
+        moment = world.step(np.array([1]))
         assert (moment.ended, moment.undiscounted_return) == ("terminated", 6.0)
     finally:
         world.close()

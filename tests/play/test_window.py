@@ -22,7 +22,7 @@ pygame: Any = pytest.importorskip("pygame")
 
 @pytest.fixture
 def display(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setenv("SDL_VIDEODriveR", "dummy")
+    monkeypatch.setenv("SDL_VIDEODRIVER", "dummy")
     pygame.display.init()
     yield
     pygame.quit()
@@ -115,7 +115,7 @@ def test_keys_drive_pause_step_hand_over_and_warm(display: None, tmp_path: Path)
         "temperature 1.10",
         "temperature 1.05",
         "speed 2",
-        "begun anew",
+        "restarted",
         "at the wheel: human",
     ]
     assert game.moment.step == 0
@@ -135,6 +135,29 @@ def test_pictures_figures_and_keys_are_on_the_screen(display: None, tmp_path: Pa
         window.close()
 
 
+def test_the_window_is_resizable_and_a_driving_key_takes_over(display: None, tmp_path: Path) -> None:
+    game = Game(known_opening(rate=1), wheel="agent")
+    window = PlayWindow(game, record_to=tmp_path / "clip.gif", report=lambda _: None)
+    try:
+        window._window = pygame.display.set_mode((2 * 816, 1200), pygame.RESIZABLE)
+        window._draw()
+        screen = pygame.surfarray.array3d(pygame.display.get_surface()).swapaxes(0, 1)
+        assert (screen[:, :2] == (21, 21, 23)).all()
+        assert (screen[60:700, 60:760] != (21, 21, 23)).any(axis=2).mean() > 0.9, "the picture is twice as large"
+    finally:
+        window.close()
+    run(game, [pressed("right")], tmp_path)
+    assert game.wheel == "human"
+
+
+def test_without_a_display_the_page_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("SDL_VIDEODRIVER", "DISPLAY", "WAYLAND_DISPLAY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("dreamenv.play.window.sys.platform", "linux")
+    with pytest.raises(ConfigurationError, match="no display here.*dreamenv serve DreamSmall-v0"):
+        PlayWindow(Game(known_opening()), record_to=tmp_path / "clip.gif")
+
+
 def test_episodes_are_counted_and_reported(display: None, tmp_path: Path) -> None:
     game = Game(known_opening(rate=60))
     lines = run(game, [], tmp_path, episodes=2, steps=2)
@@ -149,7 +172,7 @@ def test_the_real_frame_stands_beside_the_decoded_one_and_both_are_recorded(disp
     imageio = pytest.importorskip("imageio.v3")
     game = Game(small_opening())
     step = pressed(".")
-    events = [pressed("space", "v", "t"), step, step, pressed("v"), pressed("t")]
+    events = [pressed("space", "v", "t"), step, step, pressed("v"), pressed("t"), step, pressed("t")]
     lines = run(game, events, tmp_path)
     video = tmp_path / "clip.gif"
     assert lines == [
@@ -159,6 +182,8 @@ def test_the_real_frame_stands_beside_the_decoded_one_and_both_are_recorded(disp
         "step 1",
         "step 2",
         f"recorded {video}",
+        "in a race of dream and real environment",
+        "step 1",
         "in the dream",
     ]
     frames = imageio.imread(video)

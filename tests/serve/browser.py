@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,8 @@ FLAGS = (
     # As with a mouse; the page hides its list of keys from those who have none
     "--blink-settings=primaryHoverType=2,availableHoverTypes=2,primaryPointerType=4,availablePointerTypes=4",
 )
-DESKTOP, PHONE = (1280, 860), (390, 844)
+DESKTOP, LAPTOP, LARGE = (1280, 860), (1366, 650), (1920, 1080)
+PHONE, PHONE_SIDEWAYS = (390, 844), (844, 390)
 
 
 def missing() -> str | None:
@@ -69,17 +70,27 @@ class Page:
         address: Of the page.
         size: Width and height of the window in CSS pixels.
         dark: Whether the player prefers dark colours.
+        media: Other preferences of the player, by the name of the media feature.
     """
 
-    def __init__(self, driver: Any, address: str, *, size: tuple[int, int] = DESKTOP, dark: bool = False) -> None:
+    def __init__(
+        self,
+        driver: Any,
+        address: str,
+        *,
+        size: tuple[int, int] = DESKTOP,
+        dark: bool = False,
+        media: Mapping[str, str] | None = None,
+    ) -> None:
         self.driver = driver
         self.size = size
-        phone = size == PHONE
+        phone = size in (PHONE, PHONE_SIDEWAYS)
         metrics = {"width": size[0], "height": size[1], "deviceScaleFactor": 2 if phone else 1, "mobile": phone}
         driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
         driver.execute_cdp_cmd("Emulation.setTouchEmulationEnabled", {"enabled": phone})
-        scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
-        driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [scheme]})
+        preferred = {"prefers-color-scheme": "dark" if dark else "light", **(media or {})}
+        features = [{"name": name, "value": value} for name, value in preferred.items()]
+        driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
         driver.get(address)
         self.wait("document.body.dataset.link === 'open' && Number(document.body.dataset.pictures) > 0")
 
@@ -124,6 +135,23 @@ class Page:
             "Page.captureScreenshot", {"captureBeyondViewport": whole} | self._clip(whole)
         )
         file.write_bytes(base64.b64decode(taken["data"]))
+
+    def hold(self, key: str, code: str, *, down: bool) -> None:
+        """Press or release a key as the keyboard does."""
+        event = {"type": "keyDown" if down else "keyUp", "key": key, "code": code}
+        # Without its text Space and Enter press no focused button
+        text = {" ": " ", "Enter": "\r"}.get(key)
+        number = {" ": 32, "Enter": 13, "Tab": 9}.get(key)
+        if text is not None and down:
+            event["text"] = text
+        if number is not None:
+            event |= {"windowsVirtualKeyCode": number}
+        self.driver.execute_cdp_cmd("Input.dispatchKeyEvent", event)
+
+    def tap(self, key: str, code: str) -> None:
+        """Press and release a key."""
+        self.hold(key, code, down=True)
+        self.hold(key, code, down=False)
 
     def errors(self) -> list[str]:
         """What the browser has complained of so far."""

@@ -17,6 +17,12 @@ GOOD: list[tuple[dict[str, Any], Any]] = [
     ({"type": "keys", "keys": ["LEFT", "UP"]}, messages.Keys(type="keys", keys=["LEFT", "UP"])),
     ({"type": "wheel", "wheel": "agent"}, messages.Wheel(type="wheel", wheel="agent")),
     ({"type": "world", "world": "real"}, messages.EnterWorld(type="world", world="real")),
+    ({"type": "here"}, messages.Here(type="here")),
+    ({"type": "catch_up"}, messages.CatchUp(type="catch_up")),
+    ({"type": "real_frame"}, messages.RealFrame(type="real_frame")),
+    ({"type": "begin", "seed": 7, "moment": "AAA"}, messages.Begin(type="begin", seed=7, moment="AAA")),
+    ({"type": "share"}, messages.Share(type="share")),
+    ({"type": "clip"}, messages.Clip(type="clip")),
     ({"type": "temperature", "value": 1}, messages.Temperature(type="temperature", value=1.0)),
     ({"type": "rate", "value": 30.5}, messages.Rate(type="rate", value=30.5)),
     ({"type": "pause", "paused": True}, messages.Pause(type="pause", paused=True)),
@@ -48,7 +54,9 @@ BAD: list[tuple[str, str]] = [
     ('{"type": "pause", "paused": 1}', "boolean"),
     ('{"type": "latent", "values": []}', "at least 1"),
     (json.dumps({"type": "latent", "values": [0.0] * 1025}), "at most 1024"),
-    ('{"type": "world", "world": "heaven"}', "'dream' or 'real'"),
+    ('{"type": "world", "world": "heaven"}', "'dream', 'real' or 'race'"),
+    ('{"type": "begin", "seed": -1}', "greater than or equal to 0"),
+    (json.dumps({"type": "begin", "seed": 1, "moment": "A" * 16385}), "at most 16384"),
 ]
 
 

@@ -46,44 +46,63 @@ def page(server: Any, driver: Any) -> Iterator[Page]:
     wait_until(lambda: health(server)["players"] == 0)
 
 
-def hold(page: Page, key: str, code: str, *, down: bool) -> None:
-    """Press or release a key as the keyboard does."""
-    kind = "keyDown" if down else "keyUp"
-    page.driver.execute_cdp_cmd("Input.dispatchKeyEvent", {"type": kind, "key": key, "code": code})
+PRESSED = "document.querySelector('[data-key={}]').getAttribute('aria-pressed')"
 
 
-def tap(page: Page, key: str, code: str) -> None:
-    hold(page, key, code, down=True)
-    hold(page, key, code, down=False)
-
-
-def test_pictures_change(page: Page) -> None:
+def test_the_agent_drives_first_until_a_driving_key_is_pressed(page: Page) -> None:
+    page.wait("document.body.dataset.wheel === 'agent'")
+    assert page.run("document.getElementById('invitation').checkVisibility()")
+    assert page.text("invitation") == "The agent is playing. Press ← or → to take over."
     first = page.pixels("#dream")
     assert len(set(first[:2000])) > 2, "the picture is not blank"
     page.wait("Number(document.body.dataset.pictures) > 10")
     assert page.pixels("#dream") != first
+    page.tap("ArrowUp", "ArrowUp")
+    page.tap("ArrowLeft", "ArrowLeft")
+    page.wait("document.body.dataset.wheel === 'human'")
+    assert page.run("document.getElementById('invitation').hidden")
+    page.tap("h", "KeyH")
+    page.wait("!document.getElementById('invitation').hidden")
+    # What the page says of V, M and the temperature is one click away, on every screen
+    page.click(".about summary")
+    assert "memory model" in page.run("document.querySelector('.about').innerText")
     assert page.errors() == []
 
 
-@pytest.mark.parametrize(("key", "name", "action"), [("ArrowLeft", "LEFT", 2), ("KeyD", "RIGHT", 1)])
-def test_a_key_held_is_an_action_of_the_dream(driver: Any, key: str, name: str, action: int) -> None:
+def test_a_key_held_is_an_action_of_the_dream(driver: Any) -> None:
     """The reward of the counting memory is the action and the number of the step."""
-    with serving(known_opening(rate=RATE)) as counting:
+    with serving(known_opening(rate=RATE, max_episode_steps=10**6)) as counting:
         page = Page(driver, counting.address)
         reward = "Number(document.getElementById('predicted-reward').textContent) - Number(document.body.dataset.step)"
-        page.wait(f"Number(document.body.dataset.step) > 0 && {reward} === 0")
-        hold(page, key, key, down=True)
-        page.wait(f"{reward} === {action}")
-        assert page.run(f"document.querySelector('[data-key={name}]').getAttribute('aria-pressed')") == "true"
-        hold(page, key, key, down=False)
+        page.wait(f"Number(document.body.dataset.step) > 0 && {reward} === 2")  # the agent's action
+        page.click("[data-wheel-button=human]")
         page.wait(f"{reward} === 0")
+        for key, name, action in (("ArrowLeft", "LEFT", 2), ("KeyD", "RIGHT", 1)):
+            page.hold(key, key, down=True)
+            page.wait(f"{reward} === {action}")
+            assert page.run(PRESSED.format(name)) == "true"
+            page.hold(key, key, down=False)
+            page.wait(f"{reward} === 0")
         # The same by touch
-        button = page.driver.find_element("css selector", f"[data-key={name}]")
+        button = page.driver.find_element("css selector", "[data-key=LEFT]")
         hands = ActionChains(page.driver)
         hands.click_and_hold(button).perform()
-        page.wait(f"{reward} === {action}")
+        page.wait(f"{reward} === 2")
         hands.release().perform()
         page.wait(f"{reward} === 0")
+        # With the focus on it, by Space and Enter
+        page.run("document.querySelector('[data-key=RIGHT]').focus()")
+        for key, code in ((" ", "Space"), ("Enter", "Enter")):
+            page.hold(key, code, down=True)
+            page.wait(f"{reward} === 1")
+            page.hold(key, code, down=False)
+            page.wait(f"{reward} === 0")
+        assert page.text("pause") == "Pause", "Space was the button's"
+        # A screen reader clicks without a pointer: one action
+        page.run("document.querySelector('[data-key=LEFT]').click()")
+        page.wait(f"{reward} === 2")
+        page.wait(f"{reward} === 0")
+        assert page.run(PRESSED.format("LEFT")) == "false"
         driver.get("about:blank")
 
 
@@ -94,9 +113,9 @@ def test_what_a_memory_does_not_offer_is_not_on_the_page(driver: Any) -> None:
         hidden = "document.querySelector('[data-view-button=latents]').hidden"
         assert page.run(hidden) is True
         assert page.run("document.getElementById('mixture-toggle').hidden") is True
-        tap(page, "l", "KeyL")
-        tap(page, "m", "KeyM")
-        tap(page, "f", "KeyF")
+        page.tap("l", "KeyL")
+        page.tap("m", "KeyM")
+        page.tap("f", "KeyF")
         page.wait("document.body.dataset.view === 'fan'")
         assert page.run("document.getElementById('mixture-figure').hidden") is True
         assert page.errors() == []
@@ -106,11 +125,11 @@ def test_what_a_memory_does_not_offer_is_not_on_the_page(driver: Any) -> None:
 def test_the_step_rate_holds(driver: Any) -> None:
     with serving(known_opening(rate=RATE, max_episode_steps=10**6)) as endless:
         page = Page(driver, endless.address)
-        page.wait(f"Number(document.getElementById('steps-per-second').textContent) > {RATE / 2}")
+        page.wait(f"Number(document.body.dataset.stepsPerSecond) > {RATE / 2}")
         seen = []
         for _ in range(8):
             time.sleep(0.5)
-            seen.append(float(page.text("steps-per-second")))
+            seen.append(float(page.run("document.body.dataset.stepsPerSecond")))
         pictures = page.run("document.body.dataset.picturesPerSecond")
         print(f"\n{RATE} steps a second asked for, seen {seen}; {pictures} pictures a second")
         assert sorted(seen)[len(seen) // 2] == pytest.approx(RATE, rel=0.25)
@@ -120,7 +139,7 @@ def test_the_step_rate_holds(driver: Any) -> None:
 def test_temperature_moves(server: Any, page: Page) -> None:
     page.set_slider("temperature", 2.5)
     assert page.text("temperature-value") == "2.50"
-    tap(page, "]", "BracketRight")
+    page.tap("]", "BracketRight")
     assert page.text("temperature-value") == "2.55"
     # A page that is opened anew is another player, with the dream's own temperature
     assert Page(page.driver, server.address).text("temperature-value") == "1.00"
@@ -128,13 +147,13 @@ def test_temperature_moves(server: Any, page: Page) -> None:
 
 def test_a_page_at_rest_shows_no_steps(page: Page) -> None:
     page.click("#pause")
-    page.wait("document.getElementById('pause').getAttribute('aria-pressed') === 'true'")
-    page.wait("document.getElementById('steps-per-second').textContent === '0.0'")
+    page.wait("document.getElementById('pause').textContent === 'Resume'")
+    page.wait("document.body.dataset.stepsPerSecond === '0'")
 
 
 def test_pause_step_reset_and_hand_over_by_key(page: Page) -> None:
-    tap(page, " ", "Space")
-    page.wait("document.getElementById('pause').textContent === 'Go on'")
+    page.tap(" ", "Space")
+    page.wait("document.getElementById('pause').textContent === 'Resume'")
     shown = page.run("document.body.dataset.pictures")
 
     def stands_still() -> bool:
@@ -144,11 +163,11 @@ def test_pause_step_reset_and_hand_over_by_key(page: Page) -> None:
         return shown == before
 
     wait_until(stands_still)
-    tap(page, ".", "Period")
+    page.tap(".", "Period")
     page.wait(f"document.body.dataset.pictures !== '{shown}'")
-    tap(page, "h", "KeyH")
-    page.wait("document.querySelector('[data-wheel-button=agent]').getAttribute('aria-pressed') === 'true'")
-    tap(page, "r", "KeyR")
+    page.tap("h", "KeyH")
+    page.wait("document.querySelector('[data-wheel-button=human]').getAttribute('aria-pressed') === 'true'")
+    page.tap("r", "KeyR")
     page.wait("document.getElementById('return').textContent === '0.0'")
 
 
@@ -165,7 +184,7 @@ def test_the_fan_opens_and_a_future_is_taken(page: Page) -> None:
 
 
 def test_latents_are_decoded_live(page: Page) -> None:
-    tap(page, "l", "KeyL")
+    page.tap("l", "KeyL")
     page.wait("document.querySelectorAll('#latent-sliders input').length === 4")
     page.wait("document.querySelector('#latent-sliders output').textContent !== ''")
     wait_until(lambda: len(set(page.pixels("#decoded")[:2000])) > 2)
@@ -180,7 +199,7 @@ def test_latents_are_decoded_live(page: Page) -> None:
 
 
 def test_the_mixture_is_drawn(page: Page) -> None:
-    tap(page, "m", "KeyM")
+    page.tap("m", "KeyM")
     page.wait("!document.getElementById('mixture-figure').hidden")
     wait_until(lambda: any(page.pixels("#mixture")))
 

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import base64
+import dataclasses
+import gc
 import io
+import weakref
 from typing import Any
 
 import numpy as np
@@ -12,6 +16,7 @@ from PIL import Image
 from dreamenv.serve.limits import Places
 from dreamenv.serve.messages import Message, read_message
 from dreamenv.serve.pictures import Kind, numbers_message, picture_message
+from dreamenv.serve.place import place_of, state_at
 from dreamenv.serve.session import _OBEYED_BY, FRAMES_PER_SECOND, Session
 from tests.fakes import CountingMemory
 from tests.play.openings import DressedMemory, known_opening, small_opening
@@ -44,6 +49,65 @@ class Player:
         return np.asarray(Image.open(io.BytesIO(content[1:])).convert("RGB"))
 
 
+def test_the_agent_plays_first_and_a_driving_key_hands_over() -> None:
+    player = Player(known_opening())
+    assert player(ticks=4)["wheel"] == "agent"
+    assert player('{"type": "keys", "keys": ["UP"]}')["wheel"] == "agent", "it does nothing here"
+    assert player('{"type": "keys", "keys": ["RIGHT"]}')["wheel"] == "human"
+    fan = Player(known_opening())
+    fan('{"type": "view", "view": "fan"}')
+    status = fan('{"type": "keys", "keys": ["LEFT"]}', ticks=4)
+    assert (status["wheel"], status["fan"]["returns"]) == ("human", [3.0] * 9), "the human's action in all futures"
+
+
+def test_a_session_that_has_ended_is_freed_at_once() -> None:
+    player = Player(small_opening())
+    player('{"type": "view", "view": "fan"}', ticks=5)
+    gc.collect()
+    gc.disable()
+    try:
+        gone = weakref.ref(player.session), weakref.ref(player.session._game)
+        player.session.close()
+        del player
+        assert [reference() for reference in gone] == [None, None]
+    finally:
+        gc.enable()
+
+
+def test_a_moment_survives_a_link() -> None:
+    sender, receiver = Player(small_opening()), Player(small_opening())
+    sender('{"type": "begin", "seed": 11}', ticks=9)
+    sender('{"type": "pause", "paused": true}', '{"type": "share"}')
+    (place,) = (item for item in sender.sent if isinstance(item, dict) and item["type"] == "place")
+    assert place["seed"] == 11
+    status = receiver(f'{{"type": "begin", "seed": {place["seed"]}, "moment": "{place["moment"]}"}}')
+    assert (status["step"], receiver.errors()) == (0, [])
+    model = sender.session._opening.model
+    sent, received = (player.session._game.state for player in (sender, receiver))
+    for before, after in zip(sent, received, strict=True):
+        np.testing.assert_allclose(after, before, rtol=1e-3, atol=1e-3)
+    assert place_of(state_at(model, place["moment"])) == place["moment"]
+    nothing = base64.urlsafe_b64encode(np.full(model.observation_space("state").shape, np.nan, "<f2").tobytes())
+    for bad in ("AAAA", "!", "A", nothing.decode().rstrip("=")):
+        receiver(f'{{"type": "begin", "seed": 1, "moment": "{bad}"}}')
+        assert receiver.errors() == ["ConfigurationError"], bad
+
+
+def test_the_last_seconds_are_saved_as_a_gif() -> None:
+    player = Player(known_opening())
+    player.session.turn([read_message('{"type": "clip"}')], 0.0)
+    player(ticks=60)
+    player('{"type": "clip"}')
+    (content,) = (item[1:] for item in player.sent if isinstance(item, bytes) and item[0] == Kind.CLIP)
+    gif = Image.open(io.BytesIO(content))
+    assert (gif.format, gif.width) == ("GIF", 192)
+    assert 18 <= gif.n_frames <= 32, "ten pictures a second of two seconds, and the last one for a second"
+    fresh = Player(known_opening())
+    fresh.session._view = "latents"
+    fresh('{"type": "clip"}')
+    assert fresh.errors() == ["ConfigurationError"]
+
+
 def test_pictures_come_through_without_loss() -> None:
     picture = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
     message = picture_message(Kind.REAL, picture)
@@ -67,6 +131,10 @@ def test_hello_says_what_the_page_needs() -> None:
     assert len(hello["slider_limits"]) == 3
     assert all(low < high for low, high in hello["slider_limits"])
     assert hello["real_allowed"] is False
+    assert sorted(hello["latent_order"]) == [0, 1, 2]
+    assert hello["yardsticks"] == {}
+    scored = dataclasses.replace(known_opening(), yardsticks={"agent": 807.0})
+    assert Player(scored).session.hello()["yardsticks"] == {"agent": 807.0}
 
 
 def test_a_drive_sends_figures_and_pictures() -> None:
@@ -137,6 +205,8 @@ def test_latents_are_changed_and_dreamed_on_from() -> None:
     assert player.session.at_rest
     player('{"type": "dream_on"}')
     assert player.errors() == ["ConfigurationError"]
+    figures = player('{"type": "keys", "keys": ["LEFT"]}')
+    assert figures["predicted_reward"] == 3.0, "the reward that M expects next: the action, and the age"
     player(f'{{"type": "latent", "values": {[value + 9 for value in values]}}}')
     assert (player.picture(Kind.LATENT) != before).any()
     player('{"type": "latent", "values": [1]}')

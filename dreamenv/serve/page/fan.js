@@ -9,7 +9,7 @@ export class Fan extends Picture {
   #cells = [];
 
   constructor(scene, futures, choose) {
-    super(document.createElement("canvas"));
+    super();
     scene.replaceChildren();
     for (let future = 0; future < futures; future += 1) {
       const button = document.createElement("button");
@@ -37,6 +37,7 @@ export class Fan extends Picture {
     this.#cells.forEach(({ button, label }, future) => {
       button.dataset.ended = String(!alive[future]);
       label.textContent = (alive[future] ? "" : "ended ") + signed(returns[future], 1);
+      button.setAttribute("aria-label", `Dream on in future ${future + 1}: return ${label.textContent}`);
     });
   }
 }

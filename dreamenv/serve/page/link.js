@@ -1,9 +1,11 @@
 // The websocket: JSON out, JSON and binary messages in, and coming back after it was lost.
 
-export const Kind = { dream: 1, real: 2, fan: 3, latent: 4, mixture: 5 };
+export const Kind = { dream: 1, real: 2, fan: 3, latent: 4, mixture: 5, clip: 6 };
 
 // After these the server does not want to be asked again at once.
 const SENT_AWAY = new Set([1008, 1013, 4000]);
+const FULL = 1013;
+const WAIT_WHEN_FULL = 10_000;
 const FIRST_WAIT = 500;
 const LONGEST_WAIT = 8000;
 
@@ -11,8 +13,10 @@ export class Link extends EventTarget {
   #socket = null;
   #wait = FIRST_WAIT;
   #reason = "";
+  #timer = null;
 
   open() {
+    clearTimeout(this.#timer);
     this.#reason = "";
     const address = new URL("play", location.href);
     address.protocol = location.protocol === "https:" ? "wss:" : "ws:";
@@ -27,6 +31,7 @@ export class Link extends EventTarget {
   close() {
     const socket = this.#socket;
     this.#socket = null;
+    clearTimeout(this.#timer);
     socket?.close();
   }
 
@@ -53,10 +58,10 @@ export class Link extends EventTarget {
   #closed(socket, code) {
     if (socket !== this.#socket) return;
     const away = SENT_AWAY.has(code);
-    this.#tell("lost", { away, reason: away ? this.#reason : "" });
-    if (away) return;
-    setTimeout(() => this.#socket === socket && this.open(), this.#wait);
-    this.#wait = Math.min(2 * this.#wait, LONGEST_WAIT);
+    this.#tell("lost", { away, code, reason: away ? this.#reason : "" });
+    if (away && code !== FULL) return;
+    this.#timer = setTimeout(() => this.open(), away ? WAIT_WHEN_FULL : this.#wait);
+    if (!away) this.#wait = Math.min(2 * this.#wait, LONGEST_WAIT);
   }
 
   #tell(name, detail) {

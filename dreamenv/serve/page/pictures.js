@@ -1,14 +1,14 @@
 // Pictures onto canvases: the newest one wins when they come faster than they are decoded.
 
 export class Picture {
-  #context;
+  #canvases;
   #waiting = null;
   #busy = false;
 
-  constructor(canvas) {
-    this.canvas = canvas;
+  // The same picture on all of `canvases`.
+  constructor(...canvases) {
     this.drawn = 0;
-    this.#context = canvas.getContext("2d", { alpha: false });
+    this.#canvases = canvases;
   }
 
   show(content) {
@@ -34,9 +34,10 @@ export class Picture {
   }
 
   paint(bitmap) {
-    const { canvas } = this;
-    if (canvas.width !== bitmap.width) [canvas.width, canvas.height] = [bitmap.width, bitmap.height];
-    this.#context.drawImage(bitmap, 0, 0);
+    for (const canvas of this.#canvases) {
+      if (canvas.width !== bitmap.width) [canvas.width, canvas.height] = [bitmap.width, bitmap.height];
+      canvas.getContext("2d", { alpha: false }).drawImage(bitmap, 0, 0);
+    }
   }
 }
 
