@@ -73,6 +73,7 @@ class Game:
         self._step_rate = StepRate() if step_rate is None else step_rate
         self.driver = Driver(opening.model, opening.make_agent(seed), wheel=_one_of("wheel", wheel, WHEELS))
         self._dream = DreamWorld(opening, self._generator, opening.temperature)
+        self._tapped: Hands | None = None
         self._real: RealWorld | None = None
         self._race: RaceWorld | None = None
         self.world = DREAM
@@ -100,7 +101,8 @@ class Game:
 
     @property
     def hands(self) -> Hands:
-        """What the human does. A driving key that was not pressed before takes the wheel from the agent."""
+        """What the human does. A driving key that was not pressed before takes the wheel from the agent; one that is let
+        go before the next step acts in that step all the same."""
         return self.driver.hands
 
     @hands.setter
@@ -109,6 +111,7 @@ class Game:
         self.driver.hands = hands
         if pressed & self.driver.keys.labels.keys():
             self.wheel = HUMAN
+            self._tapped = hands
 
     @property
     def steps_per_second(self) -> float:
@@ -166,7 +169,10 @@ class Game:
             return
         self._before = self.moment.latent
         seen = self._here.seen
+        held, tapped = self.driver.hands, self._tapped
+        self.driver.hands = tapped if tapped is not None and not held.shares() else held
         actions = self.driver.actions(seen)
+        self.driver.hands, self._tapped = held, None
         try:
             self.moment = self._here.step(actions)
         except Exception:

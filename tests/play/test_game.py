@@ -87,6 +87,17 @@ def test_a_driving_key_takes_the_wheel_from_the_agent() -> None:
     assert game.wheel == "agent", "letting go takes nothing"
 
 
+def test_a_key_that_is_let_go_between_two_steps_acts_once() -> None:
+    game = Game(known_opening())
+    begin = game.moment.latent
+    game.hands = RIGHT
+    game.hands = Hands()
+    game.step()
+    np.testing.assert_array_equal(game.moment.latent, begin + 1)
+    game.step()
+    np.testing.assert_array_equal(game.moment.latent, begin + 1)
+
+
 def test_beginning_anew_with_a_seed_is_the_dream_of_that_seed() -> None:
     def play(game: Game) -> list[np.ndarray]:
         latents = [game.moment.latent]

@@ -137,6 +137,7 @@ def test_pictures_figures_and_keys_are_on_the_screen(display: None, tmp_path: Pa
 
 def test_the_window_is_resizable_and_a_driving_key_takes_over(display: None, tmp_path: Path) -> None:
     game = Game(known_opening(rate=1), wheel="agent")
+    press_right = pressed("right")
     window = PlayWindow(game, record_to=tmp_path / "clip.gif", report=lambda _: None)
     try:
         window._window = pygame.display.set_mode((2 * 816, 1200), pygame.RESIZABLE)
@@ -146,7 +147,7 @@ def test_the_window_is_resizable_and_a_driving_key_takes_over(display: None, tmp
         assert (screen[60:700, 60:760] != (21, 21, 23)).any(axis=2).mean() > 0.9, "the picture is twice as large"
     finally:
         window.close()
-    run(game, [pressed("right")], tmp_path)
+    run(game, [press_right], tmp_path)
     assert game.wheel == "human"
 
 

@@ -94,7 +94,7 @@ link.addEventListener("status", ({ detail }) => {
   figures.show(status);
   drift.show(status.race, status.step);
   tell("notice", notice(status));
-  tell("invitation", status.wheel === "agent" && !status.ended ? invitation(hello.keys, hello.agent, touch.matches) : "");
+  tell("invitation", status.wheel === "agent" ? invitation(hello.keys, hello.agent, touch.matches) : "");
   if (status.fan !== null) pictures[Kind.fan].tell(status.fan);
 });
 
