@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from dreamenv.errors import RegistryError, UnknownDreamError, did_you_mean
 from dreamenv.files import read_yaml
 from dreamenv.schema import Sha256, Strict, checked
-from dreamenv.types import KEYS, NO_KEY, RealEnvSpec, Start, recorded_fields
+from dreamenv.types import KEYS, NO_KEY, ObserveAs, RealEnvSpec, Start, recorded_fields
 
 FORMAT_VERSION = 1
 # What a bundle consists of, and its agent
@@ -29,12 +29,28 @@ class ControlSection(Strict):
     action: int | list[float]
 
 
+class WrapperSection(Strict):
+    """A wrapper of a real environment; the fields are those of `Wrapper`. A path alone will do."""
+
+    path: str = Field(min_length=1)
+    kwargs: dict[str, Any] = Field(default_factory=dict)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _path_alone(cls, found: Any) -> Any:
+        return {"path": found} if isinstance(found, str) else found
+
+
 class RealSection(Strict):
     """The real environment of a dream; the fields are those of `RealEnvSpec`."""
 
     id: str
     kwargs: dict[str, Any] = Field(default_factory=dict)
-    observation_key: str | None = None
+    wrappers: list[WrapperSection] = Field(default_factory=list)
+    observation_key: str | list[str] | None = None
+    observe_as: ObserveAs = "auto"
+    channels: list[int] | None = None
+    action_bounds: list[tuple[float, float]] | None = None
     crop: tuple[int, int, int, int] | None = None
     image_size: int = Field(default=64, ge=1)
     action_repeat: int = Field(default=1, ge=1)

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dreamenv.errors import ConfigurationError
+from dreamenv.keywords import checked_keywords, keywords_from_json, keywords_to_json
 
 # Seeds of real episodes are drawn from three ranges that never meet, so that no episode which trained a model or
 # chose an agent is ever used to score it.
@@ -58,6 +59,9 @@ def consumed_frames(*provenances: Mapping[str, Any]) -> int | None:
     return total
 
 
+# A bound of a space beyond this is none: what is finite may be float32's largest number
+UNBOUNDED = 1e18
+
 # What a player can hold down; `NO_KEY` is all of them let go.
 ARROWS = ("LEFT", "RIGHT", "UP", "DOWN")
 DIGITS = tuple("0123456789")
@@ -79,13 +83,43 @@ class Control:
 
 
 @dataclass(frozen=True)
+class Wrapper:
+    """A Gymnasium wrapper around a real environment, by where it is imported from.
+
+    Attributes:
+        path: `"package.module:Name"`, or `"package.module.Name"`.
+        kwargs: Its keyword arguments.
+
+    Raises:
+        ConfigurationError: Keyword arguments that a file cannot hold.
+    """
+
+    path: str
+    kwargs: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "kwargs", checked_keywords(self.kwargs, f"wrapper {self.path}: kwargs"))
+
+
+# How an array is taken: a picture for V, a vector, or whichever it looks like
+ObserveAs = Literal["auto", "picture", "vector"]
+
+
+@dataclass(frozen=True)
 class RealEnvSpec:
     """How a real environment is made and what of it a world model sees.
 
     Attributes:
         id: Gymnasium id of the real environment.
-        kwargs: Keyword arguments of `gym.make`.
-        observation_key: Entry of a `Dict` observation to use; None when the observation is an array.
+        kwargs: Keyword arguments of `gym.make`: numbers, text, lists, tuples and dicts.
+        wrappers: Gymnasium wrappers around it, the first one innermost.
+        observation_key: Entry of a `Dict` observation to use, or several, which are joined to one vector in this order;
+            None takes an observation as a whole, and joins a `Dict` of vectors.
+        observe_as: "picture" or "vector"; "auto" decides by the array's shape and type (see `data.observations`).
+        channels: Which channels of a picture, or pictures of a stack, are the colours: one (grey) or three; None takes
+            one or three as they are, the first three of four in the last place, and the last three of a stack.
+        action_bounds: `(low, high)` of all action dimensions, or one pair for each, within which Box actions are taken;
+            None takes the space's own bounds, and a range of 2 where it has none.
         crop: Rows and columns of the frame to keep, `(top, bottom, left, right)` in pixels, half open; None keeps all.
         image_size: Side in pixels of the square that image frames are resized to (area average).
         action_repeat: Real frames per action; their rewards are summed.
@@ -99,11 +133,18 @@ class RealEnvSpec:
             undrawn; None draws all.
         frames_per_second: Real frames a second at which the environment looks right.
         controls: What each key of `KEYS`, and `NO_KEY`, does; empty for keys by the action space.
+
+    Raises:
+        ConfigurationError: Keyword arguments that a file cannot hold, or an unknown `observe_as`.
     """
 
     id: str
     kwargs: dict[str, Any] = field(default_factory=dict)
-    observation_key: str | None = None
+    wrappers: tuple[Wrapper, ...] = ()
+    observation_key: str | tuple[str, ...] | None = None
+    observe_as: ObserveAs = "auto"
+    channels: tuple[int, ...] | None = None
+    action_bounds: tuple[tuple[float, float], ...] | None = None
     crop: tuple[int, int, int, int] | None = None
     image_size: int = 64
     action_repeat: int = 1
@@ -115,6 +156,11 @@ class RealEnvSpec:
     frames_per_second: float = 50.0
     controls: Mapping[str, Control] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "kwargs", checked_keywords(self.kwargs, f"{self.id}: kwargs"))
+        if self.observe_as not in get_args(ObserveAs):
+            raise ConfigurationError(f"{self.id}: observe_as is {self.observe_as!r}, expected {get_args(ObserveAs)}")
+
     @classmethod
     def from_json(cls, stored: Mapping[str, Any]) -> RealEnvSpec:
         """The inverse of `to_json`. Fields that change nothing in a recorded episode may be missing.
@@ -123,18 +169,31 @@ class RealEnvSpec:
             TypeError, KeyError, ValueError: `stored` is not what `to_json` gives.
         """
         fields = dict(stored)
-        missing = recorded_fields({f.name: None for f in dataclass_fields(cls)}).keys() - fields.keys()
+        missing = recorded_fields({f.name: None for f in dataclass_fields(cls)}).keys() - fields.keys() - _OF_LATER
         if missing:
             raise KeyError(*sorted(missing))
         if fields.get("crop") is not None:
             top, bottom, left, right = fields["crop"]
             fields["crop"] = (top, bottom, left, right)
+        if isinstance(fields["observation_key"], list):
+            fields["observation_key"] = tuple(fields["observation_key"])
+        if fields.get("channels") is not None:
+            fields["channels"] = tuple(fields["channels"])
+        if fields.get("action_bounds") is not None:
+            fields["action_bounds"] = tuple((low, high) for low, high in fields["action_bounds"])
+        fields["kwargs"] = keywords_from_json(fields["kwargs"])
+        fields["wrappers"] = tuple(
+            Wrapper(wrapper["path"], keywords_from_json(wrapper.get("kwargs", {})))
+            for wrapper in fields.get("wrappers", ())
+        )
         fields["controls"] = {key: _control(stored) for key, stored in fields.get("controls", {}).items()}
         return cls(**fields)
 
     def to_json(self) -> dict[str, Any]:
         """All fields, of what JSON and YAML have alike."""
-        return dict(json.loads(json.dumps(asdict(self))))
+        fields = asdict(self) | {"kwargs": keywords_to_json(self.kwargs)}
+        fields["wrappers"] = [{"path": w.path, "kwargs": keywords_to_json(w.kwargs)} for w in self.wrappers]
+        return dict(json.loads(json.dumps(fields)))
 
     @property
     def steps_per_second(self) -> int:
@@ -150,6 +209,10 @@ class RealEnvSpec:
     def first_moment(self) -> int:
         """Actions before an episode's pictures are worth showing: the start margin, and ten for M to settle."""
         return self.margin_actions + 10
+
+
+# Fields that the bundles of this package were written without; their defaults are what held
+_OF_LATER = {"wrappers", "observe_as", "channels", "action_bounds"}
 
 
 def recorded_fields(real: Mapping[str, Any]) -> dict[str, Any]:

@@ -8,11 +8,21 @@ import json
 
 import numpy as np
 import pytest
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
 from dreamenv.errors import ConfigurationError
-from dreamenv.types import SEED_ROLES, Control, Episode, RealEnvSpec, consumed_frames, episode_seeds, recorded_fields
+from dreamenv.types import (
+    SEED_ROLES,
+    Control,
+    Episode,
+    RealEnvSpec,
+    Wrapper,
+    consumed_frames,
+    episode_seeds,
+    recorded_fields,
+)
 
 
 def test_seeds_of_different_roles_and_runs_never_meet() -> None:
@@ -103,12 +113,39 @@ def test_a_real_environment_is_read_as_it_is_written() -> None:
         frames_per_second=35.0,
         controls={"LEFT": Control("left", (-1.0, 0.0)), "NONE": Control("roll", (0.0, 0.5)), "1": Control("jump", 1)},
     )
-    for spec in (plain, full):
+    wrapped = RealEnvSpec(
+        "Own-v0",
+        {"size": (3, 4), "names": ["a", ("b",)], "deep": {"far": np.float64(0.5), "on": np.True_}},
+        (Wrapper("own.wrappers:Grey", {"keep": (1,)}), Wrapper("own.Slow")),
+        observation_key=("a", "b"),
+        channels=(0, 1, 2),
+        action_bounds=((0.0, 1.0), (2.0, 3.0)),
+    )
+    assert wrapped.kwargs["size"] == (3, 4)
+    assert yaml.safe_load(yaml.safe_dump(wrapped.to_json())) == wrapped.to_json()
+    for spec in (plain, full, wrapped):
         assert RealEnvSpec.from_json(json.loads(json.dumps(spec.to_json()))) == spec
         assert RealEnvSpec.from_json(dataclasses.asdict(spec)) == spec
     assert RealEnvSpec.from_json(recorded_fields(plain.to_json())) == plain
     with pytest.raises(KeyError, match="crop"):
         RealEnvSpec.from_json({name: value for name, value in plain.to_json().items() if name != "crop"})
+
+
+@pytest.mark.parametrize(
+    ("value", "place"),
+    [
+        (np.zeros(3), "kwargs.own is array"),
+        (len, "kwargs.own is <built-in function len>"),
+        ({"deep": [1, {2, 3}]}, r"kwargs.own.deep\[1\] is \{2, 3\} of type set"),
+        ({3: "three"}, "kwargs.own has the key 3"),
+        (float("nan"), "kwargs.own is not a number"),
+    ],
+)
+def test_keyword_arguments_that_no_file_holds_are_refused_by_name(value: object, place: str) -> None:
+    with pytest.raises(ConfigurationError, match=f"Own-v0: {place}"):
+        RealEnvSpec("Own-v0", {"own": value})
+    with pytest.raises(ConfigurationError, match=f"wrapper own.Grey: {place}"):
+        Wrapper("own.Grey", {"own": value})
 
 
 def test_what_players_see_is_not_what_is_recorded() -> None:

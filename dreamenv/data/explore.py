@@ -13,6 +13,7 @@ import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
 
+from dreamenv.data.actions import finite_range
 from dreamenv.errors import ConfigurationError, did_you_mean
 
 Range = tuple[float, float]
@@ -222,7 +223,7 @@ def default_exploration(action_space: gym.Space[Any]) -> list[Exploration]:
 
 
 def uniform_action(space: gym.Space[Any], rng: np.random.Generator) -> Any:
-    """One uniform action; unbounded Box dimensions are taken as [-1, 1]."""
+    """One uniform action; Box dimensions that lack a bound as in `finite_range`."""
     if isinstance(space, spaces.Discrete):
         return np.int64(space.start + rng.integers(space.n))
     low, high = _finite_bounds(space)
@@ -243,5 +244,6 @@ def checked_range(name: str, value: Any, low: float, high: float) -> Range:
 def _finite_bounds(space: gym.Space[Any]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     if not isinstance(space, spaces.Box):
         raise ConfigurationError(f"expected a Box action space, got {space}")
-    bounded = (np.abs(space.low) < 1e6) & (np.abs(space.high) < 1e6)
-    return np.where(bounded, space.low, -1.0).astype(np.float64), np.where(bounded, space.high, 1.0).astype(np.float64)
+    pairs = zip(space.low.astype(np.float64).tolist(), space.high.astype(np.float64).tolist(), strict=True)
+    low, high = zip(*(finite_range(*pair) for pair in pairs), strict=True)
+    return np.array(low), np.array(high)

@@ -21,7 +21,8 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 
 from dreamenv.data.episodes import EpisodeStore
-from dreamenv.data.preprocess import make_real_env, resize_area
+from dreamenv.data.preprocess import make_real_env
+from dreamenv.data.resize import resize_area
 from dreamenv.errors import ConfigurationError, EpisodeFileError, did_you_mean, missing_extra
 from dreamenv.types import Episode, RealEnvSpec
 

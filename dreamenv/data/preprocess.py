@@ -1,18 +1,21 @@
-"""Real environments as a world model sees them: cropped, resized, action-repeated."""
+"""Real environments as a world model sees them: wrapped, prepared, action-repeated."""
 
 from __future__ import annotations
 
 import importlib
+from collections.abc import Callable
 from contextlib import nullcontext
 from typing import Any, SupportsFloat
 
 import gymnasium as gym
 import numpy as np
-from gymnasium import spaces
 from numpy.typing import NDArray
 
+from dreamenv.data.actions import ActionMapping
+from dreamenv.data.observations import preparation_of
 from dreamenv.data.unseen_frames import UNSEEN_FRAMES
 from dreamenv.errors import (
+    CollectionError,
     ConfigurationError,
     MissingExtraError,
     StepError,
@@ -20,7 +23,10 @@ from dreamenv.errors import (
     did_you_mean,
     missing_extra,
 )
-from dreamenv.types import RealEnvSpec
+from dreamenv.types import RealEnvSpec, Wrapper
+
+# Real frames after which an environment that has no time limit is taken to have no end either
+MOST_FRAMES = 100_000
 
 
 def make_real_env(spec: RealEnvSpec, *, render_mode: str | None = None) -> PreprocessedEnv:
@@ -29,8 +35,8 @@ def make_real_env(spec: RealEnvSpec, *, render_mode: str | None = None) -> Prepr
     Raises:
         MissingExtraError: The environment's package is not installed.
         UnknownDreamError: Gymnasium knows no such id.
-        ConfigurationError: Its observations or actions are of a kind that a world model cannot take, or Gymnasium
-            refuses to make it.
+        ConfigurationError: Its observations or actions are of a kind that a world model cannot take, Gymnasium refuses
+            to make it, or a wrapper cannot be put around it.
     """
     if spec.module is not None:
         import_registering(spec.module)
@@ -50,10 +56,57 @@ def make_real_env(spec: RealEnvSpec, *, render_mode: str | None = None) -> Prepr
             ) from error
         raise ConfigurationError(f"{spec.id} cannot be made with {spec.kwargs}: {error}") from error
     try:
-        return PreprocessedEnv(env, spec)
+        return PreprocessedEnv(with_wrappers(env, spec.wrappers), spec)
     except BaseException:
         env.close()
         raise
+
+
+def with_wrappers(env: gym.Env[Any, Any], wrappers: tuple[Wrapper, ...]) -> gym.Env[Any, Any]:
+    """`env` with those of `wrappers` around it that it does not wear already.
+
+    Raises:
+        ConfigurationError: A wrapper cannot be imported, or does not take the environment or its keyword arguments.
+    """
+    for wrapper in wrappers:
+        kind = _imported(wrapper.path)
+        if _wears(env, kind):
+            continue
+        try:
+            env = kind(env, **wrapper.kwargs)
+        except Exception as error:  # whatever a foreign constructor raises
+            raise ConfigurationError(
+                f"wrapper {wrapper.path} with {wrapper.kwargs} cannot be put around {env}: "
+                f"{type(error).__name__}: {error}"
+            ) from error
+    return env
+
+
+def _wears(env: gym.Env[Any, Any], kind: Callable[..., Any]) -> bool:
+    while isinstance(env, gym.Wrapper):
+        if type(env) is kind:
+            return True
+        env = env.env
+    return False
+
+
+def _imported(path: str) -> Callable[..., Any]:
+    module, separator, name = path.partition(":") if ":" in path else path.rpartition(".")
+    try:
+        if not separator:
+            raise ImportError("no module is named")
+        found = importlib.import_module(module)
+        for part in name.split("."):
+            found = getattr(found, part)
+    except (ImportError, AttributeError) as error:
+        raise ConfigurationError(
+            f"wrapper {path!r} cannot be imported ({error}); expected package.module:Name, such as "
+            "gymnasium.wrappers:RescaleAction"
+        ) from error
+    if not callable(found):
+        raise ConfigurationError(f"wrapper {path!r} is {found!r}; expected a class or function of an environment")
+    kind: Callable[..., Any] = found
+    return kind
 
 
 def import_registering(module: str) -> None:
@@ -72,51 +125,40 @@ def import_registering(module: str) -> None:
 
 
 class PreprocessedEnv(gym.Wrapper[Any, Any, Any, Any]):
-    """An environment whose steps are action repeats and whose observations are what V takes.
+    """An environment whose steps are action repeats and whose observations and actions are what V and M take.
 
-    Observations are `[image_size, image_size, 3]` uint8 for image environments and `[D]` float32 for vector ones; a
-    Discrete observation of n values is a one-hot vector `[n]`.
+    Observations are `[image_size, image_size, 3]` uint8 pictures or `[D]` float32 vectors (see `data.observations`),
+    actions are Discrete from 0 or a Box of one dimension with finite bounds (see `data.actions`).
     A step's reward is the sum over its real frames. `info` gets `real_frames`, how many frames the step consumed, and
     `observation_valid`, False where a meaningless terminal frame was replaced by the one before it.
+
+    Attributes:
+        actions: From its actions to those of the real environment, and back.
+        is_image: Whether observations are pictures.
+        preparation: What is done to observations and actions, in words.
+
+    Raises:
+        ConfigurationError: Observations or actions of which neither can be made; the wrapper that helps is named.
     """
 
     def __init__(self, env: gym.Env[Any, Any], spec: RealEnvSpec) -> None:
         super().__init__(env)
         self.real_spec = spec
-        source = env.observation_space
-        if isinstance(source, spaces.Dict):
-            if spec.observation_key is None or spec.observation_key not in source.spaces:
-                raise ConfigurationError(
-                    f"{spec.id} has Dict observations; observation_key is {spec.observation_key!r}, "
-                    f"expected one of {sorted(source.spaces)}"
-                )
-            source = source[spec.observation_key]
-        actions = env.action_space
-        if not isinstance(actions, spaces.Discrete) and (
-            not isinstance(actions, spaces.Box) or len(actions.shape) != 1
-        ):
-            raise ConfigurationError(f"{spec.id}: action space {actions}; expected Discrete or a Box of one dimension")
-        self._numbered = source if isinstance(source, spaces.Discrete) else None
-        if self._numbered is not None:
-            source = spaces.Box(0.0, 1.0, (int(self._numbered.n),), np.float32)
-        if not isinstance(source, spaces.Box):
-            raise ConfigurationError(f"{spec.id}: observations {source} are neither pictures nor vectors")
-        self.is_image = len(source.shape) == 3 and source.dtype == np.uint8
-        if self.is_image:
-            _check_picture(spec, source.shape)
-            size = spec.image_size
-            self.observation_space = spaces.Box(0, 255, (size, size, 3), np.uint8)
-        elif len(source.shape) == 1:
-            self.observation_space = spaces.Box(
-                source.low.astype(np.float32), source.high.astype(np.float32), dtype=np.float32
-            )
-        else:
-            raise ConfigurationError(
-                f"{spec.id}: observations of shape {source.shape} are neither pictures nor vectors"
-            )
+        self.actions = ActionMapping(env.action_space, spec)
+        prepared = preparation_of(env.observation_space, spec)
+        self._prepare, self.is_image = prepared.prepare, prepared.is_image
+        self.preparation = (*prepared.steps, *self.actions.steps)
+        self.observation_space, self.action_space = prepared.space, self.actions.space
         self._last: NDArray[Any] | None = None
+        limit = spec.max_episode_steps or (env.spec.max_episode_steps if env.spec is not None else None)
+        self._most_frames, self._frames = MOST_FRAMES if limit is None else None, 0
         skip = spec.skip_unseen_frames
         self._unseen = None if skip is None else UNSEEN_FRAMES[skip].of(env)
+
+    def allow_frames(self, most: int) -> None:
+        """Let an episode last for `most` real frames where neither the environment nor its spec has a time limit."""
+        if self._most_frames is not None:
+            self._most_frames = most
 
     @property
     def last_observation(self) -> NDArray[Any]:
@@ -131,13 +173,11 @@ class PreprocessedEnv(gym.Wrapper[Any, Any, Any, Any]):
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         observation, info = self.env.reset(seed=seed, options=options)
-        self._last = self._prepare(observation)
+        self._last, self._frames = self._prepare(observation), 0
         return self._last.copy(), info | {"real_frames": 0, "observation_valid": True}
 
     def step(self, action: Any) -> tuple[Any, SupportsFloat, bool, bool, dict[str, Any]]:
-        if isinstance(self.action_space, spaces.Discrete):
-            # ViZDoom takes an array without axes, as agents return it, for a row of buttons and presses all of them
-            action = np.asarray(action)[()]
+        action = self.actions.to_real(action)
         total, frames = 0.0, 0
         terminated = truncated = False
         observation: Any = None
@@ -147,60 +187,35 @@ class PreprocessedEnv(gym.Wrapper[Any, Any, Any, Any]):
             unseen = self._unseen if frames < self.real_spec.action_repeat else None
             with nullcontext() if unseen is None else unseen.undrawn():
                 observation, reward, terminated, truncated, info = self.env.step(action)
-            total += float(reward)
+            total += self._number(reward)
             if unseen is not None and (terminated or truncated):
                 observation = unseen.draw()
         # Environments that blank their last frame (ViZDoom) do so at a time-out too, and set both flags there although
         # the task itself did not end.
         if self.real_spec.drop_terminal_observation and terminated and truncated:
             terminated = False
-        meaningless = self.real_spec.drop_terminal_observation and (
-            terminated or (truncated and not self._raw(observation).any())
-        )
+        drops = self.real_spec.drop_terminal_observation
+        prepared = None if drops and terminated else self._prepare(observation)
+        meaningless = prepared is None or (drops and truncated and not prepared.any())
         if not meaningless:
-            self._last = self._prepare(observation)
+            self._last = prepared
         if self._last is None:
             raise StepError("step before reset; call reset first")
+        self._frames += frames
+        if self._most_frames is not None and self._frames >= self._most_frames and not (terminated or truncated):
+            raise CollectionError(
+                f"{self.real_spec.id}: an episode has not ended after {self._frames:,} real frames, and nothing limits "
+                "it. Give it a time limit: --max-episode-steps N, or max_episode_steps of its RealEnvSpec or preset"
+            )
         info = dict(info) | {"real_frames": frames, "observation_valid": not meaningless}
         return self._last.copy(), total, bool(terminated), bool(truncated), info
 
-    def _raw(self, observation: Any) -> NDArray[Any]:
-        key = self.real_spec.observation_key
-        return np.asarray(observation if key is None else observation[key])
-
-    def _prepare(self, observation: Any) -> NDArray[Any]:
-        array = self._raw(observation)
-        if self._numbered is not None:
-            return np.eye(int(self._numbered.n), dtype=np.float32)[int(array) - int(self._numbered.start)]
-        if not self.is_image:
-            return array.astype(np.float32)
-        if self.real_spec.crop is not None:
-            top, bottom, left, right = self.real_spec.crop
-            array = array[top:bottom, left:right]
-        if array.shape[2] == 1:
-            array = np.repeat(array, 3, axis=2)
-        return resize_area(array, self.real_spec.image_size)
-
-
-def _check_picture(spec: RealEnvSpec, shape: tuple[int, ...]) -> None:
-    height, width, channels = shape
-    if channels not in (1, 3):
-        raise ConfigurationError(f"{spec.id}: pictures of shape {shape}; expected 1 or 3 channels, in the last place")
-    if spec.crop is not None:
-        top, bottom, left, right = spec.crop
-        if not (0 <= top < bottom <= height and 0 <= left < right <= width):
+    def _number(self, reward: Any) -> float:
+        """A reward as a number."""
+        try:
+            return float(np.asarray(reward, np.float64).reshape(()))
+        except (TypeError, ValueError) as error:
             raise ConfigurationError(
-                f"{spec.id}: crop {spec.crop} (top, bottom, left, right) does not lie within a frame of "
-                f"{height} rows and {width} columns"
-            )
-
-
-def resize_area(picture: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
-    """`[H, W, 3]` uint8 resized to `[size, size, 3]` by area averaging."""
-    if picture.shape[:2] == (size, size):
-        return np.ascontiguousarray(picture)
-    try:
-        import cv2
-    except ImportError as error:
-        raise missing_extra("opencv-python-headless", "real") from error
-    return np.asarray(cv2.resize(np.ascontiguousarray(picture), (size, size), interpolation=cv2.INTER_AREA), np.uint8)
+                f"{self.real_spec.id}: the reward of a step is {reward!r}, expected one number. Correct what step "
+                "returns, or add the parts up in a gymnasium.RewardWrapper"
+            ) from error

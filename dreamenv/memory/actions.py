@@ -11,6 +11,7 @@ from gymnasium import spaces
 from torch import Tensor, nn
 
 from dreamenv.errors import ConfigurationError
+from dreamenv.types import UNBOUNDED
 
 
 class ActionEncoder(nn.Module):
@@ -33,10 +34,12 @@ class ActionEncoder(nn.Module):
         elif isinstance(action_space, spaces.Box) and len(action_space.shape) == 1:
             self.size = int(action_space.shape[0])
             self.start = 0
-            bounded = np.abs(action_space.low) < 1e6
-            bounded &= np.abs(action_space.high) < 1e6
+            bounded = np.abs(action_space.low.astype(np.float64)) < UNBOUNDED
+            bounded &= np.abs(action_space.high.astype(np.float64)) < UNBOUNDED
             low = np.where(bounded, action_space.low, -1.0).astype(np.float32)
             high = np.where(bounded, action_space.high, 1.0).astype(np.float32)
+            # A dimension of one value tells nothing: it is encoded as -1
+            high = np.where(high > low, high, low + np.maximum(1.0, np.abs(low))).astype(np.float32)
         else:
             raise ConfigurationError(
                 f"a world model takes Discrete or one-dimensional Box actions, got {action_space}. "

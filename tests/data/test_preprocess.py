@@ -14,9 +14,10 @@ import pytest
 from gymnasium import spaces
 
 from dreamenv import registry
-from dreamenv.data.preprocess import PreprocessedEnv, make_real_env, resize_area
-from dreamenv.errors import ConfigurationError, MissingExtraError, StepError, UnknownDreamError
-from dreamenv.types import RealEnvSpec
+from dreamenv.data.preprocess import PreprocessedEnv, make_real_env, with_wrappers
+from dreamenv.data.resize import resize_area
+from dreamenv.errors import CollectionError, ConfigurationError, MissingExtraError, StepError, UnknownDreamError
+from dreamenv.types import RealEnvSpec, Wrapper
 
 PICTURE = spaces.Box(0, 255, (80, 64, 3), np.uint8)
 
@@ -208,13 +209,10 @@ def test_discrete_observations_are_one_hot() -> None:
     [
         (Scripted(spaces.Dict(screen=PICTURE)), {}, r"observation_key is None, expected one of \['screen'\]"),
         (Scripted(spaces.Dict(screen=PICTURE)), {"observation_key": "scren"}, "'scren', expected one of"),
-        (Scripted(spaces.MultiDiscrete([3, 2])), {}, "neither pictures nor vectors"),
-        (Scripted(spaces.Box(0, 1, (5, 5), np.float32)), {}, "neither pictures nor vectors"),
-        (Scripted(spaces.Box(0, 255, (64, 64, 4), np.uint8)), {}, "channels"),
+        (Scripted(spaces.Text(5)), {}, "neither pictures nor vectors"),
         (Scripted(), {"crop": (0, 90, 0, 64)}, "does not lie within a frame of 80 rows"),
         (Scripted(), {"crop": (20, 20, 0, 64)}, "does not lie within"),
-        (Scripted(action_space=spaces.MultiDiscrete([2, 2])), {}, "expected Discrete or a Box of one dimension"),
-        (Scripted(action_space=spaces.Box(-1, 1, (2, 2))), {}, "expected Discrete or a Box of one dimension"),
+        (Scripted(action_space=spaces.Text(5)), {}, "expected Discrete, Box, MultiDiscrete"),
     ],
 )
 def test_what_a_world_model_cannot_take_is_refused(env: Any, spec: dict[str, Any], message: str) -> None:
@@ -229,6 +227,72 @@ def test_unknown_ids_and_arguments_are_explained() -> None:
         make_real_env(RealEnvSpec("nothing_like_it:Own-v0"))
     with pytest.raises(ConfigurationError, match=r"Pendulum-v1 cannot be made with \{'colour': 1\}"):
         make_real_env(RealEnvSpec("Pendulum-v1", kwargs={"colour": 1}))
+
+
+class Halved(gym.RewardWrapper[Any, Any]):
+    def __init__(self, env: gym.Env[Any, Any], *, by: float = 2.0) -> None:
+        super().__init__(env)
+        self._by = by
+
+    def reward(self, reward: Any) -> float:
+        return float(reward) / self._by
+
+
+def test_wrappers_are_put_around_the_environment_in_their_order() -> None:
+    wrappers = (
+        Wrapper("gymnasium.wrappers:RescaleAction", {"min_action": -1.0, "max_action": 1.0}),
+        Wrapper(f"{__name__}.Halved", {"by": 4.0}),
+    )
+    env = make_real_env(RealEnvSpec("Pendulum-v1", wrappers=wrappers))
+    assert env.action_space == spaces.Box(-1, 1, (1,), np.float32)
+    raw = gym.make("Pendulum-v1")
+    env.reset(seed=1)
+    raw.reset(seed=1)
+    assert env.step(np.float32([0.5]))[1] == pytest.approx(float(raw.step(np.float32([1.0]))[1]) / 4)
+    # what the caller has put around an environment already is not put around it again
+    worn = with_wrappers(Halved(gym.make("Pendulum-v1"), by=3.0), wrappers)
+    assert str(worn).count("Halved") == 1
+    assert worn.action_space == spaces.Box(-1, 1, (1,), np.float32)
+
+
+@pytest.mark.parametrize(
+    ("wrapper", "message"),
+    [
+        (Wrapper("gymnasium.wrappers:RescaleActions"), "'gymnasium.wrappers:RescaleActions' cannot be imported"),
+        (Wrapper("nothing_like_it.Wrapper"), "cannot be imported"),
+        (Wrapper("RescaleAction"), "no module is named"),
+        (Wrapper("gymnasium.wrappers:RescaleAction", {"least": 1}), r"\{'least': 1\} cannot be put around"),
+        (Wrapper("math.pi"), "expected a class"),
+    ],
+)
+def test_a_wrapper_that_cannot_be_used_is_named(wrapper: Wrapper, message: str) -> None:
+    with pytest.raises(ConfigurationError, match=message):
+        make_real_env(RealEnvSpec("Pendulum-v1", wrappers=(wrapper,)))
+
+
+def test_an_episode_without_an_end_is_an_error() -> None:
+    env = PreprocessedEnv(Scripted(length=10**9), RealEnvSpec("Own-v0", action_repeat=2))
+    env.allow_frames(7)
+    for _ in range(2):
+        env.reset()
+        for _ in range(3):
+            env.step(0)
+        with pytest.raises(CollectionError, match="Own-v0: an episode has not ended after 8 real frames.*time limit"):
+            env.step(0)
+    limited = PreprocessedEnv(Scripted(length=20), RealEnvSpec("Own-v0", max_episode_steps=20))
+    limited.allow_frames(7)
+    assert len(last_step(limited)[0]) == 21
+
+
+def test_a_reward_that_is_no_number_blames_the_environment() -> None:
+    class Several(gym.RewardWrapper[Any, Any]):
+        def reward(self, reward: Any) -> Any:
+            return np.array([1.0, 2.0])
+
+    env = PreprocessedEnv(Several(Scripted()), RealEnvSpec("Own-v0"))
+    env.reset()
+    with pytest.raises(ConfigurationError, match=r"Own-v0: the reward of a step is array.*RewardWrapper"):
+        env.step(0)
 
 
 class Counter(gym.Env[Any, Any]):
