@@ -44,25 +44,25 @@ class ActionMapping:
     Args:
         real_space: Discrete, Box, MultiDiscrete, MultiBinary, or a Dict or Tuple of these.
         spec: `action_bounds` of it are used.
+        as_it_is: Take the real space itself.
 
     Raises:
         ConfigurationError: A space of another kind, or bounds that do not fit.
     """
 
-    def __init__(self, real_space: gym.Space[Any], spec: RealEnvSpec) -> None:
+    def __init__(self, real_space: gym.Space[Any], spec: RealEnvSpec, *, as_it_is: bool = False) -> None:
         self._real = real_space
         elements = _elements(real_space, spec.id)
         if not elements:
             raise ConfigurationError(f"{spec.id}: actions {real_space} leave nothing to choose")
         self._elements, notes = _bounded(elements, spec)
-        self._as_it_is = _is_plain_box(real_space) and self._elements == elements
+        self._as_it_is = as_it_is or (_is_plain_box(real_space) and self._elements == elements)
         combinations = math.prod(element.choices for element in self._elements if element.whole)
         self._chosen = all(element.whole for element in self._elements) and combinations <= MOST_COMBINATIONS
         if isinstance(real_space, spaces.Discrete):
             self._chosen, combinations = True, int(real_space.n)
-        self.space: spaces.Discrete | spaces.Box
+        self.space: Any
         if self._as_it_is:
-            assert isinstance(real_space, spaces.Box)
             self.space = real_space
         elif self._chosen:
             self.space = spaces.Discrete(combinations)
@@ -78,7 +78,7 @@ class ActionMapping:
         """The real environment's action of one of `space`."""
         if isinstance(self._real, spaces.Discrete):
             # ViZDoom takes an array without axes, as agents return it, for a row of buttons and presses all of them
-            return np.asarray(action)[()] + self._real.start
+            return np.asarray(action)[()] + (0 if self._as_it_is else self._real.start)
         if self._as_it_is:
             return action
         return _assembled(self._real, iter(self._numbers(action)))

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from gymnasium.envs.registration import EnvSpec
 
 from dreamenv.data.episodes import EpisodeStore, episode_bytes, read_attributes
 from dreamenv.data.explore import POLICIES, Actor, Exploration, check_policy, default_exploration
-from dreamenv.data.preprocess import PreprocessedEnv, make_real_env
+from dreamenv.data.preprocess import PreprocessedEnv, make_known, make_real_env, registration_of
 from dreamenv.data.recorder import EpisodeRecorder
-from dreamenv.errors import CollectionError, ConfigurationError, EpisodeFileError
+from dreamenv.errors import CollectionError, ConfigurationError, DreamEnvError, EpisodeFileError, NonFiniteError
 from dreamenv.files import writable_folder, write_json
 from dreamenv.types import Episode, RealEnvSpec, episode_seeds, recorded_fields
 from dreamenv.workers import process_count, run_tasks
@@ -23,6 +25,11 @@ ActorFactory = Callable[..., Actor]
 # At most so many episodes a seed, so that the seeds of two collections with different seeds never meet.
 MOST_EPISODES = 100_000
 _COLLECTION_FILE = "collection.json"
+# Real frames that an episode without time limit may last, however few are collected
+_LEAST_LONG = 1000
+# So many episodes are skipped whatever their share, and beyond them this share of all
+_FEW_SKIPPED, _MOST_SKIPPED = 3, 0.2
+_TRIES = 2
 # Fields of `RealEnvSpec` that change no step of an episode
 _OF_WHOLE_EPISODES = ("max_episode_steps", "start_margin")
 
@@ -34,6 +41,8 @@ class _Setup:
     seed: int
     explore: tuple[Exploration, ...]
     factories: dict[str, ActorFactory] = field(default_factory=dict)
+    registration: EnvSpec | None = None
+    most_frames: int | None = None
 
 
 @dataclass(frozen=True)
@@ -44,11 +53,13 @@ class Collected:
         episodes: Episodes in the store.
         real_frames: Their real frames, action repeat counted.
         mean_return: Their mean return, in units of the real environment.
+        skipped: Episodes that raised or were not finite, by number with the reason; others were played in their place.
     """
 
     episodes: int
     real_frames: int
     mean_return: float
+    skipped: dict[int, str] = field(default_factory=dict)
 
 
 def collect(
@@ -68,7 +79,8 @@ def collect(
 
     Episode i depends on `seed` and i alone, so a call that was killed continues where it was and ends as an unbroken
     one, with any number of workers. Episodes that other workers finish beyond the limit are not kept; those that an
-    earlier call finished are, also when this call asks for fewer.
+    earlier call finished are, also when this call asks for fewer. An episode that raises or is not finite is played
+    once more, then skipped and counted: some simulators diverge now and then.
 
     Args:
         spec: The real environment.
@@ -82,11 +94,12 @@ def collect(
         factories: Makers of actors for further policy names (module-level functions, called as
             `factory(action_space, rng, **kwargs)`).
         progress: Called after each episode with its number, the store's real frames and its mean return so far.
-        report: Receives a line when a worker dies.
+        report: Receives a line when a worker dies or an episode is skipped.
 
     Raises:
         ConfigurationError: Neither or both limits, an unknown policy, or a folder collected with other settings.
-        CollectionError: An episode kills its worker again and again, or the frames need too many episodes.
+        CollectionError: An episode kills its worker again and again or never ends, more than a fifth of the episodes
+            (and more than three) had to be skipped, or the frames need too many episodes.
     """
     limit = _limit(episodes, frames)
     processes = process_count(workers, episodes)
@@ -94,36 +107,64 @@ def collect(
     for exploration in explore:
         check_policy(exploration, factories or {})
     path = Path(path)
-    setup = _Setup(spec, path, seed, tuple(explore), factories or {})
+    setup = _Setup(
+        spec,
+        path,
+        seed,
+        tuple(explore),
+        factories or {},
+        registration_of(spec) if processes else None,
+        None if frames is None else max(frames, _LEAST_LONG),
+    )
     store = EpisodeStore(path)
     recorded = _check_same_collection(setup)
     store.sweep()
     held = {int(file.stem): _frames_and_return(file) for file in store.own_files()}
-    count = _Count(held, episodes, frames)
+    skipped = {int(index): str(reason) for index, reason in recorded.get("skipped", {}).items()}
+    count = _Count(held, skipped, episodes, frames)
     count.update()
     unfinished = recorded.get("unfinished", {})
     # What earlier calls finished stays. Beyond it, a killed call with this limit may have left more than it wanted.
     keep = unfinished["keep"] if unfinished.get("limit") == limit else count.without_gap
-    _write_collection(setup, {"unfinished": {"limit": limit, "keep": keep}})
-    for index, found in run_tasks(count.missing(), _make_runner, setup, workers=processes, report=report):
-        store.put(index, found.file)  # workers write nothing: one that outlives its parent could do harm
-        held[index] = found.real_frames, found.undiscounted_return
-        count.update()
-        progress(len(held), sum(n for n, _ in held.values()), float(np.mean([r for _, r in held.values()])))
-        if count.reached:
-            break
-    if not count.reached:
-        raise CollectionError(
-            f"{MOST_EPISODES} episodes hold fewer than {frames} frames; collect with another seed too"
-        )
+    begun = {"unfinished": {"limit": limit, "keep": keep}}
+    _write_collection(setup, begun, skipped)
+    while not count.reached():  # again where an episode was skipped at the very end
+        if count.first >= MOST_EPISODES:
+            raise CollectionError(
+                f"{MOST_EPISODES} episodes hold fewer than {frames} frames; collect with another seed too"
+            )
+        for index, found in run_tasks(count.missing(), _make_runner, setup, workers=processes, report=report):
+            if isinstance(found, _Skipped):
+                skipped[index] = found.reason
+                report(f"episode {index} is skipped: {found.reason}")
+                _check_share(spec, held, skipped)
+                _write_collection(setup, begun, skipped)
+                count.update()
+                continue
+            store.put(index, found.file)  # workers write nothing: one that outlives its parent could do harm
+            held[index] = found.real_frames, found.undiscounted_return
+            count.update()
+            progress(len(held), sum(n for n, _ in held.values()), float(np.mean([r for _, r in held.values()])))
+            if count.reached():
+                break
     keep = max(keep, count.first)
     for file in store.own_files():
         if int(file.stem) >= keep:
             file.unlink()
     store.sweep()
-    _write_collection(setup, {})
+    skipped = {index: reason for index, reason in sorted(skipped.items()) if index < keep}
+    _write_collection(setup, {}, skipped)
     kept = [held[index] for index in sorted(held) if index < keep]
-    return Collected(len(kept), sum(n for n, _ in kept), float(np.mean([r for _, r in kept])))
+    return Collected(len(kept), sum(n for n, _ in kept), float(np.mean([r for _, r in kept])), skipped)
+
+
+def _check_share(spec: RealEnvSpec, held: dict[int, Any], skipped: dict[int, str]) -> None:
+    played = len(held) + len(skipped)
+    if len(skipped) > _FEW_SKIPPED and len(skipped) > _MOST_SKIPPED * played:
+        raise CollectionError(
+            f"{spec.id}: {len(skipped)} of {played} episodes raised or were not finite, the last one: "
+            f"{list(skipped.values())[-1]}. Correct the environment, or explore more gently"
+        )
 
 
 def _limit(episodes: int | None, frames: int | None) -> dict[str, int | None]:
@@ -187,39 +228,50 @@ def _shown(real: dict[str, Any]) -> dict[str, Any]:
 
 
 class _Count:
-    """How many of the first episodes are held, without a gap, up to the limit."""
+    """How many of the first episodes are held or skipped, without a gap, up to the limit."""
 
-    def __init__(self, held: dict[int, tuple[int, float]], episodes: int | None, frames: int | None) -> None:
-        self._held, self._episodes, self._frames = held, episodes, frames
+    def __init__(
+        self, held: dict[int, tuple[int, float]], skipped: dict[int, str], episodes: int | None, frames: int | None
+    ) -> None:
+        self._held, self._skipped, self._episodes, self._frames = held, skipped, episodes, frames
         self.first = 0
-        self._first_frames = 0
+        self._first_held = self._first_frames = 0
 
-    @property
     def reached(self) -> bool:
         """Whether they reach the limit."""
         if self._frames is not None:
             return self._first_frames >= self._frames
-        return self.first == self._episodes
+        return self._first_held == self._episodes
 
     @property
     def without_gap(self) -> int:
-        """How many of the first episodes are held, beyond the limit too."""
-        return next(index for index in range(len(self._held) + 1) if index not in self._held)
+        """How many of the first episodes are there, beyond the limit too."""
+        most = len(self._held) + len(self._skipped)
+        return next(index for index in range(most + 1) if not self._is_there(index))
 
     def update(self) -> None:
         """Count on."""
-        while not self.reached and self.first in self._held:
-            self._first_frames += self._held[self.first][0]
+        while not self.reached() and self._is_there(self.first):
+            if self.first in self._held:
+                self._first_held += 1
+                self._first_frames += self._held[self.first][0]
             self.first += 1
 
     def missing(self) -> Iterator[int]:
         """Episodes to record, in order, until the limit is reached by those that have come in meanwhile."""
-        for index in range(MOST_EPISODES if self._episodes is None else self._episodes):
-            if self.reached:
-                return
-            if index not in self._held:
+        index = 0
+        while index < self._most and not self.reached():
+            if not self._is_there(index):
                 yield index
             self.update()
+            index += 1
+
+    def _is_there(self, index: int) -> bool:
+        return index in self._held or index in self._skipped
+
+    @property
+    def _most(self) -> int:
+        return MOST_EPISODES if self._episodes is None else min(self._episodes + len(self._skipped), MOST_EPISODES)
 
 
 def _settings(setup: _Setup) -> dict[str, Any]:
@@ -259,9 +311,10 @@ def _read_collection(file: Path) -> dict[str, Any]:
     return found
 
 
-def _write_collection(setup: _Setup, state: dict[str, Any]) -> None:
+def _write_collection(setup: _Setup, state: dict[str, Any], skipped: dict[int, str]) -> None:
     setup.path.mkdir(parents=True, exist_ok=True)
-    write_json(setup.path / _COLLECTION_FILE, _settings(setup) | state)
+    noted = {"skipped": skipped} if skipped else {}
+    write_json(setup.path / _COLLECTION_FILE, _settings(setup) | state | noted)
 
 
 def _frames_and_return(file: Path) -> tuple[int, float]:
@@ -277,21 +330,50 @@ class _Recorded(NamedTuple):
     undiscounted_return: float
 
 
-def _make_runner(setup: _Setup) -> Callable[[int], _Recorded]:
-    env = make_real_env(setup.spec)
+class _Skipped(NamedTuple):
+    """An episode that raised or was not finite, more than once."""
+
+    reason: str
+
+
+def _make_runner(setup: _Setup) -> Callable[[int], _Recorded | _Skipped]:
+    make_known(setup.registration)
+    env = _opened(setup)
     explore = setup.explore or default_exploration(env.action_space)
     shares = np.array([exploration.weight for exploration in explore])
     makers = POLICIES | setup.factories
     seeds = episode_seeds("collect", setup.seed, MOST_EPISODES)
 
-    def run(index: int) -> _Recorded:
+    def once(index: int) -> _Recorded:
         rng = np.random.default_rng([setup.seed, index])
         chosen = explore[int(rng.choice(len(explore), p=shares / shares.sum()))]
         actor = makers[chosen.policy](env.action_space, rng, **chosen.kwargs)
         episode = record_episode(env, actor, seed=seeds[index], max_steps=chosen.max_steps)
         return _Recorded(episode_bytes(episode), episode.real_frames, episode.undiscounted_return)
 
+    def run(index: int) -> _Recorded | _Skipped:
+        nonlocal env
+        reason = ""
+        for _ in range(_TRIES):
+            try:
+                return once(index)
+            except Exception as error:  # whatever a foreign simulator raises
+                if isinstance(error, DreamEnvError) and not isinstance(error, NonFiniteError):
+                    raise
+                reason = f"{type(error).__name__}: {error}"
+            with suppress(Exception):  # it may be beyond closing
+                env.close()
+            env = _opened(setup)
+        return _Skipped(reason)
+
     return run
+
+
+def _opened(setup: _Setup) -> PreprocessedEnv:
+    env = make_real_env(setup.spec)
+    if setup.most_frames is not None:
+        env.allow_frames(setup.most_frames)
+    return env
 
 
 def record_episode(env: PreprocessedEnv, actor: Actor, *, seed: int, max_steps: int | None = None) -> Episode:

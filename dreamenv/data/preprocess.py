@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import importlib
+import pickle
 from collections.abc import Callable
 from contextlib import nullcontext
 from typing import Any, SupportsFloat
 
 import gymnasium as gym
 import numpy as np
+from gymnasium.envs.registration import EnvSpec
 from numpy.typing import NDArray
 
 from dreamenv.data.actions import ActionMapping
@@ -60,6 +62,31 @@ def make_real_env(spec: RealEnvSpec, *, render_mode: str | None = None) -> Prepr
     except BaseException:
         env.close()
         raise
+
+
+def registration_of(spec: RealEnvSpec) -> EnvSpec | None:
+    """What another process needs to know the environment of `spec`: None where its id or module says it.
+
+    Raises:
+        ConfigurationError: It is registered by something that only this process has, such as a lambda.
+    """
+    known = gym.registry.get(spec.id)
+    if known is None or spec.module is not None or ":" in spec.id:
+        return None
+    try:
+        pickle.dumps(known)
+    except Exception as error:  # whatever a foreign object raises
+        raise ConfigurationError(
+            f"{spec.id} is registered by {known.entry_point!r}, which no other process can import: use workers=0 "
+            "(--workers 0), or register it by entry_point='module:Class'"
+        ) from error
+    return known
+
+
+def make_known(registration: EnvSpec | None) -> None:
+    """Register in this process what `registration_of` has given in another one."""
+    if registration is not None:
+        gym.registry.setdefault(registration.id, registration)
 
 
 def with_wrappers(env: gym.Env[Any, Any], wrappers: tuple[Wrapper, ...]) -> gym.Env[Any, Any]:
@@ -154,6 +181,13 @@ class PreprocessedEnv(gym.Wrapper[Any, Any, Any, Any]):
         self._most_frames, self._frames = MOST_FRAMES if limit is None else None, 0
         skip = spec.skip_unseen_frames
         self._unseen = None if skip is None else UNSEEN_FRAMES[skip].of(env)
+
+    def act_like(self, action_space: gym.Space[Any]) -> None:
+        """Take actions of `action_space` as they are, where the real environment's own space is just that: a model that
+        was fitted to it without this preparation acts in it."""
+        if self.action_space != action_space == self.env.action_space:
+            self.actions = ActionMapping(action_space, self.real_spec, as_it_is=True)
+            self.action_space = action_space
 
     def allow_frames(self, most: int) -> None:
         """Let an episode last for `most` real frames where neither the environment nor its spec has a time limit."""

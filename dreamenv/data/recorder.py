@@ -40,6 +40,8 @@ class EpisodeRecorder(gym.Wrapper[Any, Any, Any, Any]):
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         observation, info = self.env.reset(seed=seed, options=options)
+        if not np.isfinite(observation).all():
+            raise NonFiniteError(f"{self.real_spec.id}: the first observation of seed {seed} is {observation}")
         self._seed = seed
         self.observations = [observation]
         self._begin()
@@ -51,10 +53,13 @@ class EpisodeRecorder(gym.Wrapper[Any, Any, Any, Any]):
             NonFiniteError: The environment returned a reward or an observation that is not finite.
         """
         observation, reward, terminated, truncated, info = self.env.step(action)
-        if not (np.isfinite(float(reward)) and np.isfinite(observation).all()):
+        # As they are stored: what float32 cannot hold is not finite there
+        with np.errstate(over="ignore"):
+            finite = bool(np.isfinite(np.float32(reward))) and bool(np.isfinite(observation).all())
+        if not finite:
             raise NonFiniteError(
                 f"{self.real_spec.id}: reward {reward}, observation {observation} at step {self.length} of seed "
-                f"{self._seed}"
+                f"{self._seed}; expected finite numbers that float32 can hold"
             )
         self.observations.append(observation)
         self._actions.append(action)

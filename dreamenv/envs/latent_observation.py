@@ -13,7 +13,7 @@ import torch
 from gymnasium.utils import seeding
 from numpy.typing import NDArray
 
-from dreamenv.data.preprocess import PreprocessedEnv, make_real_env
+from dreamenv.data.preprocess import PreprocessedEnv, make_real_env, with_wrappers
 from dreamenv.envs.actions import ActionChecker
 from dreamenv.envs.loading import open_world_model
 from dreamenv.envs.render import RENDER_MODES
@@ -57,7 +57,7 @@ class LatentObservation(gym.Wrapper[NDArray[Any], Any, Any, Any]):
         device: torch.device | str | None = None,
     ) -> None:
         model = open_world_model(world_model, device=device)
-        super().__init__(env if _is_preprocessed(env) else PreprocessedEnv(env, model.real))
+        super().__init__(prepared_like(env, model))
         if self.env.action_space != model.action_space:
             raise SpaceMismatchError(
                 f"actions of the environment: {self.env.action_space}; of the world model of {model.real.id}: "
@@ -127,6 +127,15 @@ class LatentObservation(gym.Wrapper[NDArray[Any], Any, Any, Any]):
     def _seen(self) -> NDArray[Any]:
         seen = self.world_model.observation(self._state, self._observation)[0]
         return seen.cpu().numpy().astype(self.observation_space.dtype, copy=True)
+
+
+def prepared_like(env: gym.Env[Any, Any], model: WorldModel) -> gym.Env[Any, Any]:
+    """`env` prepared as `model` wants it, with the wrappers of its real environment, unless it is prepared already."""
+    prepared = _preprocessed(env)
+    if prepared is None:
+        env = prepared = PreprocessedEnv(with_wrappers(env, model.real.wrappers), model.real)
+    prepared.act_like(model.action_space)
+    return env
 
 
 class LatentEnv(gym.Env[NDArray[Any], Any]):
@@ -206,12 +215,12 @@ class LatentEnv(gym.Env[NDArray[Any], Any]):
         self.real.close()
 
 
-def _is_preprocessed(env: gym.Env[Any, Any]) -> bool:
+def _preprocessed(env: gym.Env[Any, Any]) -> PreprocessedEnv | None:
     while isinstance(env, gym.Wrapper):
         if isinstance(env, PreprocessedEnv):
-            return True
+            return env
         env = env.env
-    return False
+    return None
 
 
 def _predicted(prediction: Prediction) -> dict[str, float]:

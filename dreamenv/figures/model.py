@@ -50,6 +50,7 @@ def record_episodes(
     """
     player = None if agent is None else resolve_agent(agent, model)
     env = make_real_env(model.real)
+    env.act_like(model.action_space)
     found: list[Episode] = []
     longest = 0
     try:

@@ -8,6 +8,7 @@ from typing import Any, cast
 
 import gymnasium as gym
 import numpy as np
+from gymnasium import spaces
 from gymnasium.vector import AutoresetMode
 from numpy.typing import NDArray
 
@@ -29,6 +30,8 @@ class DreamVecEnv(VecEnv):
     An ended dream begins anew in the same step: its `infos` entry holds `terminal_observation` and
     `TimeLimit.truncated`. Every entry holds `predicted_reward` and `termination_probability`.
 
+    Actions of a Discrete space count from 0 here, as Stable-Baselines3 wants them, whatever the dream's `start`.
+
     Args:
         dream: A registered dream's id, a bundle's folder, a world model, or a `DreamVectorEnv` in SAME_STEP mode.
         num_envs: N; with a `DreamVectorEnv` it is that environment's.
@@ -44,7 +47,12 @@ class DreamVecEnv(VecEnv):
     ) -> None:
         self.env = _vector_env(dream, num_envs, kwargs)
         self._actions: NDArray[Any] | None = None
-        super().__init__(self.env.num_envs, self.env.single_observation_space, self.env.single_action_space)
+        actions = self.env.single_action_space
+        # Stable-Baselines3 counts the actions of every Discrete space from 0
+        self._first_action = int(actions.start) if isinstance(actions, spaces.Discrete) else 0
+        if self._first_action:
+            actions = spaces.Discrete(int(cast(spaces.Discrete, actions).n))
+        super().__init__(self.env.num_envs, self.env.single_observation_space, actions)
 
     def reset(self) -> VecEnvObs:
         """Begin new dreams in all rows, with the seeds of `seed` if it was called since the last reset."""
@@ -56,8 +64,8 @@ class DreamVecEnv(VecEnv):
         return cast(VecEnvObs, observations)
 
     def step_async(self, actions: NDArray[Any]) -> None:
-        """Keep the actions for `step_wait`."""
-        self._actions = actions
+        """Keep the actions for `step_wait`; those of a Discrete space count from 0."""
+        self._actions = actions + self._first_action if self._first_action else actions
 
     def step_wait(self) -> VecEnvStepReturn:
         """Dream one action in every row: observations, rewards `[N]` float32, dones `[N]` bool, infos.

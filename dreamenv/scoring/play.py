@@ -14,10 +14,11 @@ from typing import Any, Generic, NamedTuple, TypeVar
 import gymnasium as gym
 import numpy as np
 import torch
+from gymnasium.envs.registration import EnvSpec
 
 from dreamenv.agents.base import Agent
 from dreamenv.agents.resolve import AgentDescription, ResolvedAgent
-from dreamenv.data.preprocess import make_real_env
+from dreamenv.data.preprocess import make_known, make_real_env, registration_of
 from dreamenv.data.recorder import EpisodeRecorder
 from dreamenv.envs.latent_observation import LatentObservation
 from dreamenv.memory.base import MemoryModel
@@ -86,6 +87,7 @@ class RealEpisodes:
 
     def __init__(self, model: WorldModel, agent: ResolvedAgent, *, render_mode: str | None = None) -> None:
         self.env = make_real_env(model.real, render_mode=render_mode)
+        self.env.act_like(model.action_space)
         self._model, self._agent = model, agent
         try:
             self._seen = self._as_seen(self.env)
@@ -174,6 +176,7 @@ class _Setup(Generic[ResultT]):
     memory: type[MemoryModel[Any]]
     kinds: tuple[str, str]
     agent: AgentDescription
+    registration: EnvSpec | None
     played: Callable[[RealEpisodes, int], ResultT]
 
 
@@ -183,11 +186,12 @@ def _hand_over(
     described = agent.hand_over(model, folder)
     model.save(folder)
     kinds = model.vision.config()["kind"], model.memory.config()["kind"]
-    return _Setup(folder, type(model.vision), type(model.memory), kinds, described, played)
+    return _Setup(folder, type(model.vision), type(model.memory), kinds, described, registration_of(model.real), played)
 
 
 def _open(setup: _Setup[ResultT]) -> Callable[[int], ResultT]:
     torch.set_num_threads(1)
+    make_known(setup.registration)
     register_vision(setup.kinds[0], setup.vision)
     register_memory(setup.kinds[1], setup.memory)
     model = WorldModel.load(setup.bundle)

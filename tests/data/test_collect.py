@@ -5,12 +5,14 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import pickle
 import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import gymnasium as gym
 import numpy as np
 import pytest
 
@@ -19,10 +21,11 @@ from dreamenv.data import collect as module
 from dreamenv.data.collect import Collected, collect, is_unfinished, record_episode
 from dreamenv.data.episodes import EpisodeStore
 from dreamenv.data.explore import Exploration, Uniform
-from dreamenv.data.preprocess import make_real_env
+from dreamenv.data.preprocess import make_known, make_real_env, registration_of
 from dreamenv.errors import CollectionError, ConfigurationError, EpisodeFileError, NonFiniteError
-from dreamenv.types import Control, RealEnvSpec, episode_seeds
+from dreamenv.types import Control, RealEnvSpec, Wrapper, episode_seeds
 from tests.data.actors import Faulty, Mortal
+from tests.diverging_env import DivergingEnv
 
 CARTPOLE = RealEnvSpec("CartPole-v1", max_episode_steps=50)
 SLOW = pytest.mark.integration
@@ -66,6 +69,69 @@ def test_a_try_that_was_refused_leaves_the_folder_free(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="Pendulum"):
         collect(RealEnvSpec("Pendulum-v1", {"mass": 3}), tmp_path, episodes=1, workers=0)
     assert collect(CARTPOLE, tmp_path, episodes=1, workers=0).episodes == 1
+
+
+def test_an_episode_that_cannot_be_played_is_skipped_and_counted(tmp_path: Path) -> None:
+    spec, lines = RealEnvSpec("Diverging-v0", {"raises": (1, 5), "nan": (3,)}), []
+    found = collect(spec, tmp_path, episodes=16, workers=0, report=lines.append)
+    assert (found.episodes, list(found.skipped), found.real_frames) == (16, [1, 3, 5], 64)
+    assert found.skipped[1] == "FloatingPointError: the simulation has diverged"
+    assert [line.partition(":")[0] for line in lines] == [f"episode {index} is skipped" for index in (1, 3, 5)]
+    files = EpisodeStore(tmp_path).files()
+    assert [int(file.stem) for file in files] == [index for index in range(19) if index not in (1, 3, 5)]
+    # what was skipped is not played again, and the collection goes on behind it
+    lines.clear()
+    assert collect(spec, tmp_path, frames=68, workers=0, report=lines.append).episodes == 17
+    assert not lines
+    assert collect(spec, tmp_path, episodes=2, workers=0).skipped == found.skipped
+
+
+def test_an_episode_that_goes_well_the_second_time_is_kept(tmp_path: Path) -> None:
+    DivergingEnv.made = 0
+    spec = RealEnvSpec("Diverging-v0", {"raises": (1,), "once": True})
+    assert collect(spec, tmp_path, episodes=3, workers=0).skipped == {}
+    assert DivergingEnv.made == 2  # one that has diverged is not trusted any more
+
+
+@pytest.mark.parametrize("what", [{"raises": tuple(range(99))}, {"huge": True}])
+def test_an_environment_that_diverges_too_often_is_no_environment(tmp_path: Path, what: dict[str, Any]) -> None:
+    with pytest.raises(CollectionError, match=r"Diverging-v0: 4 of 4 episodes raised or were not finite, the last"):
+        collect(RealEnvSpec("Diverging-v0", what), tmp_path, episodes=8, workers=0)
+
+
+def test_an_environment_that_never_ends_is_found_out_soon(tmp_path: Path) -> None:
+    endless = RealEnvSpec("CartPole-v1", {"sutton_barto_reward": True}, wrappers=(Wrapper(f"{__name__}:Endless"),))
+    with pytest.raises(CollectionError, match="has not ended after 1,000 real frames.*--max-episode-steps N"):
+        collect(endless, tmp_path, frames=30, workers=0)
+    limited = dataclasses.replace(endless, wrappers=(), max_episode_steps=7)
+    assert collect(limited, tmp_path, frames=30, workers=0).episodes >= 5
+
+
+class Endless(gym.Wrapper[Any, Any, Any, Any]):
+    """No time limit and no end."""
+
+    spec = None
+
+    def step(self, action: Any) -> Any:
+        if self.env.has_wrapper_attr("_elapsed_steps"):
+            self.env.set_wrapper_attr("_elapsed_steps", 0)
+        observation = self.env.unwrapped.observation_space.sample() * 0
+        return observation.astype(np.float32), 1.0, False, False, {}
+
+
+def test_what_only_this_process_registers_is_given_to_workers(monkeypatch: pytest.MonkeyPatch) -> None:
+    known = registration_of(RealEnvSpec("Diverging-v0"))
+    assert known is not None
+    monkeypatch.delitem(gym.registry, "Diverging-v0")
+    make_known(pickle.loads(pickle.dumps(known)))  # noqa: S301 (our own bytes)
+    assert make_real_env(RealEnvSpec("Diverging-v0")).reset(seed=0)[0].tolist() == [0]
+    assert registration_of(RealEnvSpec("tests.diverging_env:Diverging-v0")) is None
+    gym.register("Lambda-v0", entry_point=lambda: DivergingEnv())
+    try:
+        with pytest.raises(ConfigurationError, match=r"Lambda-v0 is registered by .*lambda.*--workers 0"):
+            registration_of(RealEnvSpec("Lambda-v0"))
+    finally:
+        del gym.registry["Lambda-v0"]
 
 
 @SLOW

@@ -38,7 +38,8 @@ def test_it_behaves_as_a_dummy_vec_env_of_scalar_dreams(action_space: gym.Space[
     ends = cuts = 0
     for _ in range(120):
         actions = np.stack([action_space.sample() for _ in range(ROWS)])
-        mine, other = ours.step(actions), theirs.step(actions)
+        # theirs passes on whatever it is given; an algorithm of theirs would count from 0
+        mine, other = ours.step(actions - getattr(action_space, "start", 0)), theirs.step(actions)
         for part, expected in zip(mine[:3], other[:3], strict=True):
             assert part.dtype == expected.dtype
             np.testing.assert_array_equal(part, expected)
@@ -58,6 +59,12 @@ def test_it_behaves_as_a_dummy_vec_env_of_scalar_dreams(action_space: gym.Space[
     np.testing.assert_array_equal(ours.seed(4), theirs.seed(4))
     np.testing.assert_array_equal(ours.reset(), seeded)
     np.testing.assert_array_equal(theirs.reset(), seeded)
+
+
+def test_an_algorithm_acts_in_a_space_that_does_not_begin_at_0() -> None:
+    env = DreamVecEnv(fake_world_model(NoisyMemory(), action_space=gym.spaces.Discrete(3, start=-1)), 2)
+    assert env.action_space == gym.spaces.Discrete(3)
+    PPO("MlpPolicy", env, n_steps=4, batch_size=8, n_epochs=1).learn(8)
 
 
 def test_a_truncation_at_a_termination_is_a_termination() -> None:
