@@ -101,8 +101,8 @@ class Game:
 
     @property
     def hands(self) -> Hands:
-        """What the human does. A driving key that was not pressed before takes the wheel from the agent; one that is let
-        go before the next step acts in that step all the same."""
+        """What the human does. A driving key that was not pressed before takes the wheel from the agent; one that is
+        let go before the next step acts in that step all the same."""
         return self.driver.hands
 
     @hands.setter

@@ -16,6 +16,7 @@ from dreamenv.errors import ConfigurationError
 
 HEALTH = "/health"
 _SHORTEST_TOKEN = 8
+_LONGEST_PATH = 1024
 # Nothing but the page's own files and its websocket; no frame around it, no address told to others.
 HEADERS = {
     "content-security-policy": (
@@ -59,9 +60,10 @@ def choose_token(host: str, token: str | None) -> str | None:
 class Access:
     """ASGI middleware in front of everything.
 
-    Requests whose Host is not this machine are refused while only this machine can reach the server, so that no page of
-    the Web can get in by a name of its own that points here; websockets of a foreign Origin are refused always. Where
-    there is a token, everything but `/health` asks for it: in the address as `?token=`, once, then in a cookie.
+    Requests with a path or an Origin that no browser sends are refused as malformed. Requests whose Host is not this
+    machine are refused while only this machine can reach the server, so that no page of the Web can get in by a name of
+    its own that points here; websockets of a foreign Origin are refused always. Where there is a token, everything but
+    `/health` asks for it: in the address as `?token=`, once, then in a cookie.
 
     Args:
         app: What is protected.
@@ -82,16 +84,18 @@ class Access:
         refusal = self._refusal(scope, headers)
         if refusal is None and scope["type"] == "websocket":
             await self._app(scope, receive, send)
-        elif scope["type"] == "websocket":
+        elif scope["type"] == "websocket" and "websocket.http.response" not in (scope.get("extensions") or {}):
             await send({"type": "websocket.close", "code": 1008, "reason": "refused"})  # HTTP 403 before the handshake
         else:
             await self._with_headers(refusal or self._app, scope, receive, send)
 
     def _refusal(self, scope: Scope, headers: Headers) -> Response | None:
+        origin = headers.get("origin")
+        if not _well_formed(scope["path"]) or (origin is not None and _netloc(origin) is None):
+            return PlainTextResponse("The request's path or Origin is malformed.\n", 400)
         if self._loopback_only and not is_loopback(_host_of(f"//{headers.get('host', '')}")):
             return PlainTextResponse("This server answers to its own machine only.\n", 421)
-        origin = headers.get("origin")
-        if scope["type"] == "websocket" and origin is not None and urlsplit(origin).netloc != headers.get("host"):
+        if scope["type"] == "websocket" and origin is not None and _netloc(origin) != headers.get("host"):
             return PlainTextResponse("Websockets are for the page of this server.\n", 403)
         if self._token is None or scope["path"] == HEALTH:
             return None
@@ -116,6 +120,22 @@ class Access:
             await send(message)
 
         await app(scope, receive, send_with_headers)
+
+
+def _well_formed(path: str) -> bool:
+    """Whether a path is one of this server: a browser would take //name for another host, and \\ for /."""
+    begins = path.startswith("/") and not path.startswith("//")
+    return begins and len(path) <= _LONGEST_PATH and path.isprintable() and "\\" not in path
+
+
+def _netloc(origin: str) -> str | None:
+    """Host and port of an Origin, "" where it names none; None where it is malformed."""
+    try:
+        found = urlsplit(origin)
+        _ = found.hostname, found.port  # which are read, and checked, only now
+    except ValueError:
+        return None
+    return found.netloc
 
 
 def _host_of(address: str) -> str:

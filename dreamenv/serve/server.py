@@ -22,6 +22,7 @@ from dreamenv.serve.access import HEALTH, Access, choose_token, is_loopback
 from dreamenv.serve.connection import Hall, play
 from dreamenv.serve.limits import Places
 from dreamenv.serve.messages import LARGEST_MESSAGE
+from dreamenv.serve.patience import patient_http
 
 PAGE = Path(__file__).resolve().parent / "page"
 # A browser whose line is slow is to get few old pictures, not many: what waits in the kernel is bounded.
@@ -139,6 +140,7 @@ class DreamServer:
         self.address = _address(options.host, self._listener.getsockname()[1], self.app.state.token)
         config = uvicorn.Config(
             self.app,
+            http=patient_http(),
             log_level="warning",
             access_log=False,
             ws_max_size=LARGEST_MESSAGE,

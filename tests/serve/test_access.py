@@ -71,6 +71,17 @@ def test_the_page_and_health_are_served_to_this_machine() -> None:
         assert b'"players":0' in body
         for nowhere in ("/nothing", "/docs", "/openapi.json", "/../server.py", "/%2e%2e/server.py"):
             assert get(server.address, nowhere)[0] == 404
+        for malformed in (
+            "//evil.example/",
+            "/%00",
+            "/%0d%0aX:",
+            "/\\evil.example",
+            "/" + 2000 * "x",
+            "http://evil.example/",
+        ):
+            assert get(server.address, malformed)[0] == 400, malformed
+        for origin in ("http://[", "http://host:port", "http://[::1"):
+            assert get(server.address, "/", {"Origin": origin})[0] == 400, origin
         # A name of somebody's own that points to this machine (DNS rebinding)
         assert get(server.address, "/", {"Host": "evil.example"})[0] == 421
         assert get(server.address, "/health", {"Host": "evil.example"})[0] == 421
@@ -79,6 +90,10 @@ def test_the_page_and_health_are_served_to_this_machine() -> None:
             with pytest.raises(InvalidStatus) as refused, connect(address, additional_headers=headers):
                 pass
             assert refused.value.response.status_code == 403
+        for origin in ("http://[", "http://host:port"):
+            with pytest.raises(InvalidStatus) as refused, connect(address, additional_headers={"Origin": origin}):
+                pass
+            assert refused.value.response.status_code == 400
         with Client(server, origin=server.address.rstrip("/")) as client:
             assert client.hello["id"] == "DreamSmall-v0"
 
@@ -94,6 +109,7 @@ def test_beyond_this_machine_the_token_opens_all_but_health() -> None:
             assert "content-security-policy" in headers
         status, headers, _ = get(server.address, "/?token=right-token-1")
         assert (status, headers["location"]) == (303, "/"), "the token leaves the address bar"
+        assert get(server.address, "//evil.example/?token=right-token-1")[0] == 400, "it would lead to another host"
         cookie = headers["set-cookie"]
         assert "HttpOnly" in cookie
         assert "samesite=lax" in cookie.lower()

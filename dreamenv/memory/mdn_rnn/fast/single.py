@@ -124,14 +124,12 @@ class SingleStepper(Stepper[MDNRNNState]):
         self._watch.renew()
         weights, mixtures = shared_weights(self.memory, torch.float32), self.memory.mixtures
         # sigmoid(x) = (1 + tanh(x / 2)) / 2, and NumPy's tanh is fast and never overflows
-        self._gates = weights.gates.numpy() * np.float32(0.5)
-        width = self._hidden = self._gates.shape[1] // 4
-        self._gates[:, 3 * width :] *= -1.0  # these come times -2, for a tanh by sigmoid
+        self._gates, self._reward, self._end = weights.halved
+        self._hidden = self._gates.shape[1] // 4
         self._heads = weights.heads.numpy()
         self._components = None if weights.components is None else weights.components.numpy()
         # the half of the hidden layers' SiLU lies in what comes behind it
-        self._reward, self._reward_bias = weights.reward[0].numpy() * np.float32(0.5), weights.reward[1].numpy()
-        self._end, self._end_bias = weights.end[0].numpy() * np.float32(0.5), weights.end[1]
+        self._reward_bias, self._end_bias = weights.reward[1].numpy(), weights.end[1]
         self._reward_of_next = None if weights.reward_of_next is None else weights.reward_of_next.numpy()
         self._values = None if weights.values is None else weights.values.numpy()
         self._std = weights.std.numpy()

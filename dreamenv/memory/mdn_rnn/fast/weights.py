@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 from operator import attrgetter
-from typing import Any
+from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from dreamenv.memory.mdn_rnn.model import MDNRNN
@@ -47,6 +50,27 @@ class FusedWeights:
     values: Tensor | None
     end: tuple[Tensor, float]
     std: Tensor
+
+    @cached_property
+    def halved(self) -> HalvedWeights:
+        """Of weights in float32 on the CPU; made once for all steppers."""
+        gates = self.gates.numpy() * np.float32(0.5)
+        gates[:, 3 * (gates.shape[1] // 4) :] *= -1.0  # these come times -2, for a tanh by sigmoid
+        return HalvedWeights(gates, *(part[0].numpy() * np.float32(0.5) for part in (self.reward, self.end)))
+
+
+class HalvedWeights(NamedTuple):
+    """Arrays for a step that puts a factor of its activations into the weights before them (see `single`).
+
+    Attributes:
+        gates: Half of `FusedWeights.gates`, those of `new` negative.
+        reward: Half of the first of `FusedWeights.reward`.
+        end: Half of the first of `FusedWeights.end`.
+    """
+
+    gates: NDArray[np.float32]
+    reward: NDArray[np.float32]
+    end: NDArray[np.float32]
 
 
 class WeightsWatch:
