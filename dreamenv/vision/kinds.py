@@ -11,6 +11,7 @@ VISIONS: Register[type[Vision]] = Register(
         "conv_autoencoder": "dreamenv.vision.joint:ConvAutoencoder",
         "conv_vae": "dreamenv.vision.vae:ConvVAE",
         "identity": "dreamenv.vision.identity:IdentityVision",
+        "stacked": "dreamenv.vision.stacked:StackedVision",
         "symlog_mlp": "dreamenv.vision.joint:SymlogMLP",
     },
 )

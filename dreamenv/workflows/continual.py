@@ -140,11 +140,13 @@ class ContinualLearner:
             settings.run_dir,
             seed=settings.seed,
             device=self._device,
+            progress=settings.of_round(number),
+            recorder=self._recorder,
         )
-        self.fit = RECIPES[options.train.recipe]().continual(job)
+        fitted = {k.removeprefix("fit."): v for k, v in tensors.items() if k.startswith("fit.")}
+        self.fit = RECIPES[options.train.recipe]().continual(job, fitted or None)
         self.agent = options.make_learner().live(self._model(), seed=settings.seed, checkpoint=self._file)
         if tensors:
-            self.fit.load({k.removeprefix("fit."): v for k, v in tensors.items() if k.startswith("fit.")})
             self.agent.load({k.removeprefix("agent."): v for k, v in tensors.items() if k.startswith("agent.")})
         self._saved = time.monotonic()
         self._sums: dict[str, list[float]] = {}

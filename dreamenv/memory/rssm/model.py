@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from dreamenv.errors import ConfigurationError
 from dreamenv.memory.actions import ActionEncoder
 from dreamenv.memory.base import MemoryModel, Prediction
-from dreamenv.memory.heads import RewardHead, TerminationHead
+from dreamenv.memory.heads import REWARD_BOUND, RewardHead, TerminationHead
 from dreamenv.memory.rssm.latents import CategoricalLatents, GaussianLatents, Latents
 from dreamenv.noise.base import Noise, as_noise
 
@@ -66,6 +66,7 @@ class RSSM(MemoryModel[RSSMState]):
         width: Units of the networks' hidden layers.
         uniform_mix: Share of uniform in categorical ones.
         reward_head: "two_hot" or "mse".
+        reward_bound: Largest reward that a two_hot head can say.
         termination: "sample", or "cut" at more likely than not (weighted).
         termination_weight: Weight of ends in the termination loss.
 
@@ -90,6 +91,7 @@ class RSSM(MemoryModel[RSSMState]):
         width: int = 256,
         uniform_mix: float = 0.01,
         reward_head: str = "two_hot",
+        reward_bound: float = REWARD_BOUND,
         termination: str = "sample",
         termination_weight: float = 1.0,
     ) -> None:
@@ -117,6 +119,7 @@ class RSSM(MemoryModel[RSSMState]):
             "width": width,
             "uniform_mix": uniform_mix,
             "reward_head": reward_head,
+            "reward_bound": reward_bound,
         }
         self.embedding_size, self.hidden_size = embedding_size, hidden_size
         self.termination = termination
@@ -130,7 +133,7 @@ class RSSM(MemoryModel[RSSMState]):
         self.posterior_network = nn.Sequential(
             _layer(hidden_size + embedding_size, width), nn.Linear(width, self.latents.statistics)
         )
-        self.reward_head = RewardHead(self.feature_size, reward_head)
+        self.reward_head = RewardHead(self.feature_size, reward_head, bound=reward_bound)
         self.termination_head = TerminationHead(self.feature_size, weight=termination_weight)
         self.register_buffer("latent_std", torch.ones(self.latent_size))
 

@@ -152,11 +152,7 @@ class ContinualFit(ABC):
 
     @abstractmethod
     def tensors(self) -> dict[str, Tensor]:
-        """All that a later `load` needs to go on to the bit on the CPU: weights and the optimiser's state."""
-
-    @abstractmethod
-    def load(self, tensors: dict[str, Tensor]) -> None:
-        """The inverse of `tensors`."""
+        """All that `Recipe.continual` needs to go on to the bit on the CPU: weights and the optimiser's state."""
 
 
 class Recipe(ABC, Generic[OptionsT]):
@@ -186,8 +182,12 @@ class Recipe(ABC, Generic[OptionsT]):
             NonFiniteError: A loss became NaN or infinite.
         """
 
-    def continual(self, job: Job[OptionsT]) -> ContinualFit:
+    def continual(self, job: Job[OptionsT], tensors: dict[str, Tensor] | None = None) -> ContinualFit:
         """V and M that learn on while episodes come in (`LoopOptions.update_every`), begun on those of the job.
+
+        Args:
+            job: What the recipe is given.
+            tensors: `ContinualFit.tensors` of an earlier call, to go on from; None begins.
 
         Raises:
             ConfigurationError: The recipe fits whole data sets only (the default), or cannot take the episodes.

@@ -8,15 +8,19 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from dreamenv.data.episodes import EpisodeCache
 from dreamenv.errors import ConfigurationError
-from dreamenv.memory.heads import masked_mean
+from dreamenv.memory.heads import check_reward_range, masked_mean, reward_bound_for
 from dreamenv.memory.rssm.latents import balanced_divergence
 from dreamenv.memory.rssm.model import RSSM, Observed
 from dreamenv.noise.base import GeneratorNoise, seeded_weights, step_generator
 from dreamenv.training.explained import explained
 from dreamenv.training.fit import FitOptions, Losses, Scalars
+from dreamenv.training.fit_vision import FitVisionOptions
 from dreamenv.training.recipes.base import Job, begin_with
+from dreamenv.training.recipes.vae import VisionOptions
 from dreamenv.training.replay import Replay, ReplayBatch
+from dreamenv.vision.base import Vision
 from dreamenv.vision.joint import ConvAutoencoder, JointVision, SymlogMLP
 
 # Windows of held-out experience that are measured at each validation, so many at once
@@ -32,15 +36,18 @@ class NetworkOptions:
     Attributes:
         depth: Channels of the first convolution, for pictures.
         width: Units of the hidden layers, for vectors.
+        frozen: Fit a VAE to the pictures first, keep it as it is, and let encoder, RSSM and decoder learn from what it
+            encodes, without convolutions: many times cheaper a step.
     """
 
     depth: int = 16
     width: int = 256
+    frozen: bool = False
 
 
 @dataclass(frozen=True)
 class MemoryOptions:
-    """Keyword arguments of `RSSM`."""
+    """Keyword arguments of `RSSM`; a `reward_bound` of None covers the rewards of the data."""
 
     hidden_size: int = 256
     latents: str = "categorical"
@@ -50,6 +57,7 @@ class MemoryOptions:
     width: int = 256
     uniform_mix: float = 0.01
     reward_head: str = "two_hot"
+    reward_bound: float | None = None
     termination: str = "sample"
     termination_weight: float = 1.0
 
@@ -113,6 +121,8 @@ class RSSMOptions:
         memory: Sizes and choices of M.
         loss: Weights of the loss.
         fit: How it is fitted.
+        vision: The VAE of a frozen V.
+        fit_vision: How the VAE is fitted.
         refit_steps: Optimiser steps of a later fit, which starts from the model before.
     """
 
@@ -120,6 +130,8 @@ class RSSMOptions:
     memory: MemoryOptions = field(default_factory=MemoryOptions)
     loss: LossOptions = field(default_factory=LossOptions)
     fit: JointFitOptions = field(default_factory=JointFitOptions)
+    vision: VisionOptions = field(default_factory=VisionOptions)
+    fit_vision: FitVisionOptions = field(default_factory=FitVisionOptions)
     refit_steps: int = 2000
 
 
@@ -195,18 +207,34 @@ def set_latent_std(model: JointModel, replay: Replay, *, seed: int) -> None:
     model.memory.latent_std.copy_(features.std(0).clamp(min=_LEAST_STD))
 
 
-def new_joint_model(job: Job[RSSMOptions]) -> JointModel:
-    options, shape = job.options, job.cache.observations.shape[1:]
-    pictures = job.cache.observations.dtype == np.uint8
+def new_joint_model(job: Job[RSSMOptions], cache: EpisodeCache, begin: Vision | None = None) -> JointModel:
+    """V and M for the observations of `cache`; with a model to begin with, with its weights.
+
+    Args:
+        job: Options, actions, seed, device, the model to begin with.
+        cache: The episodes as V and M are to see them.
+        begin: V of the model to begin with, as far as it is fitted here.
+
+    Raises:
+        ConfigurationError: Observations or rewards that they cannot take, or a model of other sizes to begin with.
+    """
+    options, shape = job.options, cache.observations.shape[1:]
+    pictures = cache.observations.dtype == np.uint8
     if pictures and shape != ConvAutoencoder.observation_shape:
         raise ConfigurationError(
             f"pictures of shape {shape}; the RSSM's convolutions take {ConvAutoencoder.observation_shape}. "
             "Preprocess them to that (image_size: 64)."
         )
+    rewards = float(cache.rewards.min()), float(cache.rewards.max())
+    bound = options.memory.reward_bound
+    if bound is None:
+        before = 0.0 if job.begin is None else float(job.begin.memory.config().get("reward_bound", 0.0))
+        bound = max(reward_bound_for(*rewards), before)
+    check_reward_range(options.memory.reward_head, bound, *rewards)
     with seeded_weights(job.seed):
         # How wide M's latents are is M's to say, and how wide embeddings are is V's
         embedding_size = 128 * options.network.depth if pictures else options.network.width
-        memory = RSSM(embedding_size, job.action_space, **asdict(options.memory))
+        memory = RSSM(embedding_size, job.action_space, **asdict(options.memory) | {"reward_bound": bound})
         vision: JointVision
         if pictures:
             vision = ConvAutoencoder(memory.latent_size, options.network.depth)
@@ -214,6 +242,6 @@ def new_joint_model(job: Job[RSSMOptions]) -> JointModel:
             vision = SymlogMLP(shape[0], memory.latent_size, options.network.width)
     model = JointModel(vision, memory).to(job.device)
     if job.begin is not None:
-        begin_with(model.vision, job.begin.vision)
+        begin_with(model.vision, begin or job.begin.vision)
         begin_with(model.memory, job.begin.memory)
     return model

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field, replace
 
 import numpy as np
-import torch
 
 from dreamenv.data.episodes import EpisodeCache
 from dreamenv.data.split import held_out_episodes
@@ -14,25 +13,13 @@ from dreamenv.memory.heads import check_reward_range, reward_bound_for
 from dreamenv.memory.mdn_rnn.model import MDNRNN
 from dreamenv.noise.base import seeded_weights
 from dreamenv.training.fit import Scalars
-from dreamenv.training.fit_vision import FitVisionOptions, fit_vision
-from dreamenv.training.panels import Picture, open_loop_panel, picture_sheet
+from dreamenv.training.fit_vision import FitVisionOptions
+from dreamenv.training.panels import open_loop_panel
 from dreamenv.training.recipes.base import Fitted, Job, Recipe, begin_with, steps_for
 from dreamenv.training.recipes.fit_mdn_rnn import FitMemoryOptions, fit_memory, set_latent_scale
+from dreamenv.training.recipes.vae import VisionOptions, fitted_vision
 from dreamenv.training.sequences import LatentEpisodes, encode_episodes
 from dreamenv.vision.base import Vision
-from dreamenv.vision.identity import IdentityVision
-from dreamenv.vision.vae import ConvVAE
-
-
-@dataclass(frozen=True)
-class VisionOptions:
-    """Keyword arguments of `ConvVAE`; vectors have no use for them."""
-
-    latent_size: int = 32
-    channels: int = 32
-    reconstruction_std: float = 0.1
-    beta: float = 1.0
-    rare_colour_exponent: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -96,7 +83,7 @@ class MDNRNNRecipe(Recipe[MDNRNNOptions]):
     def fit(self, job: Job[MDNRNNOptions]) -> Fitted:
         # Before anything is fitted
         check_reward_range(job.options.memory.reward_head, _reward_bound(job), *_rewards(job.cache))
-        vision = _fitted_vision(job)
+        vision = fitted_vision(job, job.options.vision, job.options.fit_vision)
         latents = encode_episodes(vision, job.cache, progress=lambda row, rows: job.progress("encode", row, rows, {}))
         memory, held_out = _fitted_memory(job, vision, latents)
         return Fitted(vision, memory, held_out, latents.embed)
@@ -112,35 +99,6 @@ class MDNRNNRecipe(Recipe[MDNRNNOptions]):
             fit_vision=replace(vision, steps=vision_steps),
             fit_memory=replace(memory, steps=memory_steps),
         )
-
-
-def _fitted_vision(job: Job[MDNRNNOptions]) -> Vision:
-    cache, options = job.cache, job.options
-    if cache.observations.dtype != np.uint8:
-        return IdentityVision(cache.observations.shape[1])
-    with seeded_weights(job.seed):
-        vision = ConvVAE(**asdict(options.vision))
-    vision.to(job.device)
-    if job.begin is not None:
-        begin_with(vision, job.begin.vision)
-        if options.fit_vision.steps == 0:
-            return vision
-    frames = _sample_frames(cache)
-
-    def progress(step: int, steps: int, scalars: Scalars) -> None:
-        job.report("vision", step, steps, scalars)
-        job.show("vision/reconstructions", step, lambda: _reconstruction_panel(vision, frames))
-
-    fit_vision(
-        vision,
-        cache,
-        job.folder / "vision",
-        options.fit_vision,
-        seed=job.seed,
-        settings={"data": job.data},
-        progress=progress,
-    )
-    return vision
 
 
 def _fitted_memory(job: Job[MDNRNNOptions], vision: Vision, latents: LatentEpisodes) -> tuple[MDNRNN, Scalars]:
@@ -186,22 +144,6 @@ def _reward_bound(job: Job[MDNRNNOptions]) -> float:
 def _rewards(cache: EpisodeCache) -> tuple[float, float]:
     """The least and the largest."""
     return float(cache.rewards.min()), float(cache.rewards.max())
-
-
-@torch.no_grad()
-def _reconstruction_panel(vision: Vision, frames: Picture) -> Picture:
-    """Frames in the first row, what V decodes of what it encodes in the second."""
-    device = next(vision.parameters()).device
-    seen = vision.decode_uint8(vision.encode(torch.from_numpy(frames).to(device))).cpu().numpy()
-    return picture_sheet([list(frames), list(seen)])
-
-
-def _sample_frames(cache: EpisodeCache, count: int = 10) -> Picture:
-    """Frames spread over the held-out episodes."""
-    episodes = np.flatnonzero(held_out_episodes(cache))
-    chosen = episodes[np.linspace(0, len(episodes) - 1, count).astype(int)]
-    share = np.linspace(0.1, 0.9, count)
-    return np.asarray(cache.observations[cache.first[chosen] + (share * cache.lengths[chosen]).astype(int)])
 
 
 def _panel_episode(cache: EpisodeCache, needed: int = 61) -> int | None:

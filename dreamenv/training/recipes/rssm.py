@@ -11,32 +11,39 @@ from torch import Tensor
 
 from dreamenv.data.episodes import EpisodeCache
 from dreamenv.data.split import held_out_episodes
+from dreamenv.errors import ConfigurationError
 from dreamenv.memory.rssm.model import Observed, RSSMState
 from dreamenv.noise.base import step_generator
 from dreamenv.training.checkpoint import restore_training, training_tensors
 from dreamenv.training.fit import PRECISIONS, Losses, Scalars, faster_precision, fit, training_step
 from dreamenv.training.recipes.base import ContinualFit, Fitted, Job, Recipe, steps_for
 from dreamenv.training.recipes.joint import (
+    JointModel,
     RSSMOptions,
     held_out_scalars,
     new_joint_model,
     set_latent_std,
 )
+from dreamenv.training.recipes.vae import fitted_vision
 from dreamenv.training.replay import Replay
+from dreamenv.vision.base import Vision
+from dreamenv.vision.stacked import StackedVision
+from dreamenv.vision.vae import ConvVAE
 
 
 class RSSMRecipe(Recipe[RSSMOptions]):
     """V and M fitted together to windows of pictures or vectors that are cut anywhere (Hafner et al. 2019, 2021, 2023).
 
-    Stage: "model". Checkpoints: `model/` in the job's folder.
+    Stages: "model", and before it "vision" with a frozen V. Checkpoints: `model/` and `vision/` in the job's folder.
     """
 
     options_type = RSSMOptions
 
     def fit(self, job: Job[RSSMOptions]) -> Fitted:
-        options, cache = job.options, job.cache
-        model = new_joint_model(job)
-        model.memory.reward_head.check_range(float(cache.rewards.min()), float(cache.rewards.max()))
+        options = job.options
+        sight = Sight.of(job)
+        cache = sight.cache(job.cache)
+        model = sight.model(job, cache)
         held_out = held_out_episodes(cache)
         sizes = {"length": options.fit.sequence_length}
         training = Replay(cache, np.flatnonzero(~held_out), **sizes, recency=options.fit.recency)
@@ -59,7 +66,7 @@ class RSSMRecipe(Recipe[RSSMOptions]):
             settings={
                 "data": job.data,
                 "seed": job.seed,
-                "vision": model.vision.config(),
+                "vision": sight.vision(model).config(),
                 "memory": model.memory.config(),
                 "loss": asdict(options.loss),
                 "windows": [options.fit.batch_size, options.fit.sequence_length, options.fit.recency],
@@ -67,7 +74,7 @@ class RSSMRecipe(Recipe[RSSMOptions]):
             progress=lambda step, steps, scalars: job.report("model", step, steps, scalars),
         )
         set_latent_std(model, training, seed=job.seed)
-        return Fitted(model.vision, model.memory, fitted.best)
+        return Fitted(sight.vision(model), model.memory, fitted.best)
 
     def refit(self, options: RSSMOptions, *, replayed: int | None = None) -> RSSMOptions:
         steps = options.refit_steps
@@ -75,8 +82,61 @@ class RSSMRecipe(Recipe[RSSMOptions]):
             steps = steps_for(replayed, options.fit.batch_size * options.fit.sequence_length)
         return replace(options, fit=replace(options.fit, steps=steps))
 
-    def continual(self, job: Job[RSSMOptions]) -> ContinualRSSM:
-        return ContinualRSSM(job)
+    def continual(self, job: Job[RSSMOptions], tensors: dict[str, Tensor] | None = None) -> ContinualRSSM:
+        return ContinualRSSM(job, tensors)
+
+
+class Sight:
+    """The episodes as the RSSM and its vision see them: as they are, or as a frozen V encodes them.
+
+    Args:
+        frozen: V, which stays as it is; None shows observations as they are.
+    """
+
+    def __init__(self, frozen: Vision | None) -> None:
+        self.frozen = frozen
+        self._encoded: list[NDArray[np.float32]] = []
+
+    @classmethod
+    def of(cls, job: Job[RSSMOptions], tensors: dict[str, Tensor] | None = None) -> Sight:
+        """What the job asks for: a frozen V comes from `tensors`, from the model to begin with, or is fitted."""
+        options = job.options
+        if not options.network.frozen:
+            return cls(None)
+        if job.cache.observations.dtype != np.uint8:
+            raise ConfigurationError("network.frozen=true is for pictures; these observations are vectors")
+        before = job.begin.vision if job.begin is not None else None
+        if tensors is not None:
+            frozen: Vision = ConvVAE(**asdict(options.vision)).to(job.device)
+            frozen.load_state_dict(tensors)
+        elif isinstance(before, StackedVision):
+            frozen = before.inner.to(job.device)
+        else:
+            frozen = fitted_vision(replace(job, begin=None), options.vision, options.fit_vision)
+        return cls(frozen.eval().requires_grad_(False))
+
+    def cache(self, cache: EpisodeCache) -> EpisodeCache:
+        """The episodes as they are seen; those of an earlier call, which come first, are not encoded again."""
+        if self.frozen is None:
+            return cache
+        # Each episode by itself, so that its embeddings do not depend on what is encoded with it
+        for episode in range(len(self._encoded), cache.episodes):
+            first = cache.first[episode]
+            rows = np.array(cache.observations[first : first + cache.lengths[episode] + 1])
+            device = next(self.frozen.parameters()).device
+            with torch.no_grad():
+                parts = [self.frozen.encode(part.to(device)) for part in torch.from_numpy(rows).split(256)]
+            self._encoded.append(torch.cat(parts).cpu().numpy())
+        return replace(cache, observations=np.concatenate(self._encoded[: cache.episodes]))
+
+    def model(self, job: Job[RSSMOptions], cache: EpisodeCache) -> JointModel:
+        """V and M to be fitted to what `cache` has made of the episodes."""
+        before = job.begin.vision if job.begin is not None else None
+        return new_joint_model(job, cache, before.outer if isinstance(before, StackedVision) else before)
+
+    def vision(self, model: JointModel) -> Vision:
+        """V from observations on."""
+        return model.vision if self.frozen is None else StackedVision(self.frozen, model.vision).eval()
 
 
 class ContinualRSSM(ContinualFit):
@@ -85,10 +145,11 @@ class ContinualRSSM(ContinualFit):
     All episodes are replayed, the newest at once; the learning rate is constant.
     """
 
-    def __init__(self, job: Job[RSSMOptions]) -> None:
+    def __init__(self, job: Job[RSSMOptions], tensors: dict[str, Tensor] | None = None) -> None:
         self._options, self._seed, self._device = job.options, job.seed, job.device
-        self._model = new_joint_model(job)
-        self.vision, self.memory = self._model.vision, self._model.memory
+        self._sight = Sight.of(job, None if tensors is None else _within("frozen.", tensors))
+        self._model = self._sight.model(job, self._sight.cache(job.cache))
+        self.vision, self.memory = self._sight.vision(self._model), self._model.memory
         self._rssm = self._model.memory
         fit_options = job.options.fit
         self.replayed = fit_options.batch_size * fit_options.sequence_length
@@ -96,6 +157,10 @@ class ContinualRSSM(ContinualFit):
         self._file = job.folder / "continual.safetensors"
         self._precision = {"auto": None}.get(fit_options.precision, fit_options.precision)
         self.take(job.cache)
+        if tensors is not None:
+            restore_training(tensors, self._model, self._optimiser)
+            precision = PRECISIONS[int(tensors["precision"])]
+            self._precision = None if precision == "auto" else precision
 
     def take(self, cache: EpisodeCache) -> None:
         self._rssm.reward_head.check_range(float(cache.rewards.min()), float(cache.rewards.max()))
@@ -124,6 +189,7 @@ class ContinualRSSM(ContinualFit):
 
     def measure(self, cache: EpisodeCache) -> Scalars:
         every = np.arange(cache.episodes)
+        cache = Sight(self._sight.frozen).cache(cache)
         replay = Replay(cache, every, length=window_within(cache, every, self._options.fit.sequence_length))
         return held_out_scalars(self._model, replay, self._options.loss, seed=self._seed)
 
@@ -132,15 +198,16 @@ class ContinualRSSM(ContinualFit):
 
     def tensors(self) -> dict[str, Tensor]:
         precision = torch.tensor(PRECISIONS.index(self._precision or "auto"))
-        return training_tensors(self._model, self._optimiser) | {"precision": precision}
-
-    def load(self, tensors: dict[str, Tensor]) -> None:
-        restore_training(tensors, self._model, self._optimiser)
-        precision = PRECISIONS[int(tensors["precision"])]
-        self._precision = None if precision == "auto" else precision
+        found = training_tensors(self._model, self._optimiser) | {"precision": precision}
+        frozen = self._sight.frozen
+        return found | ({} if frozen is None else {f"frozen.{k}": v for k, v in frozen.state_dict().items()})
 
 
 def window_within(cache: EpisodeCache, episodes: NDArray[np.int64], length: int) -> int:
     """Moments of a window of at most `length`: few episodes may hold less."""
     moments = int((cache.lengths[episodes] + 1).sum())
     return max(min(length, moments), 2)
+
+
+def _within(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): part for name, part in tensors.items() if name.startswith(prefix)}

@@ -28,6 +28,7 @@ from dreamenv.training.recipes.base import Fitted, Job
 from dreamenv.training.recipes.joint import RSSMOptions
 from dreamenv.training.recipes.rssm import RSSMRecipe
 from dreamenv.types import RealEnvSpec
+from dreamenv.vision.stacked import StackedVision
 from dreamenv.world_model import WorldModel
 from tests.training.synthetic import rotation, squares
 
@@ -129,6 +130,73 @@ def test_pictures(tmp_path: Path) -> None:
     assert fitted.vision.latent_size == fitted.memory.latent_size == 32 + 16
     model = job(cache, tmp_path, wanted).world_model(fitted.vision, fitted.memory)
     assert model.observation_space("pixels").shape == (64, 64, 3)
+
+
+FROZEN: dict[str, Any] = {
+    "network": {"depth": 2, "width": 32, "frozen": True},
+    "vision": {"latent_size": 6, "channels": 2},
+    "fit_vision": {"steps": 2, "batch_size": 4, "validate_every": 1, "precision": "float32"},
+}
+
+
+def test_over_a_frozen_vision_nothing_is_convolved_again(tmp_path: Path) -> None:
+    cache = squares()
+    wanted = options(**FROZEN, fit={"sequence_length": 6})
+    stages: list[str] = []
+    fitted = RSSMRecipe().fit(job(cache, tmp_path, wanted, progress=lambda *told: stages.append(told[0])))
+    assert list(dict.fromkeys(stages)) == ["vision", "model"]
+    vision = fitted.vision
+    assert isinstance(vision, StackedVision)
+    check_vision(vision, torch.from_numpy(cache.observations[:3]))
+    seen = torch.from_numpy(cache.observations[:5])
+    with torch.no_grad():
+        torch.testing.assert_close(vision.encode(seen), vision.outer.encode(vision.inner.encode(seen)))
+    model = job(cache, tmp_path, wanted).world_model(vision, fitted.memory)
+    model.save(tmp_path / "bundle", half=False)
+    again = WorldModel.load(tmp_path / "bundle")
+    np.testing.assert_array_equal(again.encode(cache.observations[:4]), model.encode(cache.observations[:4]))
+    later = RSSMRecipe().fit(job(cache, tmp_path / "later", RSSMRecipe().refit(wanted), begin=model))
+    kept = {name: part for name, part in later.vision.state_dict().items() if name.startswith("inner.")}
+    assert all(torch.equal(part, vision.state_dict()[name]) for name, part in kept.items())
+    assert not torch.equal(later.vision.state_dict()["outer.decoder.2.bias"], vision.outer.decoder[2].bias)
+    with pytest.raises(ConfigurationError, match="is for pictures"):
+        RSSMRecipe().fit(job(rotation(episodes=3, steps=8), tmp_path / "vectors", wanted))
+
+
+@pytest.mark.parametrize("frozen", [False, True])
+def test_learning_on_continues_where_it_was_left(frozen: bool, tmp_path: Path) -> None:
+    """Also when more episodes have come in; an update depends on weights, episodes and its number alone."""
+    wanted = options(**(FROZEN if frozen else {}), fit={"sequence_length": 6, "batch_size": 2})
+    few, more = squares(episodes=3), squares(episodes=4)
+    whole = RSSMRecipe().continual(job(few, tmp_path, wanted))
+    first, states = whole.update(0)
+    assert len(states.hidden) == 2 * 6
+    assert not states.hidden.requires_grad
+    kept = {name: part.clone() for name, part in whole.tensors().items()}
+    whole.take(more)
+    again = RSSMRecipe().continual(job(more, tmp_path / "again", wanted), kept)
+    ours, theirs = whole.update(1), again.update(1)
+    assert ours[0] == theirs[0] != first
+    assert all(torch.equal(mine, other) for mine, other in zip(ours[1], theirs[1], strict=True))
+    assert not (tmp_path / "again" / "vision").exists(), "a frozen V is not fitted again"
+    assert whole.measure(few).keys() >= {"loss", "reward_r2"}
+
+
+def test_an_ends_moment_begins_no_dream(tmp_path: Path) -> None:
+    cache = dataclasses.replace(rotation(episodes=2, steps=6), terminated=np.array([True, True]))
+    fit = RSSMRecipe().continual(job(cache, tmp_path, options(fit={"sequence_length": 14, "batch_size": 1})))
+    moments = int(cache.lengths.sum()) + 2
+    _, states = fit.update(0)
+    assert len(states.hidden) == moments - 2
+
+
+def test_the_reward_heads_range_follows_the_data(tmp_path: Path) -> None:
+    cache = rotation(episodes=3, steps=8)
+    large = dataclasses.replace(cache, rewards=cache.rewards * 1000)
+    fitted = RSSMRecipe().fit(job(large, tmp_path / "large", options(fit={"sequence_length": 6})))
+    assert fitted.memory.config()["reward_bound"] >= float(np.abs(large.rewards).max())
+    with pytest.raises(ConfigurationError, match="two_hot' reaches 150"):
+        RSSMRecipe().fit(job(large, tmp_path / "fixed", options(memory={"reward_bound": 150.0})))
 
 
 @pytest.mark.integration
