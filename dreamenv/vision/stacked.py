@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -20,17 +19,16 @@ class StackedVision(Vision):
     need no convolution.
 
     Args:
-        inner: Takes observations; a vision, or its `config()`.
-        outer: Takes vectors that `inner` encodes, and decodes M's latents to them; a vision, or its `config()`.
+        inner: `config()` of the vision that takes observations.
+        outer: `config()` of the one that takes vectors that `inner` encodes, and decodes M's latents to them.
 
     Raises:
         ConfigurationError: `outer` takes something else than `inner` gives, or a config of an unknown kind.
     """
 
-    def __init__(self, inner: Vision | Mapping[str, Any], outer: Vision | Mapping[str, Any]) -> None:
+    def __init__(self, inner: dict[str, Any], outer: dict[str, Any]) -> None:
         super().__init__()
-        self.inner = inner if isinstance(inner, Vision) else _of_config(inner)
-        self.outer = outer if isinstance(outer, Vision) else _of_config(outer)
+        self.inner, self.outer = _of_config(inner), _of_config(outer)
         if self.outer.observation_shape != (self.inner.embedding_size,):
             raise ConfigurationError(
                 f"the inner vision gives vectors of {self.inner.embedding_size}, the outer one takes observations of "
@@ -44,6 +42,17 @@ class StackedVision(Vision):
         self.latent_size, self.embedding_size = self.outer.latent_size, self.outer.embedding_size
         self.observation_shape, self.is_image = self.inner.observation_shape, self.inner.is_image
 
+    @classmethod
+    def of(cls, inner: Vision, outer: Vision) -> StackedVision:
+        """The two as one; it holds them and not copies of them.
+
+        Raises:
+            ConfigurationError: As the class.
+        """
+        stacked = cls(inner.config(), outer.config())
+        stacked.inner, stacked.outer = inner, outer
+        return stacked
+
     def config(self) -> dict[str, Any]:
         return {"kind": "stacked", "inner": self.inner.config(), "outer": self.outer.config()}
 
@@ -56,7 +65,7 @@ class StackedVision(Vision):
         return self.inner.decode(self.outer.decode(latent))
 
 
-def _of_config(config: Mapping[str, Any]) -> Vision:
+def _of_config(config: dict[str, Any]) -> Vision:
     options = dict(config)
     vision: Vision = VISIONS[str(options.pop("kind", ""))](**options)
     return vision

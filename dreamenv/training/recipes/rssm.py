@@ -136,7 +136,7 @@ class Sight:
 
     def vision(self, model: JointModel) -> Vision:
         """V from observations on."""
-        return model.vision if self.frozen is None else StackedVision(self.frozen, model.vision).eval()
+        return model.vision if self.frozen is None else StackedVision.of(self.frozen, model.vision).eval()
 
 
 class ContinualRSSM(ContinualFit):
@@ -164,8 +164,9 @@ class ContinualRSSM(ContinualFit):
 
     def take(self, cache: EpisodeCache) -> None:
         self._rssm.reward_head.check_range(float(cache.rewards.min()), float(cache.rewards.max()))
-        options = self._options.fit
-        self._replay = Replay(cache, np.arange(cache.episodes), length=options.sequence_length, recency=options.recency)
+        options, every = self._options.fit, np.arange(cache.episodes)
+        seen = self._sight.cache(cache)
+        self._replay = Replay(seen, every, length=options.sequence_length, recency=options.recency)
 
     def update(self, step: int) -> tuple[Scalars, RSSMState]:
         batch = self._replay.draw(self._options.fit.batch_size, np.random.default_rng([self._seed, step]))
