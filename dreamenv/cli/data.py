@@ -1,4 +1,4 @@
-"""`dreamenv data show`."""
+"""`dreamenv data show` and `dreamenv data check`."""
 
 from __future__ import annotations
 
@@ -70,6 +70,35 @@ def show(
     for file in save_figures(drawn, out or run / "data_plots"):
         output.line(file)
     output.figures(summary)
+
+
+@data.command()
+def check(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="Run directory, or a folder of episodes.")],
+    set_aside: Annotated[
+        bool, typer.Option("--set-aside", help="Move damaged files into a folder `damaged`, so that work can go on.")
+    ] = False,
+    json_file: JsonFile = None,
+) -> None:
+    """Read every episode of a run and name those that are damaged.
+
+    The status is 1 where damaged episodes stay in place. After `--set-aside` the same `dreamenv collect` plays the
+    missing ones again. Nothing here is random, so there is no seed.
+
+    Example: dreamenv data check runs/doom --set-aside
+    """
+    from dreamenv.cli.output import Output
+    from dreamenv.figures.data import find_store
+
+    output = Output(json_file)
+    store = find_store(run)
+    damaged = store.damaged()
+    for file, reason in damaged.items():
+        output.line(f"moved to {store.set_aside(file)}: {reason}" if set_aside else reason)
+    output.line(f"{len(store)} episodes left, {len(damaged)} damaged" if set_aside else f"{len(damaged)} damaged")
+    output.figures({"episodes": len(store), "damaged": {str(file): reason for file, reason in damaged.items()}})
+    if damaged and not set_aside:
+        raise typer.Exit(1)
 
 
 def _cells(row: GroupRow) -> tuple[str, ...]:

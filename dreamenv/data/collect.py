@@ -7,17 +7,20 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from gymnasium.envs.registration import EnvSpec
+from pydantic import Field, NonNegativeInt, PositiveInt
 
-from dreamenv.data.episodes import EpisodeStore, episode_bytes, read_attributes
+from dreamenv.data.episode_file import episode_bytes, read_attributes
+from dreamenv.data.episodes import EpisodeStore
 from dreamenv.data.explore import POLICIES, Actor, Exploration, check_policy, default_exploration
 from dreamenv.data.preprocess import PreprocessedEnv, make_known, make_real_env, registration_of
 from dreamenv.data.recorder import EpisodeRecorder
 from dreamenv.errors import CollectionError, ConfigurationError, DreamEnvError, EpisodeFileError, NonFiniteError
 from dreamenv.files import writable_folder, write_json
+from dreamenv.schema import Strict, checked, read_any
 from dreamenv.types import Episode, RealEnvSpec, episode_seeds, recorded_fields
 from dreamenv.workers import process_count, run_tasks
 
@@ -301,13 +304,27 @@ def _decisive(key: str, value: Any) -> Any:
     return recorded_fields(value) if key == "real" and isinstance(value, dict) else value
 
 
+class _Unfinished(Strict):
+    """A call of `collect` that has not come to its end: its limit, and the episodes that it found."""
+
+    limit: dict[Literal["episodes", "frames"], PositiveInt]
+    keep: NonNegativeInt
+
+
+class _Collection(Strict):
+    """collection.json. `real` and `explore` are compared with what is asked for."""
+
+    real: dict[str, Any]
+    seed: NonNegativeInt | None = None
+    explore: list[dict[str, Any]] | None = None
+    imported: str | None = None
+    unfinished: _Unfinished | None = None
+    skipped: dict[str, str] = Field(default_factory=dict)
+
+
 def _read_collection(file: Path) -> dict[str, Any]:
-    try:
-        found = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise EpisodeFileError(f"{file}: not JSON ({error}); delete it to go on beside the episodes there") from error
-    if not isinstance(found, dict):
-        raise EpisodeFileError(f"{file}: found {type(found).__name__}, expected an object")
+    found: dict[str, Any] = read_any(file, EpisodeFileError)
+    checked(_Collection, found, file, EpisodeFileError)
     return found
 
 

@@ -5,33 +5,27 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import re
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dreamenv.errors import EpisodeFileError, missing_extra
-from dreamenv.files import atomic, writable_folder, write_bytes
+from dreamenv.data.episode_file import dataset, episode_bytes, open_file, read_attributes, read_episode
+from dreamenv.errors import EpisodeFileError
+from dreamenv.files import atomic, fingerprint, read_bytes, sha256_of, writable_folder, write_bytes
 from dreamenv.types import Episode
 
-FORMAT_VERSION = 1
-_CHUNK_FRAMES = 16
+# Where damaged episodes are put
+ASIDE = "damaged"
+_MOST_INDEX = 8 << 30
+_NUMBERED = re.compile(r"[0-9]+\.h5$")
 _SECONDS_OF_A_BUILD = 24 * 3600
-_FIELDS = ("observations", "actions", "rewards")
-
-
-def _h5py() -> ModuleType:
-    try:
-        import h5py
-    except ImportError as error:
-        raise missing_extra("h5py", "train") from error
-    return h5py
 
 
 class EpisodeStore:
@@ -47,11 +41,11 @@ class EpisodeStore:
 
     def files(self) -> list[Path]:
         """Episode files in order."""
-        return sorted(self.path.rglob("[0-9]*.h5"))
+        return sorted(file for file in self.path.rglob("*.h5") if _NUMBERED.match(file.name) and _is_of_store(file))
 
     def own_files(self) -> list[Path]:
         """Those that lie in the folder itself."""
-        return sorted(self.path.glob("[0-9]*.h5"))
+        return sorted(file for file in self.path.glob("*.h5") if _NUMBERED.match(file.name))
 
     def __len__(self) -> int:
         return len(self.files())
@@ -91,91 +85,35 @@ class EpisodeStore:
     def frame(self, index: int, step: int) -> NDArray[Any]:
         """Observation `step` of episode `index`, without reading the rest of the episode."""
         file = self.files()[index]
-        with _open(file) as data:
-            return np.asarray(data["observations"][step])
+        with open_file(file) as data:
+            return np.asarray(dataset(file, data, "observations")[step])
+
+    def damaged(self) -> dict[Path, str]:
+        """Files of episodes that cannot be read, with the reason; every file is read."""
+        found = {file: _damage(file) for file in self.files()}
+        return {file: reason for file, reason in found.items() if reason is not None}
+
+    def set_aside(self, file: Path) -> Path:
+        """Move an episode's file into the folder `damaged` next to it, where the store does not look."""
+        folder = writable_folder(file.parent / ASIDE)
+        target = folder / file.name
+        number = 0
+        while target.exists():
+            number += 1
+            target = folder / f"{file.name}.{number}"
+        return file.rename(target)
 
 
-def episode_bytes(episode: Episode) -> bytes:
-    """The file of one episode: gzip-1, a chunk per 16 frames."""
-    h5py = _h5py()
-    file = io.BytesIO()
-    with h5py.File(file, "w") as data:
-        observations = episode.observations
-        chunk = (min(_CHUNK_FRAMES, len(observations)), *observations.shape[1:])
-        data.create_dataset("observations", data=observations, chunks=chunk, compression="gzip", compression_opts=1)
-        data["actions"] = episode.actions
-        data["rewards"] = episode.rewards
-        data.attrs["format_version"] = FORMAT_VERSION
-        for name in ("terminated", "truncated", "seed", "policy", "real_frames", "final_observation_valid"):
-            data.attrs[name] = getattr(episode, name)
-        data.attrs["undiscounted_return"] = episode.undiscounted_return
-    return file.getvalue()
-
-
-def read_episode(file: str | Path) -> Episode:
-    """The episode in `file`.
-
-    Raises:
-        EpisodeFileError: The file is cut short, not HDF5, of a newer format, or lacks a field.
-    """
-    file = Path(file)
-    attributes = read_attributes(file)
-    attributes.pop("undiscounted_return")
-    with _open(file) as data:
-        try:
-            arrays: dict[str, Any] = {name: np.asarray(data[name]) for name in _FIELDS}
-        except (OSError, RuntimeError, KeyError) as error:
-            raise EpisodeFileError(f"{file}: cannot be read ({error}); delete it and collect again") from error
+def _damage(file: Path) -> str | None:
     try:
-        return Episode(**arrays, **attributes)
-    except ValueError as error:
-        raise EpisodeFileError(f"{file}: {error}") from error
+        read_episode(file)
+    except EpisodeFileError as error:
+        return str(error)
+    return None
 
 
-def read_attributes(file: Path) -> dict[str, Any]:
-    """Provenance and flags of the episode in `file`, without its frames."""
-    with _open(file) as data:
-        try:
-            found = dict(data.attrs)
-        except (OSError, RuntimeError, KeyError) as error:
-            raise EpisodeFileError(f"{file}: cannot be read ({error}); delete it and collect again") from error
-    version = int(found.get("format_version", 0))
-    if version > FORMAT_VERSION:
-        raise EpisodeFileError(
-            f"{file}: format_version {version}, this dreamenv reads up to {FORMAT_VERSION}. Upgrade dreamenv."
-        )
-    try:
-        return {
-            "terminated": bool(found["terminated"]),
-            "truncated": bool(found["truncated"]),
-            "seed": int(found["seed"]),
-            "policy": str(found["policy"]),
-            "real_frames": int(found["real_frames"]),
-            "final_observation_valid": bool(found["final_observation_valid"]),
-            "undiscounted_return": float(found["undiscounted_return"]),
-        }
-    except KeyError as error:
-        raise EpisodeFileError(f"{file}: no attribute {error}; it is not an episode of dreamenv") from error
-
-
-def read_steps(file: Path) -> tuple[NDArray[Any], NDArray[np.float32]]:
-    """Actions `[T, A]` or `[T]` and rewards `[T]` of the episode in `file`, without its frames.
-
-    Raises:
-        EpisodeFileError: The file is cut short, not HDF5, or lacks a field.
-    """
-    with _open(file) as data:
-        try:
-            return np.asarray(data["actions"]), np.asarray(data["rewards"])
-        except (OSError, RuntimeError, KeyError) as error:
-            raise EpisodeFileError(f"{file}: cannot be read ({error}); delete it and collect again") from error
-
-
-def _open(file: Path) -> Any:
-    try:
-        return _h5py().File(file, "r")
-    except OSError as error:
-        raise EpisodeFileError(f"{file}: not a whole HDF5 file ({error}); delete it and collect again") from error
+def _is_of_store(file: Path) -> bool:
+    return file.parent.name != ASIDE
 
 
 @dataclass(frozen=True)
@@ -244,23 +182,34 @@ def build_cache(store: EpisodeStore, path: str | Path) -> EpisodeCache:
 def _read_cache(index: Path, frames: Path) -> EpisodeCache | None:
     """The cache in these files; None for one that is missing or damaged, which is no loss."""
     try:
-        with np.load(index, allow_pickle=False) as stored:
+        with np.load(io.BytesIO(read_bytes(index, most=_MOST_INDEX)), allow_pickle=False) as stored:
             arrays = {name: stored[name] for name in stored.files}
+        sums = str(arrays.pop("sums"))
+        if sums != _index_sum(arrays, sha256_of(frames)):
+            return None
         return EpisodeCache(observations=np.load(frames, mmap_mode="r"), **arrays)
-    except (OSError, ValueError, KeyError, TypeError, EOFError, BadZipFile):
+    except (OSError, ValueError, KeyError, TypeError, EOFError, BadZipFile, NotImplementedError):
         return None
+
+
+def _index_sum(arrays: dict[str, Any], frames: str) -> str:
+    """One sum of the index and of the frames, whose own is `frames`."""
+    return fingerprint({"frames": frames.encode(), **{name: array.tobytes() for name, array in arrays.items()}})
 
 
 def _write_cache(files: list[Path], index: Path, frames_file: Path) -> None:
     shape, dtype = _observation_layout(files)
-    actions, rewards, first, lengths, terminated, final_valid = [], [], [], [], [], []
-    with atomic(frames_file) as temporary:
-        frames = np.lib.format.open_memmap(temporary, mode="w+", dtype=dtype, shape=shape)
+    actions: list[NDArray[Any]] = []
+    rewards, first, lengths, terminated, final_valid = [], [], [], [], []
+    # Written and not mapped: of a mapped file that finds the disk full, the system kills the process
+    with atomic(frames_file) as temporary, temporary.open("wb") as frames:
+        header = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": shape}
+        np.lib.format.write_array_header_1_0(frames, header)
         row = 0
         for file in files:
             episode = read_episode(file)
-            _check_finite(file, episode)
-            frames[row : row + len(episode) + 1] = episode.observations
+            _check_like_the_first(file, episode.actions, actions)
+            frames.write(episode.observations.astype(dtype, copy=False).tobytes())
             actions.append(episode.actions)
             rewards.append(episode.rewards)
             first.append(row)
@@ -268,8 +217,6 @@ def _write_cache(files: list[Path], index: Path, frames_file: Path) -> None:
             terminated.append(episode.terminated)
             final_valid.append(episode.final_observation_valid)
             row += len(episode) + 1
-        frames.flush()
-        del frames
     arrays: dict[str, Any] = {
         "actions": np.concatenate(actions),
         "rewards": np.concatenate(rewards).astype(np.float32),
@@ -279,7 +226,15 @@ def _write_cache(files: list[Path], index: Path, frames_file: Path) -> None:
         "final_valid": np.array(final_valid, bool),
     }
     with atomic(index) as temporary:
-        np.savez(temporary, **arrays)
+        np.savez(temporary, sums=np.array(_index_sum(arrays, sha256_of(frames_file))), **arrays)
+
+
+def _check_like_the_first(file: Path, actions: NDArray[Any], others: list[NDArray[Any]]) -> None:
+    if others and (actions.shape[1:], actions.dtype) != (others[0].shape[1:], others[0].dtype):
+        raise EpisodeFileError(
+            f"{file}: actions {actions.shape[1:]} {actions.dtype}, others in this store have {others[0].shape[1:]} "
+            f"{others[0].dtype}"
+        )
 
 
 def _sweep_caches(folder: Path, *, keep: set[str]) -> None:
@@ -292,22 +247,11 @@ def _sweep_caches(folder: Path, *, keep: set[str]) -> None:
             file.unlink(missing_ok=True)
 
 
-def _check_finite(file: Path, episode: Episode) -> None:
-    """Refuse what no collection records; a file may come from elsewhere."""
-    for name in _FIELDS:
-        array = getattr(episode, name)
-        if array.dtype.kind == "f" and not np.isfinite(array).all():
-            step = int(np.argwhere(~np.isfinite(array))[0][0])
-            raise EpisodeFileError(
-                f"{file}: {name} hold {array[step]} at step {step}, expected finite numbers; delete the file"
-            )
-
-
 def _observation_layout(files: list[Path]) -> tuple[tuple[int, ...], np.dtype[Any]]:
     rows, shape, dtype = 0, None, None
     for file in files:
-        with _open(file) as data:
-            found = data["observations"]
+        with open_file(file) as data:
+            found = dataset(file, data, "observations")
             if shape is not None and (found.shape[1:], found.dtype) != (shape, dtype):
                 raise EpisodeFileError(
                     f"{file}: observations {found.shape[1:]} {found.dtype}, others in this store have {shape} {dtype}"

@@ -14,7 +14,8 @@ import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
 
-from dreamenv.data.episodes import EpisodeStore, read_attributes, read_steps
+from dreamenv.data.episode_file import read_attributes, read_steps
+from dreamenv.data.episodes import EpisodeStore
 from dreamenv.errors import ConfigurationError, EpisodeFileError
 
 # Cells along each dimension of a Box when its coverage is counted.

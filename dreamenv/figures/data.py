@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from itertools import combinations
 from pathlib import Path
@@ -14,12 +13,13 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 
 from dreamenv.bundle_config import read_config, space_from_json
-from dreamenv.data.episodes import EpisodeStore, read_episode
+from dreamenv.data.collect import collected_real
+from dreamenv.data.episode_file import read_episode
+from dreamenv.data.episodes import EpisodeStore
 from dreamenv.data.preprocess import make_real_env
 from dreamenv.data.summary import ENDS, EpisodeRecord, all_actions, box_bounds, cell_counts, group_rows, run_lengths
 from dreamenv.errors import ConfigurationError, EpisodeFileError
 from dreamenv.figures.canvas import new_figure
-from dreamenv.registry import real_env_spec
 from dreamenv.types import Episode
 
 if TYPE_CHECKING:
@@ -61,13 +61,9 @@ def recorded_action_space(run: str | Path) -> gym.Space[Any] | None:
     for folder in (run, run.parent):
         if (folder / "bundle" / "config.json").exists():
             return space_from_json(read_config(folder / "bundle")["action_space"])
-    file = next(iter(sorted(find_store(run).path.rglob("collection.json"))), None)
-    if file is None:
+    spec = collected_real(find_store(run).path)
+    if spec is None:
         return None
-    try:
-        spec = real_env_spec(json.loads(file.read_text(encoding="utf-8"))["real"])
-    except (ValueError, KeyError, TypeError) as error:
-        raise EpisodeFileError(f"{file}: names no real environment ({error!r}); delete it to go on without") from error
     env = make_real_env(spec)
     env.close()
     return env.action_space

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 import json
 import zipfile
+import zlib
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,13 +15,17 @@ from gymnasium import spaces
 
 from dreamenv.agents.base import describe_space
 from dreamenv.errors import BundleError, ConfigurationError, did_you_mean, missing_extra
-from dreamenv.files import atomic
+from dreamenv.files import atomic, parse_json
 
 try:
     from stable_baselines3.common.base_class import BaseAlgorithm
 except ImportError as _error:
     raise missing_extra("stable-baselines3", "sb3") from _error
 
+# What every algorithm's file holds
+_ALL_HOLD = frozenset({"policy_class", "observation_space", "action_space", "policy_kwargs"})
+# What deflate makes of a byte that repeats, and room for small files
+_MOST_EXPANSION, _ROOM, _MOST_SETTINGS = 100, 1 << 24, 64 << 20
 _BOX, _DISCRETE = (spaces.Box,), (spaces.Discrete,)
 
 
@@ -120,7 +126,12 @@ def load_model(path: str | Path, algo: str) -> BaseAlgorithm:
     if not file.is_file():
         file = as_zip(file)
     writers = _writers(file)
-    if writers and algo not in writers:
+    if not writers:
+        raise BundleError(
+            f"{file}: its plain text is that of no algorithm that dreamenv knows; expected {algo}'s. Nothing of it was "
+            "unpickled."
+        )
+    if algo not in writers:
         raise ConfigurationError(f"{file} was not saved by {algo}. Load it as {' or '.join(writers)}.")
     try:
         return kind.load(file, device="cpu", custom_objects=dict(_NO_REPLAY))
@@ -170,10 +181,27 @@ def write_provenance(path: str | Path, provenance: dict[str, Any]) -> None:
 def _writers(file: Path) -> list[str]:
     """The algorithms whose settings a model's file holds, read from its JSON alone."""
     try:
+        if not file.is_file():
+            raise OSError(errno.ENOENT, "no such regular file")
         with zipfile.ZipFile(file) as archive:
-            held = frozenset(json.loads(archive.read("data")))
+            _check_sizes(archive, file.stat().st_size)
+            found = parse_json(archive.read("data"))
     except OSError as error:
         raise BundleError(f"{file}: cannot be read ({error.strerror}); give a model that was saved") from error
-    except (zipfile.BadZipFile, KeyError, ValueError, TypeError) as error:
+    except (zipfile.BadZipFile, KeyError, ValueError, RuntimeError, NotImplementedError, EOFError, zlib.error) as error:
         raise BundleError(f"{file}: not a model of stable-baselines3 (cut short?): {error}") from error
+    if not isinstance(found, dict):
+        raise BundleError(f"{file}: data: found {type(found).__name__}, expected an object of settings")
+    held = frozenset(found) if found.keys() >= _ALL_HOLD else frozenset()
     return [name for name, entry in ALGORITHMS.items() if entry.holds <= held and not entry.lacks & held]
+
+
+def _check_sizes(archive: zipfile.ZipFile, size: int) -> None:
+    """Refuse an archive whose parts would grow far beyond what was packed, or have one name twice."""
+    parts = archive.infolist()
+    if len({part.filename for part in parts}) < len(parts):
+        raise ValueError("it has two parts of one name")
+    if sum(part.file_size for part in parts) > _MOST_EXPANSION * size + _ROOM:
+        raise ValueError(f"its parts are {sum(part.file_size for part in parts):,} bytes, packed in {size:,}")
+    if any(part.filename == "data" and part.file_size > _MOST_SETTINGS for part in parts):
+        raise ValueError(f"its settings are larger than {_MOST_SETTINGS:,} bytes")

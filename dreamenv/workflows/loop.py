@@ -10,10 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from pydantic import RootModel
 
 from dreamenv.data.explore import Exploration
-from dreamenv.errors import ConfigurationError
+from dreamenv.errors import BundleError, ConfigurationError
 from dreamenv.files import write_json
+from dreamenv.schema import read_checked
 from dreamenv.scoring.gap import GapOptions, measure_gap, record_agent
 from dreamenv.training.fit import Scalars
 from dreamenv.training.ledger import read_ledger, record_frames
@@ -83,7 +85,7 @@ def run_loop(
     """
     run_dir = Path(run_dir)
     _check_same_loop(run_dir, real, options, max_episode_steps, seed)
-    table = [Round(**row) for row in _read_json(run_dir / "rounds.json", [])]
+    table = read_rounds(run_dir)
     settings = Settings(
         real, run_dir, options, tuple(explore), max_episode_steps, workers, seed, provenance or {}, progress
     )
@@ -158,7 +160,8 @@ def _check_same_loop(
     settings.pop("rounds")
     wanted = json.loads(json.dumps(settings))
     run_dir.mkdir(parents=True, exist_ok=True)
-    found = _read_json(run_dir / "loop.json", {})
+    file = run_dir / "loop.json"
+    found = dict(read_checked(_LoopSection, file).root) if file.exists() else {}
     for name, value in wanted.items():
         before = found.get(name, value)  # a setting of a later version is missing in an older file
         if before != value:
@@ -170,5 +173,22 @@ def _check_same_loop(
         write_json(run_dir / "loop.json", wanted)
 
 
-def _read_json(file: Path, default: Any) -> Any:
-    return json.loads(file.read_text(encoding="utf-8")) if file.exists() else default
+class _LoopSection(RootModel[dict[str, Any]]):
+    """loop.json: settings by name."""
+
+
+class _Table(RootModel[list[Round]]):
+    """rounds.json."""
+
+
+def read_rounds(run_dir: Path) -> list[Round]:
+    """The table of rounds in a loop's folder; empty before the first round has come to its end.
+
+    Raises:
+        BundleError: rounds.json is damaged, or its rounds are not numbered from 0.
+    """
+    file = run_dir / "rounds.json"
+    table = list(read_checked(_Table, file).root) if file.exists() else []
+    if [row.number for row in table] != list(range(len(table))):
+        raise BundleError(f"{file}: number: found {[row.number for row in table]}, expected 0, 1, 2, ...")
+    return table

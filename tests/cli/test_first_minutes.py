@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import json
 import os
 import re
 import sys
@@ -19,6 +18,7 @@ from dreamenv.cli.problems import one_line
 from dreamenv.cli.progress import Countdown, Progress
 from dreamenv.errors import BundleError, ConfigurationError, MissingExtraError, did_you_mean
 from tests.command_line import call
+from tests.damage import edit_config
 
 Capture = pytest.CaptureFixture[str]
 
@@ -171,9 +171,8 @@ def test_a_score_has_yardsticks_and_a_next_verb(bundle: Path, tmp_path: Path) ->
     assert re.search(r"Colour-v0, agent shipped: -?[\d.]+ in 1 episode\n", shown)
     assert "for comparison, from the bundle: the shipped agent 750.4 ± 12.0 over 100 episodes\n" in shown
     assert f"next: dreamenv gap {bundle} --html gap.html\n" in shown
-    config = json.loads((bundle / "config.json").read_text())
-    config["provenance"] = {"baseline": {"mean": 1.25, "std": 0.5, "episodes": 7}}
-    (bundle / "config.json").write_text(json.dumps(config))
+    baseline = {"mean": 1.25, "std": 0.5, "episodes": 7}
+    edit_config(bundle, lambda config: config.update(provenance={"baseline": baseline}))
     assert "from the bundle: random 1.2 ± 0.5 over 7 episodes\n" in call(*arguments, "2").stdout
     shown = call(*arguments, "2", "--agent", "random").stdout
     assert f"for comparison: dreamenv eval {bundle} --agent random" in shown

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 import pickle
 import sys
 import zipfile
@@ -126,8 +127,29 @@ def test_files_that_are_no_models(tmp_path: Path) -> None:
         load_model(tmp_path / "other.zip", "ppo")
     with zipfile.ZipFile(tmp_path / "empty.zip", "w") as archive:
         archive.writestr("data", json.dumps({"clip_range": 0.2, "n_epochs": 3}))
-    with pytest.raises(BundleError, match="PPO cannot load it"):
+    with pytest.raises(BundleError, match="plain text is that of no algorithm"):
         load_model(tmp_path / "empty.zip", "ppo")
+
+
+def test_nothing_is_unpickled_of_a_plain_text_of_nobody(tmp_path: Path) -> None:
+    sprung = tmp_path / "sprung"
+    trap = {":type:": "x", ":serialized:": b64encode(pickle.dumps(Trap(sprung))).decode()}
+    for name, content in {"foreign": {"note": trap}, "list": [trap], "settings": {"n_epochs": 1, "note": trap}}.items():
+        with zipfile.ZipFile(tmp_path / f"{name}.zip", "w") as archive:
+            archive.writestr("data", json.dumps(content))
+        with pytest.raises(BundleError, match=rf"{name}\.zip"):
+            load_model(tmp_path / f"{name}.zip", "ppo")
+    assert not sprung.exists()
+
+
+def test_an_archive_that_grows_without_end_is_not_unpacked(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "bomb.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("data", b" " * (100 << 20))
+    with pytest.raises(BundleError, match="its parts are 104,857,600 bytes"):
+        load_model(tmp_path / "bomb.zip", "ppo")
+    os.mkfifo(tmp_path / "pipe.zip")
+    with pytest.raises(BundleError, match=r"pipe\.zip: cannot be read"):
+        load_model(tmp_path / "pipe.zip", "ppo")
 
 
 def test_unknown_algorithms_and_actions_they_cannot_take() -> None:
