@@ -191,8 +191,9 @@ def collected_real(path: str | Path) -> RealEnvSpec | None:
     file = next(iter(_collection_files(Path(path))), None)
     if file is None:
         return None
+    found = _read_collection(file)
     try:
-        return RealEnvSpec.from_json(_read_collection(file)["real"])
+        return RealEnvSpec.from_json(found["real"])
     except (KeyError, TypeError, ValueError) as error:
         raise EpisodeFileError(f"{file}: real: not a real environment ({error!r}); delete the file") from error
 
