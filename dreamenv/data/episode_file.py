@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field, NonNegativeInt, PositiveInt
+from pydantic import Field, PositiveInt
 
 from dreamenv.errors import EpisodeFileError, missing_extra
 from dreamenv.schema import Sha256, Strict, checked
@@ -42,7 +42,7 @@ class AttributesSection(Strict):
     terminated: bool
     truncated: bool
     final_observation_valid: bool
-    seed: NonNegativeInt
+    seed: int
     policy: str
     real_frames: PositiveInt
     undiscounted_return: float = Field(allow_inf_nan=False)

@@ -65,7 +65,9 @@ def test_the_action_space_is_that_of_the_bundle_or_of_what_was_collected(tmp_pat
 def test_a_damaged_record_of_the_collection_is_named(tmp_path: Path, content: str) -> None:
     EpisodeStore(tmp_path).append(episode(3))
     (tmp_path / "collection.json").write_text(content, encoding="utf-8")
-    with pytest.raises(EpisodeFileError, match=r"collection\.json: (not JSON|real: (not a real environment|missing key))"):
+    with pytest.raises(
+        EpisodeFileError, match=r"collection\.json: (not JSON|real: (not a real environment|missing key))"
+    ):
         figures.recorded_action_space(tmp_path)
 
 
