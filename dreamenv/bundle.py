@@ -307,12 +307,15 @@ def _full(tensor: Tensor) -> Tensor:
 def resolve_bundle(id_or_path: str | Path) -> tuple[Path, dict[str, str]]:
     """Folder of a bundle and the sha256 that registry.yaml wants of its files (empty for a plain folder).
 
+    A run's folder names the bundle in it.
+
     Raises:
         UnknownDreamError: Neither a folder nor a registered id.
     """
     path = Path(id_or_path)
     if path.is_dir():
-        return path, {}
+        run = not (path / CONFIG_FILE).exists() and (path / "bundle" / CONFIG_FILE).exists()
+        return path / "bundle" if run else path, {}
     if isinstance(id_or_path, Path) or os.sep in str(id_or_path):
         raise UnknownDreamError(f"{id_or_path}: no such folder; expected a bundle's folder or a registered id")
     entry = registry.find(str(id_or_path))

@@ -78,8 +78,6 @@ def read_config(path: Path, expected: dict[str, str] | None = None) -> dict[str,
         BundleError: The file is missing, was changed since it was saved, or does not fit.
     """
     file = path / CONFIG_FILE
-    if not file.exists() and (path / "bundle" / CONFIG_FILE).exists():
-        raise BundleError(f"{path} is the folder of a run; its bundle is {path / 'bundle'}")
     data = read_whole(file, most=_MOST_CONFIG)
     check_sums(file, data, {"registry.yaml": (expected or {}).get(CONFIG_FILE)})
     try:

@@ -155,9 +155,11 @@ def resolve_agent(
     elif agent is None:
         if source is None or isinstance(source, WorldModel):
             raise ConfigurationError("give an agent, or name the world model by id or folder to take the shipped one")
-        if otherwise is not None and not (resolve_bundle(source)[0] / AGENT_FILE).exists():
+        place = _agent_folder(source)
+        if otherwise is not None and place is None:
             return resolve_agent(otherwise, model, label=label)
-        found, shown = load_agent(source), SHIPPED
+        beside = place is not None and place != resolve_bundle(source)[0]
+        found, shown = load_agent(source), str(place) if beside else SHIPPED
     elif isinstance(agent, (str, Path)):
         found, shown = load_agent(agent, algo=algo, world_model=model), str(agent)
     else:
@@ -227,10 +229,19 @@ def load_agent(
         planners = ", ".join(PREFIX + planner for planner in PLANNERS.names())
         raise UnknownDreamError(f"{name}: no scheme of agents is called {scheme!r}. Planners are called {planners}.")
     folder, expected = resolve_bundle(id_or_path)
+    folder = _agent_folder(id_or_path) or folder
     # A registry that knows the agent's hash promises one: a file that is missing there is a broken installation
     if not (folder / AGENT_FILE).exists() and AGENT_FILE not in expected:
         raise BundleError(f"{folder}: there is no agent here yet (no {AGENT_FILE}). {_where_one_may_be(name, folder)}")
     return read_agent(folder / AGENT_FILE, expected)
+
+
+def _agent_folder(id_or_path: str | Path) -> Path | None:
+    """Where the agent of an id, a run or a bundle lies: with the bundle, or in the folder `agent` of its run."""
+    path, bundle = Path(id_or_path), resolve_bundle(id_or_path)[0]
+    run = bundle.parent if bundle.name == "bundle" else bundle
+    own = (path,) if path.is_dir() else ()
+    return next((place for place in (*own, bundle, run / "agent") if (place / AGENT_FILE).exists()), None)
 
 
 def _where_one_may_be(name: str, folder: Path) -> str:

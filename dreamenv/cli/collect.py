@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from dreamenv.cli import app, places
-from dreamenv.cli.options import JsonFile, Seed, Workers, dream_ids
+from dreamenv.cli import app
+from dreamenv.cli.options import JsonFile, Seed, Workers
 from dreamenv.cli.overview import TRAIN
+from dreamenv.cli.presets import Config, Name, Real, Run, TimeLimit, chosen_preset
 
 
 @app.command(rich_help_panel=TRAIN)
 def collect(
-    name: Annotated[
-        str | None, typer.Argument(metavar="ID", autocompletion=dream_ids, help="A dream's id; its preset is used.")
-    ] = None,
-    real: Annotated[str | None, typer.Option(help="Any Gymnasium id, instead of a dream's.")] = None,
-    out: Annotated[
-        Path, typer.Option(callback=places.folder, help="Run directory; episodes go to OUT/episodes.")
-    ] = Path("runs/run"),
+    name: Name = None,
+    real: Real = None,
+    config: Config = None,
+    out: Run = None,
     frames: Annotated[int | None, typer.Option(help="Real frames to collect (action repeat counted).")] = None,
     episodes: Annotated[int | None, typer.Option(help="Episodes to collect, instead of frames.")] = None,
     agent: Annotated[str | None, typer.Option(help="Explore with this agent (path, id, planner) plus noise.")] = None,
@@ -29,16 +26,17 @@ def collect(
     part: Annotated[
         str | None, typer.Option(help="Collect into OUT/episodes/PART; the rest of OUT/episodes stays.")
     ] = None,
+    limit: TimeLimit = None,
     workers: Workers = None,
     seed: Seed = 0,
     json_file: JsonFile = None,
 ) -> None:
-    """Record real episodes. The same command continues an interrupted collection.
+    """Record real episodes in OUT/episodes. The same command continues an interrupted collection.
 
     Example: dreamenv collect DreamDoom-v0 --frames 1000000 --out runs/doom
     """
     from dreamenv.agents.exploration import FACTORIES
-    from dreamenv.cli.options import explorations, preset, write_config
+    from dreamenv.cli.options import write_config
     from dreamenv.cli.output import Output
     from dreamenv.cli.progress import Progress
     from dreamenv.data.collect import collect as collect_episodes
@@ -47,8 +45,8 @@ def collect(
     from dreamenv.training.ledger import record_frames
 
     output = Output(json_file)
-    section, spec = preset(name, real)
-    explore = explorations(section)
+    chosen = chosen_preset(name, real, config, out, limit=limit)
+    spec, out, explore = chosen.real, chosen.out, chosen.explore
     if agent is not None:
         world_model = model or name
         if world_model is None:
@@ -78,8 +76,15 @@ def collect(
     stage = f"collect {part}" if part else "collect"
     record_frames(out, stage, found.real_frames)
     write_config(out, stage, {"real": spec.id, "seed": seed, "frames": frames, "episodes": episodes, "agent": agent})
+    if found.skipped:
+        output.line(f"{len(found.skipped)} episodes raised or were not finite and were skipped")
     output.line(f"{found.episodes} episodes, {found.real_frames:,} real frames, mean return {found.mean_return:.1f}")
-    output.next("train", *([name] if name else ["--real", spec.id]), "--out", out)
+    output.next("train", *(word for word in chosen.words if word not in ("--out", str(out))), "--out", out)
     output.figures(
-        {"episodes": found.episodes, "real_frames": found.real_frames, "mean_return": found.mean_return},
+        {
+            "episodes": found.episodes,
+            "real_frames": found.real_frames,
+            "mean_return": found.mean_return,
+            "skipped": len(found.skipped),
+        },
     )

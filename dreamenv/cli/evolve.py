@@ -18,9 +18,12 @@ def evolve(
     model: Annotated[
         str, typer.Argument(metavar="ID|BUNDLE", autocompletion=dream_ids, help="The dream to evolve in.")
     ],
-    out: Annotated[Path, typer.Option(callback=places.folder, help="Folder of checkpoint and agent.")] = Path(
-        "runs/run/agent"
-    ),
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            callback=places.folder, help="Folder of checkpoint and agent.", show_default="agent, in the model's run"
+        ),
+    ] = None,
     generations: Annotated[int, typer.Option(min=1, help="Generations in all, those of earlier calls included.")] = 100,
     population: Annotated[int, typer.Option(min=2, help="Candidates per generation.")] = 64,
     rollouts: Annotated[int, typer.Option(min=1, help="Dreams per candidate; all candidates share their noise.")] = 16,
@@ -59,6 +62,7 @@ def evolve(
     from dreamenv.agents.evolution_state import Generation
     from dreamenv.agents.options import EvolutionOptions
     from dreamenv.cli.output import Output
+    from dreamenv.cli.presets import agent_folder
     from dreamenv.cli.progress import Progress
     from dreamenv.scoring.score import Validator
     from dreamenv.world_model import WorldModel
@@ -76,6 +80,8 @@ def evolve(
         action_map=action_map,
     )
     output = Output(json_file)
+    beside = agent_folder(model)
+    folder = beside if out is None else out
     world_model = WorldModel.load(model)
     bar = Progress("evolve", generations, "generation")
 
@@ -91,7 +97,7 @@ def evolve(
         validator = Validator(model, episodes=validation_episodes, seed=seed, workers=workers, report=output.line)
     found = evolve_controller(
         world_model,
-        out_dir=out,
+        out_dir=folder,
         options=options,
         seed=seed,
         begin=_weights(begin) if begin else None,
@@ -108,7 +114,7 @@ def evolve(
         episodes = len(found.best_validation.returns)
         output.line(f"best real validation: {found.best_validation.mean:.1f} over {episodes} episodes")
     output.line(f"real frames of validation: {found.real_frames:,}")
-    output.next("eval", model, "--agent", out)
+    output.next("eval", model, *([] if beside == folder else ["--agent", folder]))
     output.figures(
         {
             "agent": str(found.file),

@@ -8,18 +8,18 @@ from typing import Annotated, Any
 
 import typer
 
-from dreamenv.cli import app, places
-from dreamenv.cli.options import JsonFile, Workers, dream_ids
+from dreamenv.cli import app
+from dreamenv.cli.options import JsonFile, Workers
 from dreamenv.cli.overview import TRAIN
+from dreamenv.cli.presets import Config, DreamSteps, Name, Real, Run, TimeLimit, chosen_preset
 
 
 @app.command(rich_help_panel=TRAIN)
 def loop(
-    name: Annotated[
-        str | None, typer.Argument(metavar="ID", autocompletion=dream_ids, help="A dream's id; its preset is used.")
-    ] = None,
-    real: Annotated[str | None, typer.Option(help="Any Gymnasium id, instead of a dream's.")] = None,
-    out: Annotated[Path, typer.Option(callback=places.folder, help="Run directory.")] = Path("runs/loop"),
+    name: Name = None,
+    real: Real = None,
+    config: Config = None,
+    out: Run = None,
     recipe: Annotated[str | None, typer.Option(help="What fits the model; the preset's by default.")] = None,
     settings: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="An option of the recipe; see `train`.")
@@ -42,6 +42,8 @@ def loop(
         ),
     ] = None,
     rounds: Annotated[int | None, typer.Option(min=1, help="How many rounds; the preset's number by default.")] = None,
+    limit: TimeLimit = None,
+    dream_steps: DreamSteps = None,
     workers: Workers = None,
     seed: Annotated[
         int, typer.Option(min=0, max=49, help="Of all that is random; the same seed gives the same result.")
@@ -59,16 +61,7 @@ def loop(
     """
     from dataclasses import asdict
 
-    from dreamenv.cli.options import (
-        as_given,
-        checked,
-        explorations,
-        preset,
-        recipe_and_options,
-        training_preset,
-        write_config,
-        write_registry,
-    )
+    from dreamenv.cli.options import checked, training_preset, write_config, write_registry
     from dreamenv.cli.output import Output
     from dreamenv.cli.progress import Progress, show_scalars
     from dreamenv.options import overlay, parse_settings, plain
@@ -76,12 +69,12 @@ def loop(
     from dreamenv.workflows.loop_options import LoopOptions
 
     output = Output(json_file)
-    section, spec = preset(name, real)
-    chosen = training_preset(section)
-    command = as_given("loop", name, spec.id, recipe, settings or [])
-    how, details = recipe_and_options(section, recipe, settings or [])
-    kept = {"replay_starts": 8192, "temperature": section.dream.temperature if section else 1.0}
-    wanted = overlay({"first_frames": chosen.frames, "train": kept}, chosen.loop)
+    found = chosen_preset(name, real, config, out, limit=limit)
+    section, spec, out = found.section, found.real, found.out
+    command = found.command("loop", recipe, settings)
+    how, details = found.recipe(recipe, settings)
+    kept = {"replay_starts": 8192, "temperature": found.temperature}
+    wanted = overlay({"first_frames": found.frames, "train": kept}, training_preset(section).loop)
     if learner is not None and learner != wanted.get("learner", LoopOptions.learner):
         wanted = {key: value for key, value in wanted.items() if key != "agent"}  # those are another learner's
     given = {"learner": learner, "train_ratio": train_ratio, "update_every": update_every, "rounds": rounds}
@@ -110,8 +103,8 @@ def loop(
         spec,
         out,
         options,
-        explore=explorations(section),
-        max_episode_steps=section.dream.max_episode_steps if section else None,
+        explore=found.explore,
+        max_episode_steps=found.dream_steps(dream_steps, limit),
         workers=workers,
         seed=seed,
         provenance={
@@ -122,8 +115,7 @@ def loop(
     )
     for bar in bars.values():
         bar.close()
-    limit = section.dream.max_episode_steps if section else _time_limit(out)
-    write_registry(out, spec, limit, options.train.temperature)
+    write_registry(out, spec, _time_limit(out), options.train.temperature, name=found.dream)
     player = options.make_learner().player(out / "agent")
     output.next("eval", out / "bundle", "--agent", player.agent, *(["--algo", player.algo] if player.algo else []))
     output.figures([asdict(row) for row in table])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
@@ -126,13 +125,6 @@ def recipe_and_options(
     return chosen, options_from(kind, overlay(below, parse_settings(settings)), where=chosen)
 
 
-def as_given(verb: str, name: str | None, real_id: str, recipe: str | None, settings: Sequence[str]) -> str:
-    """The command that fits a model, for the bundle's provenance."""
-    words = ["dreamenv", verb, *([name] if name else ["--real", real_id])]
-    words += ["--recipe", recipe] if recipe else []
-    return shlex.join([*words, *(word for setting in settings for word in ("--set", setting))])
-
-
 def checked(kind: type[KindT], found: dict[str, Any], section: EnvironmentSection | None, where: str) -> KindT:
     """The options dataclass `kind` of what the preset `section` says at `where`.
 
@@ -166,9 +158,11 @@ def write_config(run_dir: Path, stage: str, settings: dict[str, Any]) -> None:
     write_text(file, yaml.safe_dump(known, sort_keys=False))
 
 
-def write_registry(run_dir: Path, real: RealEnvSpec, max_episode_steps: int, temperature: float) -> tuple[Path, str]:
+def write_registry(
+    run_dir: Path, real: RealEnvSpec, max_episode_steps: int, temperature: float, *, name: str | None = None
+) -> tuple[Path, str]:
     """Write `<run_dir>/registry.yaml` for the run's bundle; returns the file and the dream's id."""
-    name = dream_id(real)
+    name = dream_id(real) if name is None else name
     section = {
         "latent_id": name.replace("Dream", "Latent", 1),
         "checkpoint": "bundle",

@@ -7,20 +7,18 @@ from typing import Annotated
 
 import typer
 
-from dreamenv.cli import app, places
-from dreamenv.cli.options import JsonFile, Seed, Workers, dream_ids
+from dreamenv.cli import app
+from dreamenv.cli.options import JsonFile, Seed, Workers
 from dreamenv.cli.overview import TRAIN
+from dreamenv.cli.presets import Config, DreamSteps, Name, Real, Run, TimeLimit, chosen_preset
 
 
 @app.command(rich_help_panel=TRAIN)
 def train(
-    name: Annotated[
-        str | None, typer.Argument(metavar="ID", autocompletion=dream_ids, help="A dream's id; its preset is used.")
-    ] = None,
-    real: Annotated[str | None, typer.Option(help="Any Gymnasium id, instead of a dream's.")] = None,
-    out: Annotated[
-        Path, typer.Option(callback=places.folder, help="Run directory; the bundle goes to OUT/bundle.")
-    ] = Path("runs/run"),
+    name: Name = None,
+    real: Real = None,
+    config: Config = None,
+    out: Run = None,
     frames: Annotated[int | None, typer.Option(help="Real frames to collect first, if OUT holds no episodes.")] = None,
     begin: Annotated[str | None, typer.Option(help="Bundle (id or folder) whose weights to start from.")] = None,
     episodes: Annotated[Path | None, typer.Option(help="Episode store to fit; OUT/episodes by default.")] = None,
@@ -33,26 +31,21 @@ def train(
             help="An option of the recipe, such as fit_memory.steps=3000; may be repeated.",
         ),
     ] = None,
+    limit: TimeLimit = None,
+    dream_steps: DreamSteps = None,
     workers: Workers = None,
     device: Annotated[str, typer.Option(help="Where to train: cpu, cuda, ...")] = "cpu",
     seed: Seed = 0,
     json_file: JsonFile = None,
 ) -> None:
-    """Fit a world model to real episodes and write a bundle.
+    """Fit a world model to real episodes and write a bundle to OUT/bundle.
 
-    Without collected episodes it collects them first. The same command continues an interrupted run.
+    Without collected episodes it collects them first. The same command continues an interrupted run, and --frames with
+    a larger number collects more and fits anew. From then on OUT is an id for every verb: dreamenv evolve OUT.
 
     Example: dreamenv train --real Pendulum-v1 --out runs/pendulum --set fit_memory.steps=2000
     """
-    from dreamenv.cli.options import (
-        as_given,
-        explorations,
-        preset,
-        recipe_and_options,
-        training_preset,
-        write_config,
-        write_registry,
-    )
+    from dreamenv.cli.options import write_config, write_registry
     from dreamenv.cli.output import Output
     from dreamenv.cli.progress import Progress, show_scalars
     from dreamenv.data.collect import collect as collect_episodes
@@ -64,11 +57,11 @@ def train(
     from dreamenv.world_model import WorldModel
 
     output = Output(json_file)
-    section, spec = preset(name, real)
-    how, details = recipe_and_options(section, recipe, settings or [])
-    temperature = section.dream.temperature if section else 1.0
-    options = TrainOptions(how, details, temperature=temperature, seed=seed, device=device)
-    wanted_frames = frames or training_preset(section).frames
+    chosen = chosen_preset(name, real, config, out, limit=limit, episodes=episodes)
+    spec, out = chosen.real, chosen.out
+    how, details = chosen.recipe(recipe, settings)
+    options = TrainOptions(how, details, temperature=chosen.temperature, seed=seed, device=device)
+    wanted_frames = frames or chosen.frames
     given = episodes is not None
     episodes = episodes or out / "episodes"
     if not given and (len(EpisodeStore(episodes)) == 0 or is_unfinished(episodes) or frames is not None):
@@ -76,7 +69,7 @@ def train(
         collect_episodes(
             spec,
             episodes,
-            explore=explorations(section),
+            explore=chosen.explore,
             frames=wanted_frames,
             workers=workers,
             seed=seed,
@@ -97,16 +90,16 @@ def train(
         options,
         episodes=episodes,
         begin=WorldModel.load(begin) if begin else None,
-        max_episode_steps=section.dream.max_episode_steps if section else None,
-        provenance={"command": f"{as_given('train', name, spec.id, recipe, settings or [])} --seed {seed}"},
+        max_episode_steps=chosen.dream_steps(dream_steps, limit),
+        provenance={"command": f"{chosen.command('train', recipe, settings)} --seed {seed}"},
         progress=on_progress,
     )
     for bar in bars.values():
         bar.close()
     write_config(out, "train", {"real": spec.id, "options": plain(options) | {"frames": frames}})
-    file, dream = write_registry(out, spec, model.max_episode_steps, model.temperature)
+    file, dream = write_registry(out, spec, model.max_episode_steps, model.temperature, name=chosen.dream)
     held_out = model.provenance["held_out"]
     output.line(f"bundle: {out / 'bundle'}   held-out: {show_scalars(held_out)}")
     output.line(f'use it: dreamenv.register("{file}"); gym.make("{dream}")')
-    output.next("evolve", out / "bundle", "--out", out / "agent")
+    output.next("evolve", out)
     output.figures({"bundle": str(out / "bundle"), "id": dream, **model.provenance})

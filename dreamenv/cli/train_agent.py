@@ -15,9 +15,12 @@ from dreamenv.cli.overview import TRAIN
 @app.command("train-agent", rich_help_panel=TRAIN)
 def train_agent(
     model: Annotated[str, typer.Argument(metavar="ID|BUNDLE", autocompletion=dream_ids, help="The dream to learn in.")],
-    out: Annotated[Path, typer.Option(callback=places.folder, help="Folder of checkpoint and agent.")] = Path(
-        "runs/run/agent"
-    ),
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            callback=places.folder, help="Folder of checkpoint and agent.", show_default="agent, in the model's run"
+        ),
+    ] = None,
     steps: Annotated[int | None, typer.Option(min=1, help="Optimiser steps.")] = None,
     horizon: Annotated[int | None, typer.Option(min=1, help="Length of a dream in actions.")] = None,
     discount: Annotated[float | None, typer.Option(help="Discount of rewards per action.")] = None,
@@ -50,11 +53,14 @@ def train_agent(
     from dreamenv.agents.options import ImaginationOptions
     from dreamenv.cli.options import checked, section_of, training_preset
     from dreamenv.cli.output import Output
+    from dreamenv.cli.presets import agent_folder
     from dreamenv.cli.progress import Progress, show_scalars
     from dreamenv.scoring.score import Validator
     from dreamenv.world_model import WorldModel
 
     output = Output(json_file)
+    beside = agent_folder(model)
+    folder = beside if out is None else out
     world_model = WorldModel.load(model)
     section = section_of(world_model.real.id)
     preset = checked(ImaginationOptions, training_preset(section).loop.get("agent", {}), section, "train.loop.agent")
@@ -73,7 +79,7 @@ def train_agent(
         validator = Validator(model, episodes=validation_episodes, seed=seed, workers=workers, report=output.line)
     learned = train_actor_critic(
         world_model,
-        out_dir=out,
+        out_dir=folder,
         options=options,
         seed=seed,
         validate=validator,
@@ -82,7 +88,7 @@ def train_agent(
     )
     bar.close()
     output.line(f"agent: {learned.file}   real frames of validation: {learned.real_frames:,}")
-    output.next("eval", model, "--agent", out)
+    output.next("eval", model, *([] if beside == folder else ["--agent", folder]))
     output.figures(
         {"agent": str(learned.file), "validation_mean": learned.validation, "real_frames": learned.real_frames},
     )

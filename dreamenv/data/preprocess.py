@@ -35,10 +35,25 @@ def make_real_env(spec: RealEnvSpec, *, render_mode: str | None = None) -> Prepr
     """The real environment of `spec`, preprocessed.
 
     Raises:
+        MissingExtraError, UnknownDreamError: As `make_raw_env`.
+        ConfigurationError: As `make_raw_env`, or its observations or actions are of a kind that a world model cannot
+            take.
+    """
+    env = make_raw_env(spec, render_mode=render_mode)
+    try:
+        return PreprocessedEnv(env, spec)
+    except BaseException:
+        env.close()
+        raise
+
+
+def make_raw_env(spec: RealEnvSpec, *, render_mode: str | None = None) -> gym.Env[Any, Any]:
+    """The real environment of `spec` with its wrappers, as it is.
+
+    Raises:
         MissingExtraError: The environment's package is not installed.
         UnknownDreamError: Gymnasium knows no such id.
-        ConfigurationError: Its observations or actions are of a kind that a world model cannot take, Gymnasium refuses
-            to make it, or a wrapper cannot be put around it.
+        ConfigurationError: Gymnasium refuses to make it, or a wrapper cannot be put around it.
     """
     if spec.module is not None:
         import_registering(spec.module)
@@ -58,7 +73,7 @@ def make_real_env(spec: RealEnvSpec, *, render_mode: str | None = None) -> Prepr
             ) from error
         raise ConfigurationError(f"{spec.id} cannot be made with {spec.kwargs}: {error}") from error
     try:
-        return PreprocessedEnv(with_wrappers(env, spec.wrappers), spec)
+        return with_wrappers(env, spec.wrappers)
     except BaseException:
         env.close()
         raise

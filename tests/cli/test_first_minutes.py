@@ -9,11 +9,13 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import gymnasium as gym
 import pytest
 
 import dreamenv
 import dreamenv.cli as cli
 from dreamenv.cli.overview import GROUPS, START, Verbs
+from dreamenv.cli.presets import agent_folder
 from dreamenv.cli.problems import one_line
 from dreamenv.cli.progress import Countdown, Progress
 from dreamenv.errors import BundleError, ConfigurationError, MissingExtraError, did_you_mean
@@ -156,13 +158,23 @@ def test_a_bundle_without_an_agent_is_no_broken_one(bundle: Path) -> None:
     with pytest.raises(BundleError, match="no agent here yet.*Make one: dreamenv evolve") as caught:
         call("eval", bundle, "--workers", "0")
     assert "incomplete" not in str(caught.value)
+    moved = bundle.rename(bundle.parent / "model")  # no bundle of a run
+    (moved.parent / "agent").mkdir()
+    (moved.parent / "agent" / "agent.safetensors").touch()
+    with pytest.raises(BundleError, match=re.escape(f"There is one in {moved.parent / 'agent'}: --agent")):
+        call("eval", moved, "--workers", "0")
+
+
+def test_the_folder_of_a_run_is_an_id_and_its_agent_is_found(bundle: Path) -> None:
     run = bundle.parent
-    with pytest.raises(BundleError, match=f"is the folder of a run; its bundle is {re.escape(str(bundle))}"):
-        call("eval", run, "--workers", "0")
     (run / "agent").mkdir()
-    (run / "agent" / "agent.safetensors").touch()
-    with pytest.raises(BundleError, match=re.escape(f"There is one in {run / 'agent'}: --agent")):
-        call("eval", bundle, "--workers", "0")
+    (bundle / "agent.safetensors").rename(run / "agent" / "agent.safetensors")
+    for named in (run, bundle):
+        shown = call("eval", named, "--workers", "0", "--episodes", "1").stdout
+        assert f"Colour-v0, agent {run / 'agent'}: " in shown
+    assert gym.make("DreamDoom-v0", checkpoint=str(run)).action_space == gym.spaces.Discrete(3)
+    assert agent_folder(str(run)) == agent_folder(str(bundle)) == run / "agent"
+    assert agent_folder("DreamDoom-v0") == Path("runs/DreamDoom-v0/agent")
 
 
 def test_a_score_has_yardsticks_and_a_next_verb(bundle: Path, tmp_path: Path) -> None:
