@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 from pathlib import Path
@@ -22,7 +23,10 @@ extensions = [
     "sphinx.ext.autosummary",
     "sphinx.ext.napoleon",
     "myst_nb",
+    "sphinx_copybutton",
+    "sphinxext.opengraph",
     "dream_pages",
+    "glossary_links",
 ]
 exclude_patterns = ["extensions", "pictures", "static"]
 
@@ -58,19 +62,35 @@ html_theme = "furo"
 html_title = f"dreamenv {version}"
 html_static_path = ["static"]
 html_css_files = ["style.css"]
+html_favicon = "static/favicon.svg"
+# No address of the repository is known, so there is nothing to edit
+html_theme_options = {"top_of_page_buttons": []}
+
+# Where the site will be is set where it is published; pictures for sharing need a whole address
+ogp_site_url = os.environ.get("DREAMENV_SITE", "")
+ogp_site_name = "dreamenv"
+ogp_image = "_static/social.png"
+ogp_image_alt = "The same agent in its dream and in the real CarRacing"
+ogp_social_cards = {"enable": False}
+ogp_enable_meta_description = True
+ogp_description_length = 180
+
+# A copied block has no prompts
+copybutton_prompt_text = r">>> |\.\.\. |\$ "
+copybutton_prompt_is_regexp = True
 html_copy_source = False
 html_show_sourcelink = False
 
 
 def skip_field_aliases(app: Any, what: str, name: str, member: Any, skip: bool, options: Any) -> bool | None:
-    """Leave out what a NamedTuple says of its fields; the class's own docstring says more."""
+    """Leave out the aliases of a NamedTuple's fields; the class's own docstring says more."""
     return True if str(getattr(member, "__doc__", "")).startswith("Alias for field number") else None
 
 
 def prepare_docstring(app: Any, what: str, name: str, documented: Any, options: Any, lines: list[str]) -> None:
-    """Drop what torch says of every module, and mark where code ends.
+    """Drop what torch writes into every module, and mark where code ends.
 
-    Docstrings may go on behind code (`Episode`s); reStructuredText wants to be told.
+    Docstrings may go on behind code (`Episode`s); reStructuredText wants a mark there.
     """
     own = [line for line in lines if not line.startswith("Initialize internal Module state")]
     lines[:] = [re.sub(r"(?<!`)(`[^`\n]+`)(?=\w)", r"\1\\ ", line) for line in own]

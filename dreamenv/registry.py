@@ -67,7 +67,13 @@ class RealSection(Strict):
 
 
 class DreamSection(Strict):
-    """Defaults of the dream's keyword arguments; `max_episode_steps` counts actions, `start` is a `Start`."""
+    """Defaults of the dream's keyword arguments.
+
+    Attributes:
+        max_episode_steps: Time limit in actions, not in real frames.
+        temperature: How bold the draws of a dream are; 1 is the memory model's own distribution.
+        start: Where dreams begin.
+    """
 
     max_episode_steps: int = Field(ge=1)
     temperature: float = Field(default=1.0, ge=0)
@@ -84,9 +90,13 @@ class ExplorationSection(Strict):
 
 
 class TrainSection(Strict):
-    """How a dream is trained: the recipe and its options, how many real frames to collect, and fields of `LoopOptions`.
+    """How a dream is trained.
 
-    The options are the recipe's own: whoever trains checks them (this module knows no recipe).
+    Attributes:
+        frames: Real frames to collect before the first fit.
+        recipe: Name of the recipe.
+        options: Options of that recipe; whoever trains checks them, since this module knows no recipe.
+        loop: Fields of `LoopOptions`, for `dreamenv loop`.
     """
 
     frames: int = Field(default=50_000, ge=1)
@@ -96,7 +106,17 @@ class TrainSection(Strict):
 
 
 class EnvironmentSection(Strict):
-    """One dream: its latent twin's id, the real environment, the bundle and how to explore."""
+    """One dream.
+
+    Attributes:
+        latent_id: Id of the latent twin, the real environment seen through the same model.
+        real: The real environment, and what of it the model sees.
+        dream: Defaults of the dream.
+        checkpoint: Folder of the bundle; a relative one begins at the folder of this file.
+        sha256: Hashes of the bundle's files by their names, checked when it is loaded.
+        explore: How real episodes are collected.
+        train: How the model is fitted.
+    """
 
     latent_id: str
     real: RealSection

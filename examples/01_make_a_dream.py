@@ -1,5 +1,7 @@
 """A trained world model is a Gymnasium environment: make one, and act in it at random.
 
+Takes: seconds.
+
 python examples/01_make_a_dream.py [ID]
 """
 

@@ -2,6 +2,8 @@
 
 CartPole's observations are vectors, so V is the identity and only M is fitted. Pictures work the same way.
 
+Takes: under a minute.
+
 python examples/02_collect_and_train.py [--out FOLDER] [--frames N] [--steps N]
 """
 

@@ -1,5 +1,8 @@
 """An agent that never meets the real environment: a linear controller, evolved inside the dream of example 02.
 
+Run first: 02_collect_and_train.py
+Takes: under a minute.
+
 python examples/03_evolve_in_the_dream.py [--out FOLDER] [--generations N]
 """
 
@@ -21,6 +24,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/examples"))
     parser.add_argument("--generations", type=int, default=12)
     arguments = parser.parse_args()
+    if not (arguments.out / "bundle").exists():
+        parser.error(f"{arguments.out / 'bundle'} is not there: run 02_collect_and_train.py first")
 
     model = WorldModel.load(arguments.out / "bundle")
     # All candidates dream together, under the same random numbers. A temperature above 1 makes the dream harder to

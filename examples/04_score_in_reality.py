@@ -1,4 +1,7 @@
-"""The moment of truth: the agent of example 03, unchanged, on the real environment, beside a random one.
+"""The moment of truth: the agent of example 03, unchanged, on the real environment, next to a random one.
+
+Run first: 03_evolve_in_the_dream.py
+Takes: under a minute.
 
 python examples/04_score_in_reality.py [--out FOLDER] [--episodes N]
 """
@@ -17,6 +20,8 @@ def main() -> None:
     arguments = parser.parse_args()
 
     bundle, agent = arguments.out / "bundle", arguments.out / "agent"
+    if not agent.exists():
+        parser.error(f"{agent} is not there: run 02_collect_and_train.py and 03_evolve_in_the_dream.py first")
     dreamed = dream_returns(WorldModel.load(bundle), load_agent(agent), episodes=arguments.episodes)
     print(f"in the dream: {dreamed.mean():.1f}")
     # The agent sees the real environment through V and M: the observations are those of the dream.

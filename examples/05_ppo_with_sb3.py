@@ -1,5 +1,8 @@
 """Any agent trains in a dream: PPO of Stable-Baselines3 in that of example 02, scored on the real environment.
 
+Run first: 02_collect_and_train.py
+Takes: under a minute.
+
 python examples/05_ppo_with_sb3.py [--out FOLDER] [--steps N] [--episodes N]
 """
 
@@ -18,6 +21,8 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=20_000, help="dreamed actions")
     parser.add_argument("--episodes", type=int, default=10, help="real episodes of the score")
     arguments = parser.parse_args()
+    if not (arguments.out / "bundle").exists():
+        parser.error(f"{arguments.out / 'bundle'} is not there: run 02_collect_and_train.py first")
 
     bundle = arguments.out / "bundle"
     dreams = DreamVecEnv(bundle, num_envs=32)

@@ -1,5 +1,8 @@
 """No agent is trained here: at every step of a real episode a planner dreams ahead, in the dream of example 02.
 
+Run first: 02_collect_and_train.py
+Takes: under a minute.
+
 python examples/06_plan_in_the_dream.py [--out FOLDER] [--planner NAME] [--episodes N]
 """
 
@@ -20,6 +23,8 @@ def main() -> None:
     )
     parser.add_argument("--episodes", type=int, default=5)
     arguments = parser.parse_args()
+    if not (arguments.out / "bundle").exists():
+        parser.error(f"{arguments.out / 'bundle'} is not there: run 02_collect_and_train.py first")
 
     # The agent reads observations of kind "state": all that M remembers of the episode so far.
     model = WorldModel.load(arguments.out / "bundle")
@@ -28,7 +33,7 @@ def main() -> None:
     print(f"{arguments.planner}, in the dream: {dreamed.mean():.1f}")
     # In reality it plans in the same dream, from where V and M see the real episode.
     score = evaluate(model, planner, episodes=arguments.episodes)
-    print(f"in reality: {score.mean:.1f} ± {score.std:.1f}, {score.ms_per_decision:.1f} ms a decision")
+    print(f"in reality: {score.mean:.1f} ± {score.std:.1f}, {score.ms_per_decision:.1f} ms per decision")
 
 
 if __name__ == "__main__":  # the workers that play import this file

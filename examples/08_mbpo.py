@@ -1,9 +1,11 @@
 """Real and dreamed experience mixed, as MBPO does (Janner et al. 2019): SAC alone against SAC that also learns from
 short dreams of an ensemble, which is fitted to the same real steps.
 
+Takes: half an hour for three seeds.
+
 python examples/08_mbpo.py [--id InvertedDoublePendulum-v5] [--seeds 0 1 2] [--out FOLDER]
 
-One JSON file a method and seed is written, and a run that is there already is not run again. `curves.png` shows the
+One JSON file per method and seed is written, and a run that is there already is not run again. `curves.png` shows the
 real return against real steps, `summary.json` at how many real steps mixing first reaches what SAC alone ends at.
 With `--id LatentCarRacing-v0` branches begin in the memory states of a trained model, which stays as it is.
 """
@@ -36,7 +38,7 @@ ALONE_ONLY, SHORT_ONLY = {"steps", "score_every"}, {"mixed_steps", "mixed_score_
 
 
 class Scores(BaseCallback):
-    """Real return of the deterministic policy every so many real steps; these episodes are not learned from."""
+    """Real return of the deterministic policy every so many real steps; nothing is learned from these episodes."""
 
     def __init__(self, env_id: str, *, every: int, episodes: int) -> None:
         super().__init__()

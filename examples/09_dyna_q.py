@@ -1,6 +1,8 @@
 """Dyna-Q (Sutton & Barto 2018, section 8.2): after each real step, n updates from dreamed ones, which a table of counts
 behind the dream environment's own interface dreams.
 
+Takes: a few minutes.
+
 python examples/09_dyna_q.py [--ids FrozenLake-v1 CliffWalking-v1] [--planning 0 5 50] [--seeds N]
 
 Shows how many real episodes and steps it takes until the greedy policy is the best one. What the best one is worth is

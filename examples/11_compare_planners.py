@@ -1,4 +1,6 @@
-"""Planners beside random actions: real return, and milliseconds a decision. No agent is trained.
+"""Planners compared with random actions: real return, and milliseconds per decision. No agent is trained.
+
+Takes: half an hour per planner on CarRacing.
 
 python examples/11_compare_planners.py --id DreamCarRacing-v0
 python examples/11_compare_planners.py --id DreamDoom-v0 --planners planner:mcts planner:shooting

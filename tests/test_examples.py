@@ -67,7 +67,7 @@ def test_from_real_episodes_to_a_score(run_python: RunPython, root: Path, tmp_pa
     assert "in reality, a random policy:" in scored
     assert "PPO, trained on 2048 dreamed actions" in ppo
     assert "planner:shooting,horizon=3,candidates=4, in the dream: " in planned
-    assert " ms a decision" in planned
+    assert " ms per decision" in planned
 
 
 @pytest.mark.parametrize("task", ["InvertedPendulum-v5", "LatentOwn-v0"])

@@ -11,11 +11,13 @@ from typer.testing import CliRunner
 from dreamenv.cli import app, load_verbs
 
 
-def verbs() -> Iterator[tuple[str, str]]:
-    """Each verb with what its `--help` prints, by name; the verbs of a group follow it."""
-    group: Any = typer.main.get_command(load_verbs())
-    for name in sorted(group.commands):
-        yield from _help(group.commands[name], name)
+def verbs() -> dict[str, list[tuple[str, str]]]:
+    """By the title of its group each verb with what its `--help` prints; the verbs of a verb follow it."""
+    top: Any = typer.main.get_command(load_verbs())
+    return {
+        title: [found for name in names for found in _help(top.commands[name], name)]
+        for title, names in top.grouped().items()
+    }
 
 
 def _help(command: Any, *path: str) -> Iterator[tuple[str, str]]:

@@ -99,7 +99,7 @@ def _spaces_table(entry: DreamEntry, model: WorldModel) -> str:
         "Observation space": f"`{show_space(model.observation_space())}`",
         "Latent twin": f"`{entry.section.latent_id}`: the real environment through the same model, same spaces",
         "Real environment": f"`{real.id}`",
-        "Real frames an action": f"{real.action_repeat}, their rewards summed",
+        "Real frames per action": f"{real.action_repeat}, their rewards summed",
         "Time limit": f"{limit:,} actions ({limit * real.action_repeat:,} real frames)",
         "Default temperature": f"{entry.section.dream.temperature:g}",
         "Import": f'`gym.make("{entry.id}")` after `import dreamenv`, or `gym.make("dreamenv:{entry.id}")`',
@@ -110,8 +110,8 @@ def _spaces_table(entry: DreamEntry, model: WorldModel) -> str:
 def _observation_table(model: WorldModel) -> str:
     hidden = model.memory.feature_size - model.memory.latent_size
     meanings = {
-        "features": f"latent z ({model.memory.latent_size}) and what M remembers of the past ({hidden})",
-        "latent": "latent z alone",
+        "features": f"the latent z ({model.memory.latent_size} numbers), then what M remembers ({hidden})",
+        "latent": "the latent z alone",
         "pixels": "the picture that V draws of z",
         "state": "all that M remembers, in one vector: for planners",
     }
@@ -181,19 +181,60 @@ def measurement(what: str, name: str, figures: str | Path = SHIPPED) -> dict[str
     return {what: content, "note": note}
 
 
+_NUMBER = r"-?\d+(?:,\d{3})*(?:\.\d+)?"
+# Returns of whole episodes, with or without their spread, then the temperature; parts of an episode say more
+_DREAMED = re.compile(rf"(?:rounds [^:]*: )?({_NUMBER}(?: ± [\d.]+)?(?:, {_NUMBER}(?: ± [\d.]+)?)*)(?: \([\d.]+\))?")
+_REAL = re.compile(rf"(?:validation )?({_NUMBER}(?: ± [\d.]+)?(?:, {_NUMBER}(?: ± [\d.]+)?)*)")
+
+
 def dreamed_and_real(experiments: str) -> list[dict[str, Any]]:
-    """The rows of docs/experiments.md that tell both a dreamed and a real return: number, dream and the two returns."""
+    """The agents in the tables of docs/experiments.md whose dreamed and real return are both known.
+
+    Returns:
+        Number of the row, dream (the heading above), and the two returns. A row of several agents, such as the rounds
+        of a loop, gives one for each, if it has as many real returns as dreamed ones.
+    """
     found = []
+    game = ""
+    columns: dict[str, int] = {}
     for line in experiments.splitlines():
-        cells = [cell.strip() for cell in line.strip().strip("|").split("|")]
-        if len(cells) != 11 or not cells[0].isdigit():
-            continue
-        # A whole episode's return stands before the temperature in brackets; parts of an episode say so behind them
-        dreamed = re.fullmatch(r"(-?[\d,.]+) \([\d.]+\)", cells[7])
-        real = re.match(r"\D*?(-?\d[\d,]*(?:\.\d+)?)", cells[8].replace("*", ""))
-        if dreamed and real:
-            values = [float(match[1].replace(",", "")) for match in (dreamed, real)]
-            found.append({"number": int(cells[0]), "dream": cells[1], "dreamed": values[0], "real": values[1]})
+        if line.startswith("## "):
+            game, columns = line.removeprefix("## "), {}
+        cells = [cell.strip() for cell in line.strip().strip("|").split("|")] if line.startswith("|") else []
+        if cells[:1] == ["no."]:
+            # "real" comes before "real frames"
+            columns = {name.split(" ")[0]: place for place, name in reversed(list(enumerate(cells)))}
+        elif cells and {"real", "dream"} <= columns.keys() and cells[0].isdigit():
+            pairs = _pairs(cells[columns["dream"]], cells[columns["real"]])
+            found += [{"number": cells[0], "dream": game, "dreamed": pair[0], "real": pair[1]} for pair in pairs]
+    return found
+
+
+def _pairs(dreamed: str, real: str) -> list[tuple[float, float]]:
+    """Dreamed and real returns of a row's agents; none where they are not of the same agents."""
+    promised, paid = _DREAMED.fullmatch(dreamed), _REAL.match(real.replace("*", ""))
+    if promised is None or paid is None:
+        return []
+    left, right = (_returns(match[1]) for match in (promised, paid))
+    return list(zip(left, right, strict=True)) if len(left) == len(right) else []
+
+
+def _returns(text: str) -> list[float]:
+    means = (part.partition(" ±")[0] for part in text.split(", "))
+    return [float(mean.replace(",", "")) for mean in means]
+
+
+def published_agents(figures: str | Path = SHIPPED) -> list[dict[str, Any]]:
+    """The published agents that have learned in a shipped dream, and whose dreamed and real return are both stored."""
+    found = []
+    for entry in read_figures(figures).values():
+        parts = entry.published()
+        dream, real = parts.get("dream"), parts.get("")
+        commands = " ".join(entry.section.commands).split()
+        names = [name for name in shipped() if name in commands]
+        if dream and real and dream.mean is not None and real.mean is not None and names:
+            game = "Doom" if "Doom" in names[0] else "CarRacing"
+            found.append({"number": entry.name, "dream": game, "dreamed": dream.mean, "real": real.mean})
     return found
 
 

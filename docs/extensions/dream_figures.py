@@ -43,7 +43,7 @@ def gap_figures(content: dict[str, Any]) -> list[tuple[Figure, str]]:
         drawn += [
             (
                 calibration_figure(gap.reward_calibration, "reward"),
-                f"The mean reward of a real step, by the reward that M predicted; groups of equal size. R² of single "
+                f"The mean reward of real steps, by the reward that M predicted; groups of equal size. R² of single "
                 f"steps {gap.reward_r2:.2f}.",
             )
         ]
@@ -52,16 +52,16 @@ def gap_figures(content: dict[str, Any]) -> list[tuple[Figure, str]]:
             (
                 calibration_figure(gap.termination_calibration, "chance of an end", logarithmic=True),
                 f"How often a step ends the real episode, by the probability that M gave it. {gap.real_ends} of "
-                f"{len(gap.seeds)} real episodes ended by the task; said at their very step with precision {precision} "
-                f"and recall {recall}.",
+                f"{len(gap.seeds)} real episodes ended by the task; of the steps that M calls an end, a share of "
+                f"{precision} is one (precision), and of the ends M foresees a share of {recall} (recall).",
             )
         ]
     return [
         *drawn,
         (
             open_loop_error_figure(gap.open_loop),
-            "Errors of dreams under the real actions. No change predicts that the present stays; V alone draws what "
-            "really followed, below which no dream can be expected.",
+            "Errors of dreams under the real actions. *No change* predicts that the present stays as it is. *V alone* draws "
+            "what really followed; no dream can be expected to be better.",
         ),
     ]
 
@@ -114,27 +114,38 @@ def temperature_figure(rows: Sequence[dict[str, Any]], name: str) -> tuple[Figur
 def dreamed_and_real_figure(rows: Sequence[dict[str, Any]]) -> tuple[Figure, str]:
     """Each trained agent's mean return in the dream it was trained in, against the one in reality.
 
-    A dream of which only one agent has both is left out: a single point compares nothing.
+    A dream of which only one agent has both is left out: a single point compares nothing. The dreamed axis ends at what
+    the dreams promise, so that an agent far below the line is seen as such.
     """
     names = [row["dream"] for row in rows]
-    dreams = sorted({name for name in names if names.count(name) > 1})
-    figure = new_figure(4.4 * len(dreams), 3.8)
+    dreams = sorted({name for name in names if names.count(name) > 1}, reverse=True)
+    figure = new_figure(4.6 * len(dreams), 4.4)
     for axes, dream in zip(figure.subplots(1, len(dreams), squeeze=False)[0], dreams, strict=True):
         own = [row for row in rows if row["dream"] == dream]
         values = [value for row in own for value in (row["dreamed"], row["real"])]
         ends = [min(values), max(values)]
+        axes.fill_between(ends, ends, [ends[0], ends[0]], color="#d62728", alpha=0.06, linewidth=0)
         axes.plot(ends, ends, "--", color="#7f7f7f", linewidth=1)
         axes.plot([row["dreamed"] for row in own], [row["real"] for row in own], "o", color="#d62728", markersize=4)
         for row in own:
+            # Towards the middle, so that no name leaves the axes
+            left = row["dreamed"] > sum(axes.get_xlim()) / 2
             axes.annotate(
-                str(row["number"]), (row["dreamed"], row["real"]), (4, 3), textcoords="offset points", fontsize=7
+                str(row["number"]),
+                (row["dreamed"], row["real"]),
+                (-4 if left else 4, 3),
+                textcoords="offset points",
+                ha="right" if left else "left",
+                fontsize=6.5,
             )
         axes.set_title(dream, fontsize=9)
         axes.set_xlabel("return in the dream")
         axes.set_ylabel("return in reality")
         axes.grid(alpha=0.3)
     text = (
-        "Every trained agent whose dreamed and real return were both measured; the numbers are those of its row in the "
-        "[experiments](experiments.md). On the dashed line the dream keeps its word; below it, it promised too much."
+        f"The {sum(name in dreams for name in names)} agents whose dreamed and real return are both known. A number is "
+        "the agent's row in the [experiments](experiments.md), where a row can have several agents, such as the rounds "
+        "of a loop; a name is a published figure (`dreamenv reproduce --list`). On the dashed line reality pays what the "
+        "dream promised. In the red area it pays less."
     )
     return figure, text

@@ -7,7 +7,9 @@
 {gap} ID                      figures of a measured gap between dream and reality
 {temperature} ID              a measured sweep of the temperature
 {dreamed-and-real}            dreamed against real returns of docs/experiments.md
-{command-line}                the help of every verb
+{command-line}                the help of every verb, group by group
+{registry-reference}          the keys of registry.yaml
+{examples}                    the examples, with their times
 """
 
 from __future__ import annotations
@@ -19,6 +21,8 @@ import dream_facts
 from command_help import verbs
 from docutils import nodes
 from dream_figures import dreamed_and_real_figure, gap_figures, gap_table, temperature_figure
+from example_list import examples
+from registry_reference import reference
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
@@ -93,13 +97,32 @@ class TemperatureReport(_OfDream):
 class DreamedAndReal(_Page):
     def content_nodes(self) -> list[nodes.Node]:
         experiments = (dream_facts.DOCS / "experiments.md").read_text(encoding="utf-8")
-        drawn, text = dreamed_and_real_figure(dream_facts.dreamed_and_real(experiments))
+        rows = dream_facts.dreamed_and_real(experiments)
+        known = {(row["dream"], round(row["dreamed"]), round(row["real"])) for row in rows}
+        for row in dream_facts.published_agents():
+            if (row["dream"], round(row["dreamed"]), round(row["real"])) not in known:
+                rows.append(row)
+        drawn, text = dreamed_and_real_figure(rows)
         return [self.figure(drawn, text), *self.markdown(text)]
 
 
 class CommandLine(_Page):
     def content_nodes(self) -> list[nodes.Node]:
-        return self.markdown("\n\n".join(f"## {name}\n\n```text\n{text}\n```" for name, text in verbs()))
+        parts = []
+        for group, texts in verbs().items():
+            parts.append(f"## {group}")
+            parts += [f"### {name}\n\n```text\n{text}\n```" for name, text in texts]
+        return self.markdown("\n\n".join(parts))
+
+
+class RegistryReference(_Page):
+    def content_nodes(self) -> list[nodes.Node]:
+        return self.markdown(reference())
+
+
+class Examples(_Page):
+    def content_nodes(self) -> list[nodes.Node]:
+        return self.markdown(examples())
 
 
 DIRECTIVES: dict[str, type[_Page]] = {
@@ -111,6 +134,8 @@ DIRECTIVES: dict[str, type[_Page]] = {
     "temperature": TemperatureReport,
     "dreamed-and-real": DreamedAndReal,
     "command-line": CommandLine,
+    "registry-reference": RegistryReference,
+    "examples": Examples,
 }
 
 

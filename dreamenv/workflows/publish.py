@@ -30,6 +30,18 @@ _PRECISIONS = {
 _SCORE_KEYS = ("real_id", "agent", "episodes", "mean", "std", "ci95", "real_frames")
 
 
+_HELD_OUT = ("figure", "value", "what it is")
+_MEANINGS = {
+    "loss": "what the memory model (M) was fitted to make small: the sum of the next three",
+    "latent_nll": "negative log likelihood of the next latent, in nats per latent dimension",
+    "reward": "loss of the reward head",
+    "termination": "loss of the head that predicts the end",
+    "reward_r2": "share of the variance of single rewards that M explains one step ahead; low where it is chance in which "
+    "step a reward comes",
+    "window_return_r2": "the same for the sum of the rewards over a window of steps; an agent learns from such sums",
+}
+
+
 def publish_bundle(
     name: str,
     run_dir: Path,
@@ -124,7 +136,8 @@ A world model of `{model.real.id}`. Weights are {_PRECISIONS[half]}; the license
 
 ## Score
 
-On the real `{model.real.id}`, {score["episodes"]} whole episodes on evaluation seeds, which chose nothing:
+On the real `{model.real.id}`, {score["episodes"]} whole episodes on evaluation seeds: no model or agent has
+learned from them or was chosen by them.
 
 {
         _table(
@@ -140,7 +153,8 @@ One frame of the real environment, action repeat counted.
 {_table(("stage", "real frames"), [(stage, _count(frames)) for stage, frames in stages.items()])}
 """
     if held_out:
-        card += f"\n## Held-out episodes\n\n{_table(('figure', 'value'), list(held_out.items()))}\n"
+        rows = [(key, value, _MEANINGS.get(key, "")) for key, value in held_out.items()]
+        card += f"\n## Held-out episodes\n\nReal episodes that no fit has seen.\n\n{_table(_HELD_OUT, rows)}\n"
     if commands.strip():
         card += f"\n## How it was made\n\n```bash\n{commands.strip()}\n```\n"
     return f"""{card}
