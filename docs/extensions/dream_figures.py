@@ -60,8 +60,8 @@ def gap_figures(content: dict[str, Any]) -> list[tuple[Figure, str]]:
         *drawn,
         (
             open_loop_error_figure(gap.open_loop),
-            "Errors of dreams under the real actions. *No change* predicts that the present stays as it is. *V alone* draws "
-            "what really followed; no dream can be expected to be better.",
+            "Errors of dreams under the real actions. *No change* predicts that the present stays as it is. *V alone* "
+            "draws what really followed; no dream can be expected to be better.",
         ),
     ]
 
@@ -145,7 +145,7 @@ def dreamed_and_real_figure(rows: Sequence[dict[str, Any]]) -> tuple[Figure, str
     text = (
         f"The {sum(name in dreams for name in names)} agents whose dreamed and real return are both known. A number is "
         "the agent's row in the [experiments](experiments.md), where a row can have several agents, such as the rounds "
-        "of a loop; a name is a published figure (`dreamenv reproduce --list`). On the dashed line reality pays what the "
-        "dream promised. In the red area it pays less."
+        "of a loop; a name is a published figure (`dreamenv reproduce --list`). On the dashed line reality pays what "
+        "the dream promised. In the red area it pays less."
     )
     return figure, text

@@ -71,6 +71,8 @@ def evaluate(
     )
     bar.close()
     output.line(f"{score.real_id}, agent {score.agent}: {_shown(score)}")
+    # Before anything else can fail: the episodes cost time
+    output.figures(score.to_json())
     output.line(_yardsticks(model, score.agent))
     if score.real_frames is not None:
         output.line(f"real frames consumed by model and agent: {score.real_frames:,}")
@@ -78,7 +80,6 @@ def evaluate(
     if agent != "random":
         chosen = [] if agent is None else ["--agent", agent, *([] if algo is None else ["--algo", algo])]
         output.next("gap", model, *chosen, "--html", "gap.html")
-    output.figures(score.to_json())
 
 
 def _shown(score: Score) -> str:

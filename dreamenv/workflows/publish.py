@@ -36,8 +36,8 @@ _MEANINGS = {
     "latent_nll": "negative log likelihood of the next latent, in nats per latent dimension",
     "reward": "loss of the reward head",
     "termination": "loss of the head that predicts the end",
-    "reward_r2": "share of the variance of single rewards that M explains one step ahead; low where it is chance in which "
-    "step a reward comes",
+    "reward_r2": "share of the variance of single rewards that M explains one step ahead; low where chance decides in "
+    "which step a reward comes",
     "window_return_r2": "the same for the sum of the rewards over a window of steps; an agent learns from such sums",
 }
 

@@ -45,7 +45,7 @@ EXPERIMENTS = """
 | 4 | validation -83 (8) | -4 over 60 steps | | map | dropped | |
 | 5 | validation -83 (10) | -86.5 (1.0) | 4 | loop | dropped | 2,000 |
 | 6 | **338.9 ± 330.2 [274.2, 404.3] (100)** | 702 ± 219 (1.0) | 5 | PPO | kept | |
-| 7 | validation 593 ± 77, 361 ± 180 (8 each); round 1: **3 (9)** | rounds 0 to 1: 1,579, 602 (0.5) | 6 | rounds | kept | |
+| 7 | validation 593 ± 77, 361 ± 180 (8 each); again: **3** | rounds 0 to 1: 1,579, 602 (0.5) | 6 | loop | kept | |
 | 8 | validation -61, -75, 3 (20 each) | 23, -50 (1.0) | 6 | rounds | kept | |
 """
 
@@ -180,7 +180,7 @@ def test_what_was_measured_can_be_drawn(what: str, name: str) -> None:
     found = dream_facts.measurement(what, name)
     if what == "gap":
         texts = [text for _, text in dream_figures.gap_figures(found["gap"])]
-        assert sum("mean reward of a real step" in text for text in texts) == 1
+        assert sum("mean reward of real steps" in text for text in texts) == 1
         assert sum("ends the real episode" in text for text in texts) == (found["gap"]["real_ends"] > 0)
         assert len(texts) == 3 + (found["gap"]["real_ends"] > 0)
         assert len(dream_figures.gap_table(found["gap"]).splitlines()) == 2 + len(found["gap"]["open_loop"])
@@ -197,7 +197,49 @@ def test_a_bar_in_a_cell_does_not_end_it() -> None:
 
 
 def test_the_help_of_every_verb_is_there() -> None:
-    pages = dict(extension("command_help").verbs())
+    groups = extension("command_help").verbs()
+    assert list(groups)[:3] == ["Look", "Train", "Measure"]
+    pages = {name: text for texts in groups.values() for name, text in texts}
     assert {"dreamenv list", "dreamenv train", "dreamenv data", "dreamenv data show"} <= pages.keys()
     assert all(f"Usage: {name}" in text for name, text in pages.items())
     assert all(f"Example: {name}" in " ".join(text.split()) for name, text in pages.items())
+
+
+def test_the_keys_of_a_registry_are_those_of_its_schema() -> None:
+    text = extension("registry_reference").reference()
+    assert "| `image_size` | whole number, at least 1 | `64` |" in text
+    assert "| `latent_id` | text | required | Id of the latent twin" in text
+    assert "| `start` | `first`, `initial`, `replay` | `initial` |" in text
+    assert "| `crop` | list or none | none |" in text
+
+
+def test_a_key_that_nobody_describes_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    reference = extension("registry_reference")
+    monkeypatch.setitem(reference.SECTIONS, "environments.ID", (reference.DreamSection, reference.RealEnvSpec))
+    with pytest.raises(LookupError, match=r"describes no (start, )?temperature|describes no start, temperature"):
+        reference.reference()
+
+
+def test_examples_tell_what_comes_before_and_how_long_they_take(root: Path) -> None:
+    rows = extension("example_list").examples().splitlines()[2:]
+    assert len(rows) == len(list((root / "examples").glob("[0-9]*.py")))
+    assert "| `02_collect_and_train.py` | under a minute |" in rows[2]
+    for row in rows:
+        assert all((root / "examples" / name).exists() for name in re.findall(r"`(\d\d_\w+\.py)`", row))
+
+
+def test_the_first_use_of_a_word_leads_to_the_glossary() -> None:
+    nodes = pytest.importorskip("docutils.nodes")
+    links = extension("glossary_links")
+    paragraph = nodes.paragraph("", "", nodes.Text("A latent twin has latents; latents and a VAE."))
+    linked: set[str] = set()
+    links.link_first_uses(paragraph[0], linked, "page")
+    found = [node for node in paragraph if node.tagname == "pending_xref"]
+    assert paragraph.astext() == "A latent twin has latents; latents and a VAE."
+    assert [(node.astext(), node["reftarget"]) for node in found] == [
+        ("latent twin", "latent twin"),
+        ("latents", "latent"),
+        ("VAE", "VAE"),
+    ]
+    glossary = (DOCS / "glossary.md").read_text(encoding="utf-8").splitlines()
+    assert set(links.WORDS.values()) <= set(glossary)
