@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+import webbrowser
 from typing import Annotated
 
 import typer
@@ -32,11 +34,14 @@ def serve(
     algo: Annotated[str | None, typer.Option(help="Algorithm of stable-baselines3 that saved --agent.")] = None,
     temperature: Annotated[float | None, typer.Option(help="Of the dream at first; its own by default.")] = None,
     start: Annotated[Start | None, typer.Option(help="Where dreams begin; as registered by default.")] = None,
+    open_page: Annotated[bool, typer.Option("--open", help="Open the page in this machine's browser.")] = False,
     seed: Seed = 0,
 ) -> None:
     """Drive in a dream on a web page, with keys or touch.
 
     The model runs on this machine. The page also shows possible futures, and what each latent number does.
+
+    With --host 0.0.0.0 phones in the same network can play; a terminal then shows the address as a QR code too.
 
     Ctrl-C ends it. /health answers 200 while it runs.
 
@@ -45,6 +50,8 @@ def serve(
     from dreamenv.errors import missing_extra
 
     try:
+        from dreamenv.serve.access import is_loopback
+        from dreamenv.serve.announcement import announcement
         from dreamenv.serve.server import DreamServer, ServeOptions
     except ModuleNotFoundError as error:
         raise missing_extra(str(error.name), "serve") from error
@@ -56,5 +63,8 @@ def serve(
     torch.set_num_threads(1)  # each player has a thread; more would only stand in each other's way
     opening = open_dream(model, agent=agent, algo=algo, temperature=temperature, start=start)
     server = DreamServer(opening, options)
-    print(f"{opening.id} at {server.address}", flush=True)
+    for line in announcement(opening.id, server.address, qr_code=sys.stdout.isatty() and not is_loopback(host)):
+        print(line, flush=True)
+    if open_page and not webbrowser.open(server.address):
+        print("no browser can be opened here; open the address yourself", flush=True)
     server.run()

@@ -188,6 +188,16 @@ def _listen(host: str, port: int) -> socket.socket:
 def _address(host: str, port: int, token: str | None) -> str:
     bare = host.strip("[]")
     if bare in ("", "0.0.0.0", "::"):
-        bare = socket.gethostname()  # an address that others can open
+        bare = _own_address()  # one that others can open
     shown = f"[{bare}]" if ":" in bare else bare
     return f"http://{shown}:{port}/" + (f"?token={token}" if token else "")
+
+
+def _own_address() -> str:
+    """This machine's address in its network, which a phone can open; its name where it is in none."""
+    try:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+            probe.connect(("192.0.2.1", 9))  # nothing is sent: the system only says where it would send from
+            return str(probe.getsockname()[0])
+    except OSError:
+        return socket.gethostname()

@@ -12,6 +12,7 @@ from websockets.sync.client import connect
 
 from dreamenv.errors import ConfigurationError
 from dreamenv.serve.access import choose_token, is_loopback
+from dreamenv.serve.announcement import announcement
 from dreamenv.serve.server import PAGE, DreamServer, ServeOptions, create_app
 from tests.fakes import trained_like_world_model
 from tests.play.openings import CHOICE, open_model, small_opening
@@ -125,10 +126,23 @@ def test_beyond_this_machine_the_token_opens_all_but_health() -> None:
             assert client.hello["type"] == "hello"
 
 
-def test_a_host_beyond_loopback_is_announced_by_name_with_its_token() -> None:
+def test_a_host_beyond_loopback_is_announced_by_an_address_that_phones_can_open() -> None:
     server = DreamServer(small_opening(), ServeOptions(host="0.0.0.0", port=0))
     server._listener.close()
-    assert re.fullmatch(rf"http://{re.escape(socket.gethostname())}:\d+/\?token=[\w-]{{32}}", server.address)
+    found = re.fullmatch(r"http://([^:/]+):\d+/\?token=[\w-]{32}", server.address)
+    assert found is not None
+    assert found[1] not in ("", "0.0.0.0")
+    assert found[1] == socket.gethostname() or not is_loopback(found[1])
+
+
+def test_the_address_is_announced_and_drawn_for_phones() -> None:
+    address = "http://192.168.1.4:8000/?token=abcdefgh"
+    plain = list(announcement("DreamSmall-v0", address, qr_code=False))
+    assert plain == [f"DreamSmall-v0 at {address}", "Ctrl-C ends it."]
+    first, *drawn, last = announcement("DreamSmall-v0", address, qr_code=True)
+    assert [first, last] == plain
+    (width,) = {len(line) for line in drawn}
+    assert len(drawn) == -(-width // 2), "a square, two rows in a line"
 
 
 def test_what_cannot_be_served_is_said(tmp_path: Path) -> None:
