@@ -24,7 +24,7 @@ from dreamenv.agents.imagination import (
 from dreamenv.agents.options import ImaginationOptions
 from dreamenv.agents.resolve import load_agent
 from dreamenv.errors import ConfigurationError, NonFiniteError
-from dreamenv.noise.base import GeneratorNoise
+from dreamenv.noise.base import GeneratorNoise, seeded_weights
 from dreamenv.training.ledger import read_ledger
 from tests.agents.small_dreams import CHOICE, MOVE, TARGET, StairsMemory, TargetMemory, small_dream
 from tests.fakes import BOX, CountingMemory, fake_world_model, trained_like_world_model
@@ -82,6 +82,41 @@ def test_large_returns_are_scaled_down_and_small_ones_are_not() -> None:
     assert float(networks.scale) == pytest.approx(8100, rel=0.01)
     assert last == pytest.approx(-4500 / 8100, rel=0.01)
     assert first == pytest.approx(-4500 / 82, rel=0.01)
+
+
+def test_the_critic_is_not_moved_by_what_the_actor_wants() -> None:
+    """As a target or as a regulariser, the slow critic keeps still, and the critic follows its regression alone."""
+    found = {}
+    for slow in ("target", "regulariser"):
+        with seeded_weights(0):
+            networks = ActorCritic(1, MOVE, width=8)
+        generator = torch.Generator().manual_seed(0)
+        for part in [*networks.critic.parameters(), *networks.target.parameters()]:
+            with torch.no_grad():  # both say something, and not the same
+                part.add_(0.3 * torch.randn(part.shape, generator=generator))
+        features = torch.randn(3, 5, 1, generator=generator).requires_grad_()
+        still = torch.zeros(2, 5)
+        dreamed = Dream(features, still, torch.ones(2, 5), still, still)
+        # With a reward of zero and no weight on the way, the actor's loss is minus the critic's own value
+        options = ImaginationOptions(slow_critic=slow, entropy=0.0, discount=1.0, trace=1.0)
+        losses = imagination_losses(networks, dreamed, options)
+        gradients = torch.autograd.grad(losses["loss"], [features, *networks.critic.parameters()], retain_graph=True)
+        values = networks.critic if slow == "regulariser" else networks.target
+        with torch.no_grad():
+            targets = values(features[-1]).expand(2, 5)
+        before = features[:-1].detach().flatten(0, 1)
+        regression = networks.critic.loss(before, targets.flatten())
+        if slow == "regulariser":
+            with torch.no_grad():
+                slow_values = networks.target(before)
+            regression = regression + networks.critic.loss(before, slow_values)
+        wanted = torch.autograd.grad(regression.mean(), list(networks.critic.parameters()))
+        for ours, other in zip(gradients[1:], wanted, strict=True):
+            torch.testing.assert_close(ours, other, rtol=1e-3, atol=1e-3)
+        assert float(gradients[0][-1].abs().sum()) > 0, "the actor's gradient reaches the last state through the value"
+        assert not any(part.requires_grad for part in networks.target.parameters())
+        found[slow] = float(losses["critic"])
+    assert found["target"] != found["regulariser"]
 
 
 class _Still:

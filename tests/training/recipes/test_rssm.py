@@ -25,8 +25,9 @@ from dreamenv.scoring.gap import GapOptions
 from dreamenv.testing import check_memory, check_vision
 from dreamenv.training.pipeline import TrainOptions, train
 from dreamenv.training.recipes.base import Fitted, Job
-from dreamenv.training.recipes.joint import RSSMOptions
+from dreamenv.training.recipes.joint import LossOptions, RSSMOptions, new_joint_model
 from dreamenv.training.recipes.rssm import RSSMRecipe
+from dreamenv.training.replay import Replay
 from dreamenv.types import RealEnvSpec
 from dreamenv.vision.stacked import StackedVision
 from dreamenv.world_model import WorldModel
@@ -243,3 +244,36 @@ def test_bad_settings(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="latents='binary'"):
         RSSMRecipe().fit(job(rotation(4, 12), tmp_path, options(memory={"latents": "binary"})))
     assert RSSM(4, MOVE).config()["latents"] == "categorical"
+
+
+def test_reward_and_end_belong_to_the_moment_that_the_action_reached(tmp_path: Path) -> None:
+    """The heads are fitted at the very moment of the window at which reward and end came, and asked there in dreams."""
+    cache = dataclasses.replace(rotation(episodes=2, steps=6), terminated=np.array([True, False]))
+    model = new_joint_model(job(cache, tmp_path, options()), cache)
+    batch = Replay(cache, np.arange(2), length=14).windows(np.array([0]))
+    observed = model.observe(batch, torch.Generator().manual_seed(0))
+    asked: dict[str, tuple[torch.Tensor, torch.Tensor]] = {}
+    for name in ("reward_head", "termination_head"):
+        head = getattr(model.memory, name)
+
+        def loss(features: torch.Tensor, target: torch.Tensor, name: str = name) -> torch.Tensor:
+            asked[name] = features, target
+            return features.sum(-1) * 0
+
+        head.loss = loss
+    model.losses_of(batch, observed, LossOptions())
+    features = observed.features[0]
+    first, second = cache.rewards[:6], cache.rewards[6:]
+    for name, wanted in (
+        ("reward_head", [0.0, *first, 0.0, *second]),
+        ("termination_head", [0.0] * 6 + [1.0] + [0.0] * 7),
+    ):
+        seen, target = asked[name]
+        torch.testing.assert_close(seen, features)
+        np.testing.assert_allclose(target.numpy(), wanted, rtol=1e-6)
+    noise = torch.Generator().manual_seed(1)
+    state = model.memory.initial(model.vision.encode(batch.observations[0, :3]), noise=noise)
+    following, prediction = model.memory.imagine(state, batch.actions[0, 1:4], noise=noise)
+    torch.testing.assert_close(prediction.reward, model.memory.reward_head(model.memory.features(following)))
+    logit = model.memory.termination_head(model.memory.features(following))
+    torch.testing.assert_close(prediction.termination_probability, model.memory.termination_head.probability(logit))
