@@ -59,6 +59,7 @@ class RealSection(Strict):
     start_margin: int = Field(default=0, ge=0)
     module: str | None = None
     skip_unseen_frames: str | None = None
+    scratch_folder: bool = False
     frames_per_second: float = Field(default=50.0, gt=0)
     controls: dict[Literal[(*KEYS, NO_KEY)], ControlSection] = Field(default_factory=dict)  # type: ignore[valid-type]
 

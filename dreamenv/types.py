@@ -131,6 +131,8 @@ class RealEnvSpec:
             theirs (`module:Name-v0`).
         skip_unseen_frames: Kind of `data.unseen_frames.UNSEEN_FRAMES` that leaves frames within an action repeat
             undrawn; None draws all.
+        scratch_folder: It writes into the folder in which it is made (ViZDoom's engine): make it in one of its own, which
+            is removed when it is closed.
         frames_per_second: Real frames a second at which the environment looks right.
         controls: What each key of `KEYS`, and `NO_KEY`, does; empty for keys by the action space.
 
@@ -153,6 +155,7 @@ class RealEnvSpec:
     start_margin: int = 0
     module: str | None = None
     skip_unseen_frames: str | None = None
+    scratch_folder: bool = False
     frames_per_second: float = 50.0
     controls: Mapping[str, Control] = field(default_factory=dict)
 
@@ -217,7 +220,7 @@ _OF_LATER = {"wrappers", "observe_as", "channels", "action_bounds"}
 
 def recorded_fields(real: Mapping[str, Any]) -> dict[str, Any]:
     """`RealEnvSpec.to_json` without the fields that change nothing in a recorded episode."""
-    without = ("module", "skip_unseen_frames", "frames_per_second", "controls")
+    without = ("module", "skip_unseen_frames", "scratch_folder", "frames_per_second", "controls")
     return {name: value for name, value in real.items() if name not in without}
 
 

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from dreamenv.data.actions import ActionMapping
 from dreamenv.data.observations import preparation_of
+from dreamenv.data.scratch import InScratchFolder, scratch_folder
 from dreamenv.data.unseen_frames import UNSEEN_FRAMES
 from dreamenv.errors import (
     CollectionError,
@@ -60,7 +61,8 @@ def make_raw_env(spec: RealEnvSpec, *, render_mode: str | None = None) -> gym.En
     # Constructors that take no render_mode are common, and None is what they mean
     drawn: dict[str, Any] = {} if render_mode is None else {"render_mode": render_mode}
     try:
-        env = gym.make(spec.id, max_episode_steps=spec.max_episode_steps, **drawn, **spec.kwargs)
+        with scratch_folder() if spec.scratch_folder else nullcontext() as folder:
+            env = gym.make(spec.id, max_episode_steps=spec.max_episode_steps, **drawn, **spec.kwargs)
     except gym.error.DependencyNotInstalled as error:
         raise missing_extra(f"what {spec.id} needs", "real") from error
     except gym.error.UnregisteredEnv as error:
@@ -72,6 +74,7 @@ def make_raw_env(spec: RealEnvSpec, *, render_mode: str | None = None) -> gym.En
                 f"{spec.id} cannot be drawn: its constructor takes no render_mode={render_mode!r}. Add it"
             ) from error
         raise ConfigurationError(f"{spec.id} cannot be made with {spec.kwargs}: {error}") from error
+    env = env if folder is None else InScratchFolder(env, folder)
     try:
         return with_wrappers(env, spec.wrappers)
     except BaseException:

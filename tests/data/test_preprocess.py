@@ -5,6 +5,8 @@ from __future__ import annotations
 import builtins
 import dataclasses
 import sys
+import tempfile
+from pathlib import Path
 from typing import Any
 
 import cv2
@@ -293,6 +295,42 @@ def test_a_reward_that_is_no_number_blames_the_environment() -> None:
     env.reset()
     with pytest.raises(ConfigurationError, match=r"Own-v0: the reward of a step is array.*RewardWrapper"):
         env.step(0)
+
+
+class Littering(Scripted):
+    def __init__(self, broken: bool = False) -> None:
+        super().__init__()
+        (Path.cwd() / "left.ini").write_text("by the engine", encoding="utf-8")
+        self.folder = Path.cwd()
+        if broken:
+            raise TypeError("no such weapon")
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        (Path.cwd() / "began.txt").write_text("by the engine", encoding="utf-8")
+        return super().reset(seed=seed, options=options)
+
+
+def test_an_environment_that_leaves_files_is_made_in_a_folder_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "scratch"))
+    (tmp_path / "scratch").mkdir()
+    gym.register("Littering-v0", entry_point=Littering)
+    try:
+        env = make_real_env(RealEnvSpec("Littering-v0", scratch_folder=True))
+        folder = env.unwrapped.folder
+        env.reset()
+        assert Path.cwd() == tmp_path
+        assert sorted(file.name for file in folder.iterdir()) == ["began.txt", "left.ini"]
+        assert folder.parent == tmp_path / "scratch"
+        env.close()
+        with pytest.raises(ConfigurationError, match="no such weapon"):
+            make_real_env(RealEnvSpec("Littering-v0", {"broken": True}, scratch_folder=True))
+        assert Path.cwd() == tmp_path
+        assert not list((tmp_path / "scratch").iterdir())
+    finally:
+        del gym.registry["Littering-v0"]
 
 
 class Counter(gym.Env[Any, Any]):
