@@ -131,8 +131,8 @@ class RealEnvSpec:
             theirs (`module:Name-v0`).
         skip_unseen_frames: Kind of `data.unseen_frames.UNSEEN_FRAMES` that leaves frames within an action repeat
             undrawn; None draws all.
-        scratch_folder: It writes into the folder in which it is made (ViZDoom's engine): make it in one of its own, which
-            is removed when it is closed.
+        scratch_folder: It writes into the folder in which it is made (ViZDoom's engine): make it in one of its own,
+            which is removed when it is closed.
         frames_per_second: Real frames a second at which the environment looks right.
         controls: What each key of `KEYS`, and `NO_KEY`, does; empty for keys by the action space.
 

@@ -17,18 +17,25 @@ from typing import Any
 
 import gymnasium as gym
 import numpy as np
-from gymnasium import spaces
-from numpy.typing import NDArray
 
+from dreamenv.data.actions import ActionMapping
+from dreamenv.data.collect import check_collected, record_imported
+from dreamenv.data.episode_file import episode_bytes
 from dreamenv.data.episodes import EpisodeStore
-from dreamenv.data.preprocess import make_real_env
-from dreamenv.data.resize import resize_area
-from dreamenv.errors import ConfigurationError, EpisodeFileError, did_you_mean, missing_extra
-from dreamenv.types import Episode, RealEnvSpec
+from dreamenv.data.observations import Preparation, preparation_of
+from dreamenv.data.preprocess import make_raw_env, make_real_env
+from dreamenv.errors import (
+    ConfigurationError,
+    EpisodeFileError,
+    MissingExtraError,
+    UnknownDreamError,
+    did_you_mean,
+    missing_extra,
+)
+from dreamenv.types import Episode, RealEnvSpec, Wrapper
 
 FORMAT_VERSION = 1
 UNKNOWN_SEED = -1
-_IMAGE_SIZE = 64
 
 
 @dataclass(frozen=True)
@@ -116,8 +123,10 @@ def export_minari(
 def import_minari(dataset_id: str, store: EpisodeStore, *, download: bool = False) -> MinariImport:
     """Append the episodes of the Minari data set `dataset_id` to `store`.
 
-    A data set that `export_minari` wrote comes back exactly. Of any other, pictures are resized to 64x64x3, vectors
-    and rewards become float32, the seed is `UNKNOWN_SEED` where none is kept, and the policy is the data set's id.
+    A data set that `export_minari` wrote comes back exactly. Of any other, observations and actions are prepared as
+    those of a real environment are (see `data.observations` and `data.actions`), wrappers that it was recorded through
+    are those of the real environment, the seed is `UNKNOWN_SEED` where none is kept, and the policy is the data set's
+    id. What the episodes are of is noted in the store, so that nothing else is trained on them.
 
     Args:
         dataset_id: `(namespace/)name-v0`.
@@ -126,8 +135,10 @@ def import_minari(dataset_id: str, store: EpisodeStore, *, download: bool = Fals
 
     Raises:
         MissingExtraError: minari is not installed.
-        ConfigurationError: There is no such data set, or a world model cannot take its observations or actions.
-        EpisodeFileError: An episode breaks off or goes on after its end, or the data set is of a newer format.
+        ConfigurationError: There is no such data set, a world model cannot take its observations or actions, it was
+            recorded through a wrapper that cannot be made again, or the store holds episodes of something else.
+        EpisodeFileError: An episode breaks off or goes on after its end, holds a number that is not finite, or the data
+            set is of a newer format. Nothing is added then.
     """
     minari = _minari()
     try:
@@ -138,18 +149,47 @@ def import_minari(dataset_id: str, store: EpisodeStore, *, download: bool = Fals
     except ValueError as error:
         raise ConfigurationError(f"Minari data set {dataset_id!r} cannot be read: {error}") from error
     storage = dataset.storage
-    _check_spaces(dataset_id, dataset.observation_space, dataset.action_space)
-    if len(dataset.observation_space.shape) == 3 and storage.metadata.get("jpeg_encoding", True):
+    if len(dataset.observation_space.shape or ()) == 3 and storage.metadata.get("jpeg_encoding", True):
         warnings.warn(f"{dataset_id} keeps its pictures as JPEG: they are not exactly what was seen", stacklevel=2)
     real = _real_env_spec(dataset_id, storage.metadata)
-    real_frames = 0
+    # What was exported is prepared already
+    spec = RealEnvSpec(dataset_id) if real is None or "dreamenv" in storage.metadata else real
+    prepared = _Prepared(
+        dataset_id, preparation_of(dataset.observation_space, spec), ActionMapping(dataset.action_space, spec)
+    )
+    if real is not None:
+        _check_recoverable(dataset_id, real, spec, dataset)
+        if len(store):
+            check_collected(store.path, real)
+    episodes = []
     for index in range(storage.total_episodes):
         (raw,) = storage.get_episodes([index])
         (metadata,) = storage.get_episode_metadata([index])
-        episode = _from_minari(f"{dataset_id}, episode {index}", raw, metadata, dataset.action_space, dataset_id)
+        episodes.append(prepared.episode(f"{dataset_id}, episode {index}", raw, metadata))
+    for episode in episodes:
         store.append(episode)
-        real_frames += episode.real_frames
-    return MinariImport(int(storage.total_episodes), real_frames, real)
+    if real is not None:
+        record_imported(store.path, real, dataset_id)
+    return MinariImport(len(episodes), sum(episode.real_frames for episode in episodes), real)
+
+
+def _check_recoverable(dataset_id: str, real: RealEnvSpec, spec: RealEnvSpec, dataset: Any) -> None:
+    """Refuse a data set whose spaces are not those of the real environment that it names, where that can be made."""
+    try:
+        env = make_real_env(real) if spec is not real else make_raw_env(real)
+    except (MissingExtraError, UnknownDreamError):
+        return  # nothing can be trained on it before the environment is there, and then it is compared
+    env.close()
+    for what, own, its in (
+        ("observations", dataset.observation_space, env.observation_space),
+        ("actions", dataset.action_space, env.action_space),
+    ):
+        if own != its:
+            raise ConfigurationError(
+                f"{dataset_id} has {what} {own}, its environment {real.id} with {real.kwargs} and the wrappers "
+                f"{[wrapper.path for wrapper in real.wrappers]} has {its}: it was recorded through something that it "
+                "does not name"
+            )
 
 
 def _minari() -> ModuleType:
@@ -187,24 +227,6 @@ def _check_fits(name: str, episode: Episode, observation_space: gym.Space[Any], 
             )
 
 
-def _check_spaces(dataset_id: str, observation_space: gym.Space[Any], action_space: gym.Space[Any]) -> None:
-    vector = isinstance(observation_space, spaces.Box) and len(observation_space.shape) == 1
-    picture = (
-        isinstance(observation_space, spaces.Box)
-        and len(observation_space.shape) == 3
-        and observation_space.shape[2] in (1, 3)
-        and observation_space.dtype == np.uint8
-    )
-    if not (vector or picture):
-        raise ConfigurationError(
-            f"{dataset_id} has observations {observation_space}; expected a one-dimensional Box, or pictures (H, W, 3) "
-            "or (H, W, 1) of uint8"
-        )
-    box = isinstance(action_space, spaces.Box) and len(action_space.shape) == 1
-    if not (box or isinstance(action_space, spaces.Discrete)):
-        raise ConfigurationError(f"{dataset_id} has actions {action_space}; expected Discrete or a one-dimensional Box")
-
-
 def _real_env_spec(dataset_id: str, metadata: dict[str, Any]) -> RealEnvSpec | None:
     if "dreamenv" in metadata:
         try:
@@ -217,40 +239,71 @@ def _real_env_spec(dataset_id: str, metadata: dict[str, Any]) -> RealEnvSpec | N
             return RealEnvSpec.from_json(real)
         except (KeyError, TypeError, json.JSONDecodeError) as error:
             raise EpisodeFileError(f"{dataset_id}: its metadata 'dreamenv' cannot be read: {error!r}") from error
-    if "env_spec" in metadata:
-        spec = json.loads(metadata["env_spec"])
-        return RealEnvSpec(spec["id"], kwargs=spec.get("kwargs") or {}, max_episode_steps=spec.get("max_episode_steps"))
-    return None
+    if "env_spec" not in metadata:
+        return None
+    spec = json.loads(metadata["env_spec"])
+    if not isinstance(spec.get("entry_point"), str) and spec["id"] not in gym.registry:
+        return None
+    return RealEnvSpec(
+        spec["id"],
+        kwargs=spec.get("kwargs") or {},
+        wrappers=tuple(_wrapper(dataset_id, found) for found in spec.get("additional_wrappers") or ()),
+        max_episode_steps=spec.get("max_episode_steps"),
+    )
 
 
-def _from_minari(
-    name: str, raw: dict[str, Any], metadata: dict[str, Any], action_space: gym.Space[Any], dataset_id: str
-) -> Episode:
-    terminations, truncations = np.asarray(raw["terminations"], bool), np.asarray(raw["truncations"], bool)
-    if len(terminations) == 0 or terminations[:-1].any() or truncations[:-1].any():
-        raise EpisodeFileError(f"{name}: expected at least one step, and an end at the last step only")
-    observations = np.asarray(raw["observations"])
-    try:
-        return Episode(
-            observations=_pictures(observations) if observations.ndim == 4 else observations.astype(np.float32),
-            actions=np.asarray(raw["actions"]).astype(
-                np.int64 if isinstance(action_space, spaces.Discrete) else np.float32
-            ),
-            rewards=np.asarray(raw["rewards"]).astype(np.float32),
-            terminated=bool(terminations[-1]),
-            truncated=bool(truncations[-1]),
-            seed=int(metadata.get("seed", UNKNOWN_SEED)),
-            policy=str(metadata.get("policy", f"minari:{dataset_id}")),
-            real_frames=int(metadata.get("real_frames", len(terminations))),
-            final_observation_valid=bool(metadata.get("final_observation_valid", True)),
+def _wrapper(dataset_id: str, found: dict[str, Any]) -> Wrapper:
+    if found.get("kwargs") is None:
+        raise ConfigurationError(
+            f"{dataset_id} was recorded through the wrapper {found.get('entry_point')}, which does not say its keyword "
+            "arguments, so that nobody can put it around the real environment again. Wrappers that inherit from "
+            "gymnasium.utils.RecordConstructorArgs do"
         )
-    except ValueError as error:
-        raise EpisodeFileError(f"{name}: {error}") from error
+    return Wrapper(found["entry_point"], found["kwargs"])
 
 
-def _pictures(frames: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    if frames.shape[-1] == 1:
-        frames = np.repeat(frames, 3, axis=-1)
-    if frames.shape[1:3] == (_IMAGE_SIZE, _IMAGE_SIZE):
-        return frames
-    return np.stack([resize_area(frame, _IMAGE_SIZE) for frame in frames])
+@dataclass(frozen=True)
+class _Prepared:
+    """Brings episodes of a data set into form."""
+
+    dataset_id: str
+    observations: Preparation
+    actions: ActionMapping
+
+    def episode(self, name: str, raw: dict[str, Any], metadata: dict[str, Any]) -> Episode:
+        terminations, truncations = np.asarray(raw["terminations"], bool), np.asarray(raw["truncations"], bool)
+        steps = len(terminations)
+        if steps == 0 or terminations[:-1].any() or truncations[:-1].any():
+            raise EpisodeFileError(f"{name}: expected at least one step, and an end at the last step only")
+        try:
+            seen = [self.observations.prepare(_at(raw["observations"], time)) for time in range(steps + 1)]
+            taken = [self.actions.from_real(_at(raw["actions"], time)) for time in range(steps)]
+            with np.errstate(over="ignore"):
+                rewards = np.asarray(raw["rewards"]).astype(np.float32)
+            episode = Episode(
+                observations=np.stack(seen),
+                actions=np.stack(taken),
+                rewards=rewards,
+                terminated=bool(terminations[-1]),
+                truncated=bool(truncations[-1]),
+                seed=int(metadata.get("seed", UNKNOWN_SEED)),
+                policy=str(metadata.get("policy", f"minari:{self.dataset_id}")),
+                real_frames=int(metadata.get("real_frames", steps)),
+                final_observation_valid=bool(metadata.get("final_observation_valid", True)),
+            )
+        except (ValueError, IndexError) as error:
+            raise EpisodeFileError(f"{name}: {error}") from error
+        try:
+            episode_bytes(episode)  # refuses what no store holds, before anything is added
+        except EpisodeFileError as error:
+            raise EpisodeFileError(f"{name}: {error}") from error
+        return episode
+
+
+def _at(part: Any, time: int) -> Any:
+    """What arrays, or dicts and tuples of arrays, hold at a time."""
+    if isinstance(part, dict):
+        return {key: _at(value, time) for key, value in part.items()}
+    if isinstance(part, tuple):
+        return tuple(_at(value, time) for value in part)
+    return part[time]

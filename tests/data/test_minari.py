@@ -15,9 +15,12 @@ pytest.importorskip("minari", reason="the extra minari is not installed")
 import minari
 from minari.data_collector import EpisodeBuffer
 
+from dreamenv.data.collect import collected_real
 from dreamenv.data.episodes import EpisodeStore
 from dreamenv.data.minari import UNKNOWN_SEED, export_minari, import_minari
+from dreamenv.data.preprocess import make_real_env
 from dreamenv.errors import ConfigurationError, EpisodeFileError
+from dreamenv.training.pipeline import train
 from dreamenv.types import Episode, RealEnvSpec
 
 CAR = RealEnvSpec("CarRacing-v3", crop=(0, 84, 0, 96), action_repeat=4, max_episode_steps=1000, start_margin=50)
@@ -213,12 +216,82 @@ def test_a_data_set_of_a_newer_format_is_refused(tmp_path: Path, datasets: Path)
         import_minari("cartpole-v0", EpisodeStore(tmp_path / "back"))
 
 
-def test_dict_observations_are_refused(tmp_path: Path) -> None:
+def buffers(observations: Any, actions: Any, rewards: Any = None) -> list[EpisodeBuffer]:
+    steps = len(actions)
+    ends = np.zeros(steps, bool)
+    return [
+        EpisodeBuffer(
+            observations=observations,
+            actions=actions,
+            rewards=np.ones(steps) if rewards is None else rewards,
+            terminations=ends,
+            truncations=np.arange(steps) == steps - 1,
+        )
+    ]
+
+
+def test_dicts_and_choices_are_prepared_as_those_of_an_environment(tmp_path: Path) -> None:
     minari.create_dataset_from_buffers(
         "dict-v0",
-        [],
-        observation_space=gym.spaces.Dict({"a": gym.spaces.Box(0, 1, (2,))}),
-        action_space=gym.spaces.Discrete(2),
+        buffers({"a": np.float32([[1, 2], [3, 4]]), "b": np.array([1, 0])}, np.array([[2, 1]])),
+        observation_space=gym.spaces.Dict({"a": gym.spaces.Box(0, 9, (2,)), "b": gym.spaces.Discrete(2)}),
+        action_space=gym.spaces.MultiDiscrete([3, 2]),
     )
-    with pytest.raises(ConfigurationError, match="expected a one-dimensional Box"):
-        import_minari("dict-v0", EpisodeStore(tmp_path / "store"))
+    store = EpisodeStore(tmp_path / "store")
+    import_minari("dict-v0", store)
+    assert store[0].observations.tolist() == [[1, 2, 0, 1], [3, 4, 1, 0]]
+    assert store[0].actions.tolist() == [5]
+    minari.create_dataset_from_buffers(
+        "text-v0", [], observation_space=gym.spaces.Text(3), action_space=gym.spaces.Discrete(2)
+    )
+    with pytest.raises(ConfigurationError, match="text-v0: observations Text.*neither pictures nor vectors"):
+        import_minari("text-v0", EpisodeStore(tmp_path / "other"))
+
+
+def pendulum(scale: float = 1.0) -> dict[str, Any]:
+    return {"observations": np.zeros((3, 3), np.float32), "actions": np.full((2, 1), scale, np.float32)}
+
+
+def test_wrappers_come_with_the_data_and_what_is_of_something_else_is_refused(tmp_path: Path) -> None:
+    rescaled = gym.wrappers.RescaleAction(gym.make("Pendulum-v1"), -1.0, 1.0)
+    minari.create_dataset_from_buffers("rescaled-v0", buffers(**pendulum()), env=rescaled)
+    store = EpisodeStore(tmp_path / "store")
+    found = import_minari("rescaled-v0", store).real
+    assert found is not None
+    assert make_real_env(found).action_space == rescaled.action_space
+    assert collected_real(store.path) == found
+    with pytest.raises(ConfigurationError, match=r"with wrappers=\[\{'path'.*with wrappers=\[\]"):
+        train(RealEnvSpec("Pendulum-v1"), tmp_path, tensorboard=False, episodes=store.path)
+    minari.create_dataset_from_buffers("plain-v0", buffers(**pendulum()), env=gym.make("Pendulum-v1"))
+    with pytest.raises(ConfigurationError, match="holds episodes of Pendulum-v1 with wrappers"):
+        import_minari("plain-v0", store)
+
+
+def test_a_wrapper_that_cannot_be_made_again_is_refused_by_name(tmp_path: Path, datasets: Path) -> None:
+    minari.create_dataset_from_buffers("plain-v0", buffers(**pendulum()), env=gym.make("Pendulum-v1"))
+    file = datasets / "plain-v0" / "data" / "metadata.json"
+    metadata = json.loads(file.read_text())
+    spec = json.loads(metadata["env_spec"])
+    lost = {"name": "Secret", "entry_point": "own.wrappers:Secret", "kwargs": None}
+    file.write_text(json.dumps(metadata | {"env_spec": json.dumps(spec | {"additional_wrappers": [lost]})}))
+    store = EpisodeStore(tmp_path / "store")
+    with pytest.raises(ConfigurationError, match=r"through the wrapper own\.wrappers:Secret, which does not say its"):
+        import_minari("plain-v0", store)
+    # recorded through something that it does not name: its spaces are not those of its environment
+    bounds = gym.wrappers.RescaleAction(gym.make("Pendulum-v1"), -1.0, 1.0)
+    minari.create_dataset_from_buffers("hidden-v0", buffers(**pendulum()), env=bounds)
+    file = datasets / "hidden-v0" / "data" / "metadata.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"env_spec": json.dumps(spec)}))
+    with pytest.raises(ConfigurationError, match="hidden-v0 has actions Box.*recorded through something"):
+        import_minari("hidden-v0", store)
+    assert len(store) == 0
+
+
+def test_numbers_that_are_not_finite_are_refused_and_nothing_is_added(tmp_path: Path) -> None:
+    for name, rewards in (("nan-v0", [1.0, np.nan]), ("huge-v0", [1e39, 1.0])):
+        part = buffers(**pendulum(), rewards=np.array(rewards))
+        minari.create_dataset_from_buffers(name, [*buffers(**pendulum()), *part], env=gym.make("Pendulum-v1"))
+        store = EpisodeStore(tmp_path / name)
+        with pytest.raises(EpisodeFileError, match=f"{name}, episode 1: .*rewards hold"):
+            import_minari(name, store)
+        assert len(store) == 0
