@@ -209,10 +209,12 @@ def train_actor_critic(
 
     Raises:
         NonFiniteError: A loss or gradient is not finite.
-        ConfigurationError: A checkpoint of other settings, or gradients through a memory that carries none.
+        ConfigurationError: A checkpoint of other settings, gradients through a memory that carries none, or dreams that
+            are longer than the model's time limit.
     """
     out_dir, options = Path(out_dir), options or ImaginationOptions()
     space = world_model.observation_space("features")
+    check_dream_length(options.horizon, world_model.max_episode_steps, "the model's time limit")
     networks = begin or new_actor_critic(world_model, options, seed=seed)
     temperature = world_model.temperature if options.temperature is None else options.temperature
     replay_share = options.replay_share if world_model.starts.replay else 0.0
@@ -268,6 +270,18 @@ def train_actor_critic(
         "validation": None if validation is None else {"mean": validation},
     }
     return Learned(learned, save_agent(learned, out_dir), validation, frames)
+
+
+def check_dream_length(horizon: int, longest: int, what: str) -> None:
+    """Refuses dreams that are longer than anything that was seen.
+
+    Raises:
+        ConfigurationError: They are.
+    """
+    if horizon > longest:
+        raise ConfigurationError(
+            f"horizon={horizon} actions, but {what} is {longest}: nothing longer has been seen. Take a shorter horizon."
+        )
 
 
 def new_actor_critic(world_model: WorldModel, options: ImaginationOptions, *, seed: int) -> ActorCritic:

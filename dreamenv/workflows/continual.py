@@ -145,7 +145,9 @@ class ContinualLearner:
         )
         fitted = {k.removeprefix("fit."): v for k, v in tensors.items() if k.startswith("fit.")}
         self.fit = RECIPES[options.train.recipe]().continual(job, fitted or None)
-        self.agent = options.make_learner().live(self._model(), seed=settings.seed, checkpoint=self._file)
+        longest = int(self._growing.cache().lengths.max())
+        model = self._model(max_episode_steps=longest)
+        self.agent = options.make_learner().live(model, seed=settings.seed, checkpoint=self._file)
         if tensors:
             self.agent.load({k.removeprefix("agent."): v for k, v in tensors.items() if k.startswith("agent.")})
         self._saved = time.monotonic()

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from dreamenv.agents.actor_critic import ActorCriticAgent
 from dreamenv.agents.exploration import AgentActor
-from dreamenv.agents.imagination import Imagination, frozen, new_actor_critic
+from dreamenv.agents.imagination import Imagination, check_dream_length, frozen, new_actor_critic
 from dreamenv.agents.options import ImaginationOptions
 from dreamenv.agents.resolve import resolve_agent
 from dreamenv.agents.saved import save_agent
@@ -72,10 +72,14 @@ class LiveActorCritic(LiveAgent):
         options: Hyperparameters; the shares of starts have no use here.
         seed: Of weights and dreams.
         checkpoint: File that errors name as the last good one.
+
+    Raises:
+        ConfigurationError: Dreams longer than the model's limit, or gradients through a memory that carries none.
     """
 
     def __init__(self, model: WorldModel, options: ImaginationOptions, *, seed: int, checkpoint: Path) -> None:
         super().__init__(model)
+        check_dream_length(options.horizon, model.max_episode_steps, "the longest episode")
         self._options, self._seed, self._checkpoint = options, seed, checkpoint
         self._networks = new_actor_critic(model, options, seed=seed)
         self._optimiser = torch.optim.Adam(self._networks.parameters(), lr=options.learning_rate)

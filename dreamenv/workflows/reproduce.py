@@ -16,7 +16,7 @@ import dreamenv
 from dreamenv import registry
 from dreamenv.errors import ConfigurationError, ReproductionError, did_you_mean
 from dreamenv.files import read_json, sha256_of, write_json
-from dreamenv.workflows.published.entries import Entry, find_figure, read_figures, read_outputs
+from dreamenv.workflows.published.entries import PRESETS, Entry, find_figure, read_figures, read_outputs
 from dreamenv.workflows.published.figure import Figure
 from dreamenv.workflows.published.runners import PRINTED
 
@@ -126,7 +126,7 @@ def commands_of(entry: Entry, seed: int, out: Path, known: Mapping[str, Entry]) 
         ConfigurationError: A command begins with another program than `PROGRAMS`, or has an unknown placeholder.
     """
     places = {needed: str(run_folder(known[needed], known[needed].section.seed, out)) for needed in entry.section.needs}
-    places |= {"out": str(run_folder(entry, seed, out)), "seed": str(seed)}
+    places |= {"out": str(run_folder(entry, seed, out)), "seed": str(seed), "presets": str(PRESETS)}
     found = []
     for command in entry.section.commands:
         try:

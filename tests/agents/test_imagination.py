@@ -312,6 +312,13 @@ def test_gradients_through_a_memory_that_carries_none_are_refused(tmp_path: Path
 
     model = small_dream(Counted(), MOVE)
     with pytest.raises(ConfigurationError, match="Counted carries no gradients; take gradient='reinforce'"):
-        train_actor_critic(model, out_dir=tmp_path, options=ImaginationOptions(steps=1))
-    options = ImaginationOptions(steps=1, gradient="reinforce", batch_size=4, replay_share=0.0)
+        train_actor_critic(model, out_dir=tmp_path, options=ImaginationOptions(steps=1, horizon=5))
+    options = ImaginationOptions(steps=1, horizon=5, gradient="reinforce", batch_size=4, replay_share=0.0)
     assert train_actor_critic(model, out_dir=tmp_path, options=options).file.exists()
+
+
+def test_dreams_longer_than_the_models_limit_are_refused(tmp_path: Path) -> None:
+    model = small_dream(TargetMemory(), MOVE)
+    with pytest.raises(ConfigurationError, match="horizon=11 actions, but the model's time limit is 10"):
+        train_actor_critic(model, out_dir=tmp_path, options=ImaginationOptions(steps=1, horizon=11))
+    assert not list(tmp_path.iterdir())

@@ -165,6 +165,12 @@ def test_bad_options() -> None:
         LoopOptions(agent={"horizn": 3})
 
 
+def test_dreams_longer_than_any_episode_are_refused(tmp_path: Path) -> None:
+    agent = {"batch_size": 8, "horizon": 21, "width": 8}
+    with pytest.raises(ConfigurationError, match="horizon=21 actions, but the longest episode is 20"):
+        loop(tmp_path, replace(TINY, agent=agent))
+
+
 def test_a_recipe_that_fits_whole_data_sets(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="leave update_every out, or take recipe='rssm'"):
         loop(tmp_path, replace(TINY, train=TrainOptions("ensemble")))

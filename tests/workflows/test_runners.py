@@ -100,3 +100,12 @@ def test_a_runner_of_a_foreign_package(tmp_path: Path, monkeypatch: pytest.Monke
     assert entry.published() == {"": Figure(42.0)}
     with pytest.raises(ConfigurationError, match="'number' is .* already"):
         register_runner("number", Runner(foreign.read, foreign.files))
+
+
+def test_scores_of_one_run_after_fewer_and_more_frames() -> None:
+    def score(mean: float) -> dict[str, Any]:
+        return {"mean": mean, "std": 1.0, "ci95": [mean - 1, mean + 1], "episodes": 3, "real_frames": 10}
+
+    parts = {"": "late.json", "early": "early.json"}
+    found = read("scores", {"late.json": score(9.0), "early.json": score(4.0)}, parts=parts)
+    assert {part: figure.mean for part, figure in found.items()} == {"": 9.0, "early": 4.0}

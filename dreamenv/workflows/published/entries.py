@@ -25,6 +25,8 @@ from dreamenv.workflows.published.figure import Figure, Outputs, figure_from
 from dreamenv.workflows.published.runners import RUNNERS
 
 SHIPPED = Path(__file__).resolve().parent
+# Preset files of environments that no shipped dream is of
+PRESETS = SHIPPED / "presets"
 _FIGURES = "figures.json"
 _NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 
@@ -47,8 +49,9 @@ class EntrySection(_Strict):
         what: What the figure is, in a phrase.
         runner: Which of the registered runners reads what the commands write; none where nothing can be run.
         read: Options of the runner.
-        commands: Run in order. `{out}` is the entry's own folder, `{seed}` the seed, `{NAME}` the folder of an entry
-            that this one needs. The first word is `dreamenv`, `python` or `make`.
+        commands: Run in order. `{out}` is the entry's own folder, `{seed}` the seed, `{presets}` the folder of the
+            preset files that come with the list, `{NAME}` the folder of an entry that this one needs. The first word is
+            `dreamenv`, `python` or `make`.
         needs: Entries whose folders the commands read; they are reproduced first.
         seed: As published.
         minutes: About how long all commands take on two cores.

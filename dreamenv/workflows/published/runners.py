@@ -90,6 +90,17 @@ def _read_loop(outputs: Outputs, options: EvalOptions) -> dict[str, Figure]:
     return found
 
 
+class ScoresOptions(EvalOptions):
+    """`parts`: the file of each part, the outputs of `dreamenv eval --json`."""
+
+    parts: dict[str, str]
+
+
+def _read_scores(outputs: Outputs, options: ScoresOptions) -> dict[str, Figure]:
+    """Several `dreamenv eval --json {out}/FILE`, such as of one run's agent after fewer and more real frames."""
+    return {part: _score(outputs[file], options.counts) for part, file in options.parts.items()}
+
+
 def _read_gap(outputs: Outputs, options: Options) -> dict[str, Figure]:
     """`dreamenv gap --json {out}/gap.json`."""
     gap = outputs["gap.json"]
@@ -196,14 +207,15 @@ def _chosen(options: JsonOptions) -> tuple[str, ...]:
 
 EVAL = Runner(_read_eval, _always("score.json"), EvalOptions)
 LOOP = Runner(_read_loop, _always("rounds.json", "score.json"), EvalOptions)
+SCORES = Runner(_read_scores, lambda options: tuple(options.parts.values()), ScoresOptions)
 GAP = Runner(_read_gap, _always("gap.json"))
 BENCH = Runner(_read_bench, _always("bench.json"))
 TEMPERATURE = Runner(_read_temperature, _always("temperature.json"))
 JSON = Runner(_read_json, _chosen, JsonOptions)
 PRINTED_LINES = Runner(_read_printed, _always(PRINTED), PrintedOptions)
 
-_SHIPPED = {"eval": "EVAL", "loop": "LOOP", "gap": "GAP", "bench": "BENCH", "temperature": "TEMPERATURE"}
-_SHIPPED |= {"json": "JSON", "printed": "PRINTED_LINES"}
+_SHIPPED = {"eval": "EVAL", "loop": "LOOP", "scores": "SCORES", "gap": "GAP", "bench": "BENCH"}
+_SHIPPED |= {"temperature": "TEMPERATURE", "json": "JSON", "printed": "PRINTED_LINES"}
 
 RUNNERS: Register[Runner] = Register("runner", {name: f"{__name__}:{value}" for name, value in _SHIPPED.items()})
 
