@@ -78,6 +78,10 @@ class StorageError(DreamEnvError, OSError):
         return f"{self.filename}: {self.strerror}" if self.filename else str(self.args[-1])
 
 
+class FolderInUseError(DreamEnvError, RuntimeError):
+    """A run's folder in which another process is at work."""
+
+
 class ConfigurationError(DreamEnvError, ValueError):
     """A keyword argument outside its range or combined with one it excludes."""
 

@@ -22,6 +22,7 @@ from dreamenv.agents.population import initial_weights, score_population
 from dreamenv.agents.saved import save_agent
 from dreamenv.errors import ConfigurationError, NonFiniteError, missing_extra
 from dreamenv.noise.base import step_generator
+from dreamenv.run_lock import alone_in
 from dreamenv.world_model import WorldModel
 
 
@@ -48,6 +49,7 @@ class Evolution:
     stopped: str
 
 
+@alone_in("out_dir")
 def evolve(
     world_model: WorldModel,
     *,

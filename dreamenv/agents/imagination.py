@@ -21,6 +21,7 @@ from dreamenv.agents.saved import save_agent
 from dreamenv.errors import ConfigurationError
 from dreamenv.memory.base import MemoryModel, Stepper
 from dreamenv.noise.base import Noise, as_noise, seeded_weights, step_generator
+from dreamenv.run_lock import alone_in
 from dreamenv.training.fit import FitOptions, Losses, Scalars, fit
 from dreamenv.training.ledger import read_ledger, record_frames
 from dreamenv.types import Start
@@ -181,6 +182,7 @@ def imagination_losses(networks: ActorCritic, dreamed: Dream, options: Imaginati
     }
 
 
+@alone_in("out_dir")
 def train_actor_critic(
     world_model: WorldModel,
     *,

@@ -20,6 +20,7 @@ from dreamenv.data.preprocess import PreprocessedEnv, make_known, make_real_env,
 from dreamenv.data.recorder import EpisodeRecorder
 from dreamenv.errors import CollectionError, ConfigurationError, DreamEnvError, EpisodeFileError, NonFiniteError
 from dreamenv.files import writable_folder, write_json
+from dreamenv.run_lock import alone_in
 from dreamenv.schema import Strict, checked, read_any
 from dreamenv.types import Episode, RealEnvSpec, episode_seeds, recorded_fields
 from dreamenv.workers import process_count, run_tasks
@@ -65,6 +66,7 @@ class Collected:
     skipped: dict[int, str] = field(default_factory=dict)
 
 
+@alone_in("path")
 def collect(
     spec: RealEnvSpec,
     path: str | Path,

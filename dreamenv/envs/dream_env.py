@@ -13,6 +13,7 @@ from gymnasium.utils import seeding
 from numpy.typing import NDArray
 
 from dreamenv.envs.loading import open_world_model
+from dreamenv.envs.one_thread import OneThread, by_one_thread
 from dreamenv.envs.render import RENDER_MODES, Window, check_render_mode, draw_dreams
 from dreamenv.envs.rollout import DreamRollout
 from dreamenv.errors import ConfigurationError, InvalidActionError, StepError
@@ -69,6 +70,12 @@ class DreamEnv(gym.Env[NDArray[Any], Any]):
         self._ended = False
         self._window: Window | None = None
 
+    @property
+    def one_thread(self) -> OneThread:
+        """What only one thread at a time may hold; `reset` and `step` do."""
+        return self.rollout.one_thread
+
+    @by_one_thread
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[NDArray[Any], dict[str, Any]]:
@@ -83,6 +90,7 @@ class DreamEnv(gym.Env[NDArray[Any], Any]):
             self.render()
         return self.rollout.observations()[0], {}
 
+    @by_one_thread
     def step(self, action: Any) -> tuple[NDArray[Any], float, bool, bool, dict[str, Any]]:
         """Dream one action.
 
@@ -134,6 +142,7 @@ class DreamEnv(gym.Env[NDArray[Any], Any]):
             self._window.close()
             self._window = None
 
+    @by_one_thread
     def get_state(self) -> dict[str, Any]:
         """A snapshot of the dream and its random generator, free of shared memory; it can be pickled and copied.
 
@@ -146,6 +155,7 @@ class DreamEnv(gym.Env[NDArray[Any], Any]):
             "seed": self._np_random_seed,
         }
 
+    @by_one_thread
     def set_state(self, state: dict[str, Any]) -> None:
         """Go back to a snapshot of `get_state`; the dream and those after it continue bit for bit.
 

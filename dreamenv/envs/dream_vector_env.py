@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from dreamenv.envs.arguments import checked_autoreset_mode, checked_reset_mask, checked_time_limit, row_seeds
 from dreamenv.envs.loading import open_world_model
+from dreamenv.envs.one_thread import OneThread, by_one_thread
 from dreamenv.envs.render import RENDER_MODES, Window, check_render_mode, draw_dreams, window_frame
 from dreamenv.envs.rollout import DreamRollout
 from dreamenv.errors import ConfigurationError, StepError
@@ -111,6 +112,12 @@ class DreamVectorEnv(VectorEnv[NDArray[Any], NDArray[Any], NDArray[Any]]):
         _ = self.np_random
         return tuple(self._seeds)
 
+    @property
+    def one_thread(self) -> OneThread:
+        """What only one thread at a time may hold; `reset` and `step` do."""
+        return self.rollout.one_thread
+
+    @by_one_thread
     def reset(
         self,
         *,
@@ -141,6 +148,7 @@ class DreamVectorEnv(VectorEnv[NDArray[Any], NDArray[Any], NDArray[Any]]):
             self.render()
         return self.rollout.observations(), {}
 
+    @by_one_thread
     def step(
         self, actions: NDArray[Any]
     ) -> tuple[NDArray[Any], NDArray[np.float64], NDArray[np.bool_], NDArray[np.bool_], dict[str, Any]]:
@@ -206,6 +214,7 @@ class DreamVectorEnv(VectorEnv[NDArray[Any], NDArray[Any], NDArray[Any]]):
             self._window.close()
             self._window = None
 
+    @by_one_thread
     def get_state(self) -> dict[str, Any]:
         """A snapshot of all dreams and their random generators, free of shared memory; it can be pickled and copied."""
         return {
@@ -215,6 +224,7 @@ class DreamVectorEnv(VectorEnv[NDArray[Any], NDArray[Any], NDArray[Any]]):
             "seeds": list(self._seeds),
         }
 
+    @by_one_thread
     def set_state(self, state: dict[str, Any]) -> None:
         """Go back to a snapshot of `get_state`; all dreams continue bit for bit.
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from dreamenv.envs.actions import ActionChecker
+from dreamenv.envs.one_thread import OneThread, by_one_thread
 from dreamenv.errors import ConfigurationError, NonFiniteError, StepError
 from dreamenv.memory.base import Outcome
 from dreamenv.memory.ordinary import in_ordinary_torch
@@ -40,6 +41,7 @@ class DreamRollout:
         compiled: Whether `torch.compile` makes the step, its noise within.
 
     Attributes:
+        one_thread: What only one thread at a time may hold; whoever steps or resets does.
         returns: `[N]` float64, rewards summed since the row's episode started.
         last_reward: `[N]` float64, reward of the row's last step.
         precision: "float32" or "bfloat16".
@@ -73,6 +75,7 @@ class DreamRollout:
         self.compiled = compiled
         self.returns: NDArray[np.float64] = np.zeros(rows)
         self.last_reward: NDArray[np.float64] = np.zeros(rows)
+        self.one_thread = OneThread()
         self._device = world_model.device
         self._start_count = world_model.start_count(start)
         self._actions = ActionChecker(world_model.action_space)
@@ -93,6 +96,7 @@ class DreamRollout:
         return self._noise.steps
 
     @in_ordinary_torch
+    @by_one_thread
     @torch.no_grad()
     def reset(self, rows: NDArray[np.int64], generators: Sequence[np.random.Generator]) -> None:
         """Start new episodes in `rows` `[R]`, drawn from the `generators` of those rows.
@@ -114,6 +118,7 @@ class DreamRollout:
         self.last_reward[rows] = 0.0
 
     @in_ordinary_torch
+    @by_one_thread
     def step(self, actions: Any, active: NDArray[np.bool_] | None = None) -> Outcome:
         """Imagine one step of every row.
 
@@ -182,6 +187,7 @@ class DreamRollout:
         return self.world_model.memory.latent(self._rows_of_state(None)).float().cpu().numpy().copy()
 
     @in_ordinary_torch
+    @by_one_thread
     def get_state(self) -> dict[str, Any]:
         """A snapshot of plain tensors and arrays that shares no memory with this rollout.
 
@@ -199,6 +205,7 @@ class DreamRollout:
         }
 
     @in_ordinary_torch
+    @by_one_thread
     def set_state(self, state: dict[str, Any]) -> None:
         """Go back to a snapshot; the dreams continue bit for bit. The snapshot may be used again.
 

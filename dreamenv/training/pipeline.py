@@ -18,6 +18,7 @@ from dreamenv.data.episodes import EpisodeCache, EpisodeStore, build_cache
 from dreamenv.data.preprocess import PreprocessedEnv, make_real_env
 from dreamenv.errors import ConfigurationError, StorageError
 from dreamenv.options import options_from, plain
+from dreamenv.run_lock import alone_in
 from dreamenv.training.checkpoint import load_tensors
 from dreamenv.training.fit import Scalars
 from dreamenv.training.ledger import record_frames
@@ -65,6 +66,7 @@ class TrainOptions:
             )
 
 
+@alone_in("run_dir")
 def train(
     real: RealEnvSpec,
     run_dir: str | Path,

@@ -27,6 +27,7 @@ from dreamenv.figures.model import evolution_figure, read_evolution
 from dreamenv.figures.report import write_report
 from dreamenv.figures.video import side_by_side, write_video
 from dreamenv.files import sha256_of, write_json
+from dreamenv.run_lock import alone_in
 from dreamenv.scoring.score import EpisodeResult, Validator, evaluate
 from dreamenv.types import RealEnvSpec
 from dreamenv.workflows.published_scores import published_scores
@@ -70,6 +71,7 @@ class DemoOptions:
     video_steps: int = 400
 
 
+@alone_in("out")
 def run_demo(
     dream: str | Path,
     out: str | Path,

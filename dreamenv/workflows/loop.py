@@ -15,6 +15,7 @@ from pydantic import RootModel
 from dreamenv.data.explore import Exploration
 from dreamenv.errors import BundleError, ConfigurationError
 from dreamenv.files import write_json
+from dreamenv.run_lock import alone_in
 from dreamenv.schema import read_checked
 from dreamenv.scoring.gap import GapOptions, measure_gap, record_agent
 from dreamenv.training.fit import Scalars
@@ -52,6 +53,7 @@ class Round:
     gap: dict[str, float] = field(default_factory=dict)
 
 
+@alone_in("run_dir")
 def run_loop(
     real: RealEnvSpec,
     run_dir: str | Path,
