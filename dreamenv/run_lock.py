@@ -13,7 +13,7 @@ import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import ParamSpec, TypeVar
 
@@ -36,6 +36,7 @@ def run_lock(folder: str | Path) -> Iterator[None]:
         FolderInUseError: Somebody else holds it; the message names process, command and begin.
         StorageError: The folder cannot be written to.
     """
+    new = not Path(folder).exists()
     file = writable_folder(folder) / LOCK_FILE
     number = _locked(file)
     try:
@@ -45,6 +46,9 @@ def run_lock(folder: str | Path) -> Iterator[None]:
             # Removed while it is held: whoever waits for this file takes another one instead
             file.unlink(missing_ok=True)
             os.close(number)
+        if new:
+            with suppress(OSError):  # what was refused before it wrote anything leaves no folder behind
+                file.parent.rmdir()
 
 
 def alone_in(parameter: str) -> Callable[[Callable[P, ResultT]], Callable[P, ResultT]]:
@@ -103,11 +107,9 @@ def _write_holder(number: int) -> None:
         "command": " ".join(sys.argv)[:200],
         "since": time.strftime("%Y-%m-%d %H:%M:%S"),
     }
-    try:
+    with suppress(OSError):  # on a full disk the lock holds all the same, only without a name
         os.ftruncate(number, 0)
         os.pwrite(number, json.dumps(holder).encode(), 0)
-    except OSError:
-        pass  # on a full disk the lock holds all the same, only without a name
 
 
 def _holder(number: int) -> str:

@@ -86,3 +86,12 @@ def test_a_file_is_no_folder_to_work_in(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(StorageError, match="cannot be made a folder"), run_lock(tmp_path / "file"):
         pass
+
+
+def test_what_writes_nothing_leaves_no_folder(tmp_path: Path) -> None:
+    with run_lock(tmp_path / "new"):
+        pass
+    assert not (tmp_path / "new").exists()
+    with run_lock(tmp_path / "new"):
+        (tmp_path / "new" / "file").touch()
+    assert [file.name for file in (tmp_path / "new").iterdir()] == ["file"]
