@@ -10,7 +10,7 @@ from dream_facts import table
 from dreamenv import registry
 from dreamenv.bundle_config import read_config
 from dreamenv.figures.canvas import new_figure
-from dreamenv.figures.gap import calibration_figure, open_loop_error_figure, return_comparison_figure
+from dreamenv.figures.gap import calibration_figure, open_loop_error_figure, return_comparison_figure, verdict
 from dreamenv.scoring.gap import Gap
 from dreamenv.scoring.open_loop import OpenLoopRow
 
@@ -64,6 +64,11 @@ def gap_figures(content: dict[str, Any]) -> list[tuple[Figure, str]]:
             "draws what really followed; no dream can be expected to be better.",
         ),
     ]
+
+
+def gap_verdict(content: dict[str, Any]) -> str:
+    """How wrong the dream is, in a sentence."""
+    return verdict(read_gap(content))
 
 
 def gap_table(content: dict[str, Any]) -> str:

@@ -20,7 +20,7 @@ from typing import Any
 import dream_facts
 from command_help import verbs
 from docutils import nodes
-from dream_figures import dreamed_and_real_figure, gap_figures, gap_table, temperature_figure
+from dream_figures import dreamed_and_real_figure, gap_figures, gap_table, gap_verdict, temperature_figure
 from example_list import examples
 from registry_reference import reference
 from sphinx.application import Sphinx
@@ -81,7 +81,7 @@ class ModelCard(_OfDream):
 class GapReport(_OfDream):
     def content_nodes(self) -> list[nodes.Node]:
         found = dream_facts.measurement("gap", self.arguments[0])
-        shown: list[nodes.Node] = []
+        shown: list[nodes.Node] = self.markdown(f"**{gap_verdict(found['gap'])}**")
         for drawn, text in gap_figures(found["gap"]):
             shown += [self.figure(drawn, text), *self.markdown(text)]
         return [*shown, *self.markdown(gap_table(found["gap"])), *self.markdown(found["note"])]

@@ -50,7 +50,7 @@ def gap(
     from dreamenv.cli.progress import Progress
     from dreamenv.errors import ConfigurationError
     from dreamenv.figures.canvas import save_figures
-    from dreamenv.figures.gap import gap_figures, summarise_gap, write_gap_report
+    from dreamenv.figures.gap import gap_figures, summarise_gap, verdict, write_gap_report
     from dreamenv.scoring.gap import GapOptions, dream_gap
 
     try:
@@ -71,6 +71,7 @@ def gap(
         report=output.line,
     )
     bar.close()
+    output.line(verdict(found))
     output.line(summarise_gap(found))
     output.line(f"reward R² one step ahead: {found.reward_r2:.3f}")
     precision, recall = (_shown(value) for value in (found.termination_precision, found.termination_recall))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import statistics
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,6 +18,18 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
+# A return within this share of another is about the same
+_NEAR = 0.05
+_LATENT = {"dream": "latent_mse", "one sample": "latent_mse_sample", "no change": "latent_mse_no_change"}
+_PIXELS = {
+    "dream": "pixel_mse",
+    "one sample": "pixel_mse_sample",
+    "no change": "pixel_mse_no_change",
+    "frame kept": "pixel_mse_frame_no_change",
+    "V alone": "pixel_mse_reconstruction",
+}
+
+
 def write_gap_report(path: str | Path, gap: Gap) -> Path:
     """Write the page of a gap, atomically; the figures are in it as SVG.
 
@@ -23,19 +37,18 @@ def write_gap_report(path: str | Path, gap: Gap) -> Path:
         MissingExtraError: matplotlib is not installed.
     """
     pixels = any(row.pixel_mse is not None for row in gap.open_loop)
-    columns = ["actions", "moments", "dream", "one sample", "no change"]
-    columns += ["dream", "one sample", "no change", "frame kept", "V alone"] if pixels else []
+    errors = [("Error of the latents", *_error_table(gap, _LATENT))]
+    errors += [("Error of the pictures", *_error_table(gap, _PIXELS))] if pixels else []
     return write_page(
         path,
         "gap",
         title=f"{gap.real_id}: how wrong is the dream?",
+        verdict=verdict(gap),
         summary=summarise_gap(gap),
         **{name: svg(figure) for name, figure in gap_figures(gap).items()},
         reward_r2=f"{gap.reward_r2:.3f}",
         ends_note=_ends_note(gap),
-        groups=[("", 1), ("", 1), ("latent error", 3), *([("pixel error", 5)] if pixels else [])],
-        columns=[(name, NUMBER) for name in columns],
-        rows=[_table_row(row, pixels) for row in gap.open_loop],
+        errors=errors,
         open_loop_note=_open_loop_note(gap, pixels),
     )
 
@@ -50,12 +63,46 @@ def gap_figures(gap: Gap) -> dict[str, Figure]:
     }
 
 
+def verdict(gap: Gap) -> str:
+    """How wrong the dream is, in a sentence or two: what it promises, and whether single steps or long dreams err."""
+    dream, real = gap.dream_return, gap.real_return
+    if abs(dream - real) <= _NEAR * abs(real):
+        return f"The dream promises about what reality pays: {dream:.0f} in the dream, {real:.0f} in reality."
+    if real > 0 and dream > 0:
+        promise = f"The dream promises {dream / real:.1f} times what reality pays"
+    else:
+        promise = f"The dream promises {abs(dream - real):.0f} {'more' if dream > real else 'less'} than reality pays"
+    chance = " With so few episodes it may be chance." if abs(dream - real) < 2 * _standard_error(gap) else ""
+    return f"{promise}{_cause(gap)}.{chance}"
+
+
+def _cause(gap: Gap) -> str:
+    """Whether single steps are wrong, by what is predicted along the real episodes, or dreams alone."""
+    real, off = gap.real_return, gap.predicted_return - gap.real_return
+    steps = f"along real episodes M predicts {gap.predicted_return:.0f}, and they return {real:.0f}"
+    differences = [predicted - paid for predicted, paid in zip(gap.predicted_returns, gap.real_returns, strict=True)]
+    if abs(off) <= max(2 * math.sqrt(_variance_of_mean(differences)), _NEAR * abs(real)):
+        return f"; single steps are right ({steps}), so long dreams drift"
+    if (off > 0) == (gap.dream_return > real):
+        return f"; single steps are wrong already ({steps})"
+    return f", while single steps err the other way ({steps})"
+
+
+def _standard_error(gap: Gap) -> float:
+    """Of the difference between the mean dreamed and the mean real return."""
+    return math.sqrt(_variance_of_mean(gap.dream_returns) + _variance_of_mean(gap.real_returns))
+
+
+def _variance_of_mean(sample: Sequence[float]) -> float:
+    return statistics.variance(sample) / len(sample) if len(sample) > 1 else 0.0
+
+
 def summarise_gap(gap: Gap) -> str:
     """The returns in one sentence."""
     return (
         f"Agent {gap.agent}: {gap.dream_return:.1f} in the dream ({len(gap.dream_returns)} dreams), "
         f"{gap.real_return:.1f} on the real {gap.real_id} ({len(gap.seeds)} episodes, {gap.played_frames:,} frames, on "
-        f"evaluation seeds), {gap.predicted_return:.1f} predicted by M along those real episodes."
+        f"evaluation seeds), {gap.predicted_return:.1f} predicted by the memory model along those real episodes."
     )
 
 
@@ -115,11 +162,14 @@ def _diagonal(axes: Axes, values: Sequence[float]) -> None:
     axes.grid(alpha=0.3)
 
 
-def _table_row(row: OpenLoopRow, pixels: bool) -> TableRow:
-    values = [row.latent_mse, row.latent_mse_sample, row.latent_mse_no_change]
-    if pixels:
-        values += [row.pixel_mse, row.pixel_mse_sample, row.pixel_mse_no_change, row.pixel_mse_frame_no_change]
-        values += [row.pixel_mse_reconstruction]
+def _error_table(gap: Gap, fields: dict[str, str]) -> tuple[list[tuple[str, str]], list[TableRow]]:
+    """Columns and rows of the errors in `fields`, by their titles."""
+    columns = [(name, NUMBER) for name in ("actions", "moments", *fields)]
+    return columns, [_table_row(row, list(fields.values())) for row in gap.open_loop]
+
+
+def _table_row(row: OpenLoopRow, fields: Sequence[str]) -> TableRow:
+    values = (getattr(row, field) for field in fields)
     shown = ("-" if value is None else f"{value:.4g}" for value in values)
     return TableRow((str(row.horizon), str(row.moments), *shown))
 
@@ -130,21 +180,22 @@ def _ends_note(gap: Gap) -> str:
         for name, value in (("precision", gap.termination_precision), ("recall", gap.termination_recall))
     }
     return (
-        f'{gap.real_ends} of {len(gap.seeds)} real episodes ended by the task. M says "it ends" above a calibrated '
-        f"probability of {gap.termination_threshold:.3g}: precision {shown['precision']}, recall {shown['recall']}, "
-        "an end counting at its very step only."
+        f"{gap.real_ends} of {len(gap.seeds)} real episodes ended by the task. M foresees an end where it gives a "
+        f"calibrated probability above {gap.termination_threshold:.3g}: precision {shown['precision']}, recall "
+        f"{shown['recall']}. An end counts at its very step only."
     )
 
 
 def _open_loop_note(gap: Gap, pixels: bool) -> str:
     note = (
-        "Dreams from moments in the real episodes, under the real actions, at temperature "
-        f"{gap.open_loop_temperature:g}. The dream's prediction is the mean of {gap.samples} sampled dreams. Latent "
-        "errors are in units of M's scale, against V's latent of what followed; no change predicts the present one."
+        f"Dreams at temperature {gap.open_loop_temperature:g}. The dream's prediction is the mean of {gap.samples} "
+        "sampled dreams. Latent errors are in units of M's scale, against V's latent of what followed; no change "
+        "predicts the present one."
     )
     if pixels:
         note += (
             " Pixel errors are in [0, 1], against the real frames: no change keeps V's picture of the present, frame "
-            "kept the present frame itself, and V alone draws what followed, below which no dream can be expected."
+            "kept keeps the present frame itself, and V alone draws what followed; no dream can be expected to be "
+            "better."
         )
     return note

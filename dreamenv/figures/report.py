@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,7 +36,7 @@ def write_report(path: Path, result: dict[str, Any], curve: Figure, video: Path)
     return write_page(
         path,
         "demo",
-        title=f"{result['dream']}: dreamt, then played",
+        title=f"{result['dream']}: dreamed, then played",
         summary=summarise(result),
         video=data_address(video, "video/mp4"),
         video_note=_video_note(result["video"]),
@@ -53,8 +54,25 @@ def write_report(path: Path, result: dict[str, Any], curve: Figure, video: Path)
         stages=[
             TableRow((name, f"{taken:.1f}")) for name, taken in [*seconds.items(), ("together", sum(seconds.values()))]
         ],
-        settings_note="Settings: " + ", ".join(f"{key} {value}" for key, value in result["options"].items()) + ".",
+        setting_columns=(("setting", TEXT), ("value", TEXT)),
+        settings=[TableRow((key.replace("_", " "), _setting(value))) for key, value in result["options"].items()],
+        next_command=shlex.join(["dreamenv", "serve", str(result["dream"]), "--agent", str(path.parent / "agent")]),
+        verdict=_verdict(result["scores"]["agent"], result["scores"]["random"]),
     )
+
+
+def _verdict(agent: dict[str, Any], random: dict[str, Any]) -> str:
+    """Whether the agent is better than chance, by the intervals of the two means."""
+    scores = f"{agent['mean']:.0f} on the real environment, a random policy {random['mean']:.0f}"
+    if agent["ci95"][0] > random["ci95"][1]:
+        return f"What was learned in the dream works in reality: the agent scores {scores}."
+    if agent["ci95"][1] < random["ci95"][0]:
+        return f"What was learned in the dream harms in reality: the agent scores {scores}."
+    return f"It is open whether what was learned in the dream helps in reality: the agent scores {scores}."
+
+
+def _setting(value: Any) -> str:
+    return "by default" if value is None else str(value)
 
 
 def summarise(result: dict[str, Any]) -> str:
@@ -72,10 +90,10 @@ def summarise(result: dict[str, Any]) -> str:
 
 def _frames_note(real_frames: int | None) -> str:
     if real_frames is None:
-        return "Real frames: the world model's provenance does not say how many it was trained on."
+        return "How many real frames the world model was fitted to is not recorded."
     return (
         f"{real_frames:,} real frames were consumed in all to train the world model and to choose the agent. "
-        "The scored episodes are not among them: nothing was trained or chosen on their seeds."
+        "The scored episodes are not among them: they served for the score alone."
     )
 
 

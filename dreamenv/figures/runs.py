@@ -19,9 +19,9 @@ Curve = list[tuple[int, float]]
 _PARTS = {"train": DREAM_COLOUR, "held_out": REAL_COLOUR}
 # Scalars that are drawn with words of their own, and then alone of their stage: stage and name to title and unit
 _WORDS = {
-    ("vision", "reconstruction"): ("V: reconstruction", "nats a picture"),
-    ("vision", "kl"): ("V: KL divergence", "nats a picture"),
-    ("memory", "latent_nll"): ("M: next latent", "nats a dimension"),
+    ("vision", "reconstruction"): ("V: reconstruction", "nats per picture"),
+    ("vision", "kl"): ("V: KL divergence", "nats per picture"),
+    ("memory", "latent_nll"): ("M: next latent", "nats per dimension"),
     ("memory", "reward"): ("M: reward", "loss of its head"),
 }
 _NOT_SHOWN = {"gradient_norm"}
@@ -85,7 +85,9 @@ def training_figure(scalars: Mapping[str, Curve], heading: str = "") -> Figure |
     for axes, ((stage, name), curves) in zip(figure.subplots(1, len(shown), squeeze=False)[0], shown, strict=True):
         for part, colour in _PARTS.items():
             if part in curves:
-                axes.plot(*zip(*curves[part], strict=True), color=colour, label=part.replace("_", " "))
+                # A run that has logged once is a point
+                marker = "o" if len(curves[part]) == 1 else ""
+                axes.plot(*zip(*curves[part], strict=True), marker=marker, color=colour, label=part.replace("_", " "))
         title, unit = _WORDS.get((stage, name), (f"{stage}: {name.replace('_', ' ')}", ""))
         axes.set_title(title, fontsize=9)
         axes.set_xlabel("steps")

@@ -53,9 +53,14 @@ def gap_page(path: Path) -> Path:
         **dict.fromkeys(("returns", "rewards", "ends", "open_loop_errors"), svg(figure)),
         "reward_r2": MARK_UP,
         "ends_note": MARK_UP,
-        "groups": [("", 1), ("error", 2)],
-        "columns": [("name", TEXT), ("dream", NUMBER), ("no change", NUMBER)],
-        "rows": [TableRow((MARK_UP, "1", "2")), TableRow(("there", "3", "4"), "own")],
+        "verdict": "",
+        "errors": [
+            (
+                "An error",
+                [("name", TEXT), ("dream", NUMBER), ("no change", NUMBER)],
+                [TableRow((MARK_UP, "1", "2")), TableRow(("there", "3", "4"), "own")],
+            )
+        ],
         "open_loop_note": "",
     }
     return write_page(path, "gap", **values)
@@ -70,15 +75,15 @@ def test_texts_are_escaped_and_figures_are_not(tmp_path: Path) -> None:
     assert "<?xml" not in page
     assert "<style>\n:root" in page
     cells = Balanced(page).cells
-    assert [text for _, text in cells[:5]] == ["", "error", "name", "dream", "no change"]
-    assert [text for _, text in cells[5:]] == [MARK_UP, "1", "2", "there", "3", "4"]
+    assert [text for _, text in cells[:3]] == ["name", "dream", "no change"]
+    assert [text for _, text in cells[3:]] == [MARK_UP, "1", "2", "there", "3", "4"]
     assert [kind for kind, _ in cells[-3:]] == [TEXT, NUMBER, NUMBER]
-    assert '<tr class="own"><td class="text">there</td>' in page
+    assert '<tr role="row" class="own"><td role="cell" class="text" data-column="name">there</td>' in page
 
 
 def test_a_value_that_is_missing_is_an_error_and_no_page(tmp_path: Path) -> None:
     with pytest.raises(jinja2.UndefinedError, match="'returns' is undefined"):
-        write_page(tmp_path / "gap.html", "gap", title="A gap", summary="all is well")
+        write_page(tmp_path / "gap.html", "gap", title="A gap", summary="all is well", verdict="")
     assert not (tmp_path / "gap.html").exists()
 
 
@@ -94,7 +99,7 @@ def test_the_report_of_a_demonstration_holds_its_video_and_scores(tmp_path: Path
         "seconds": {"evolve": 1.5, "video": 0.75},
         "evolution": {"generations": 3, "dream_mean": 20.0},
         "published": [published],
-        "options": {"minutes": 4},
+        "options": {"minutes": 4, "horizon": None},
         "video": {"dream_return": 1.0, "real_return": 2.0, "seed": 9, "file": "demo.mp4"},
     }
     page = write_report(tmp_path / "report.html", result, new_figure(2, 2), video).read_text(encoding="utf-8")
@@ -102,8 +107,11 @@ def test_the_report_of_a_demonstration_holds_its_video_and_scores(tmp_path: Path
     assert cells[7:14] == ["this demonstration's agent", "in the dream", "12.2", "1.5", "11.0 to 13.5", "7", "1,234"]
     assert cells[14:21] == ["random policy", "not trained", "12.2", "1.5", "11.0 to 13.5", "7", "not stated"]
     assert cells[21:28] == ["Some & Other: n", "in the real environment", "900", "20", "", "", ""]
-    assert cells[-6:] == ["evolve", "1.5", "video", "0.8", "together", "2.2"]
-    assert "Dream&lt;x&gt;-v0: dreamt, then played</title>" in page
+    assert cells[-14:-4] == ["stage", "seconds", "evolve", "1.5", "video", "0.8", "together", "2.2", "setting", "value"]
+    assert cells[-4:] == ["minutes", "4", "horizon", "by default"]
+    assert "Dream&lt;x&gt;-v0: dreamed, then played</title>" in page
+    assert "It is open whether what was learned in the dream helps in reality" in page
+    assert f"dreamenv serve &#39;Dream&lt;x&gt;-v0&#39; --agent {tmp_path / 'agent'}" in page
     assert data_address(video, "video/mp4") == "data:video/mp4;base64,AAFmaWxt"
     assert f'src="{data_address(video, "video/mp4")}"' in page
     # Nothing is loaded from elsewhere

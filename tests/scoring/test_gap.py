@@ -236,7 +236,7 @@ def test_the_page_shows_pictures_errors_too(tmp_path: Path) -> None:
     played = episode(12, observations=frames, terminated=True)
     gap = gap_of(CountingMemory(), played, image=True, moments=2, horizons=(1, 50))
     page = write_gap_report(tmp_path / "gap.html", gap).read_text(encoding="utf-8")
-    assert "pixel error" in page
+    assert "Error of the pictures" in page
     assert f"{gap.open_loop[0].pixel_mse:.4g}" in page
     scalars = gap.scalars()
     assert scalars["latent_mse_1"] == gap.open_loop[0].latent_mse
