@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,6 +12,7 @@ from torch import Tensor
 
 from dreamenv.data.episodes import EpisodeCache
 from dreamenv.errors import ConfigurationError
+from dreamenv.training.mirror import Mirror
 
 
 @dataclass(frozen=True)
@@ -47,15 +49,27 @@ class Replay:
         length: T.
         recency: How strongly late experience is preferred: a window is drawn with a weight of exp(recency · share of
             the experience that lies before it); 0 draws uniformly.
+        mirror: Shows every second window in a mirror, at random.
+        mirrored: Observations of the cache's rows as they are seen in the mirror; None turns the pictures round.
 
     Raises:
         ConfigurationError: Less experience than one window, or a number out of range.
     """
 
-    def __init__(self, cache: EpisodeCache, episodes: NDArray[np.int64], *, length: int, recency: float = 0.0) -> None:
+    def __init__(
+        self,
+        cache: EpisodeCache,
+        episodes: NDArray[np.int64],
+        *,
+        length: int,
+        recency: float = 0.0,
+        mirror: Mirror | None = None,
+        mirrored: NDArray[Any] | None = None,
+    ) -> None:
         if length < 2 or not recency >= 0:
             raise ConfigurationError(f"need sequence_length >= 2 and recency >= 0, got {length} and {recency}")
         self._cache, self._length, self._recency = cache, length, recency
+        self._mirror, self._mirrored = mirror, mirrored
         counts = cache.lengths[episodes] + 1
         self._episode = np.repeat(episodes, counts)
         self._step = np.concatenate([np.arange(n) for n in counts]) if len(counts) else np.zeros(0, np.int64)
@@ -75,18 +89,26 @@ class Replay:
         if self._recency > 0:
             # The inverse of the cumulative weights
             share = np.log1p(share * np.expm1(self._recency)) / self._recency
-        return self.windows((share * len(self)).astype(np.int64))
+        turned = generator.random(size) < 0.5 if self._mirror is not None else None
+        return self.windows((share * len(self)).astype(np.int64), turned)
 
-    def windows(self, begin: NDArray[np.int64]) -> ReplayBatch:
-        """The windows that begin at moments `begin` `[B]`."""
+    def windows(self, begin: NDArray[np.int64], turned: NDArray[np.bool_] | None = None) -> ReplayBatch:
+        """The windows that begin at moments `begin` `[B]`; those that `turned` `[B]` marks are seen in the mirror."""
         cache = self._cache
         at = begin[:, None] + np.arange(self._length)
         episode, step = self._episode[at], self._step[at]
         first, last = step == 0, step == cache.lengths[episode]
         before = cache.first_step[episode] + np.maximum(step - 1, 0)
+        rows = cache.first[episode] + step
+        observations, actions = cache.observations[rows], cache.actions[before]
+        if turned is not None and self._mirror is not None:
+            seen, given = observations[turned], self._mirrored
+            shown = self._mirror.pictures(seen) if given is None else given[rows[turned]]
+            observations[turned] = shown
+            actions[turned] = self._mirror.actions(actions[turned])
         return ReplayBatch(
-            torch.from_numpy(cache.observations[cache.first[episode] + step]),
-            torch.from_numpy(cache.actions[before]),
+            torch.from_numpy(observations),
+            torch.from_numpy(actions),
             torch.from_numpy(first),
             torch.from_numpy(np.where(first, 0, cache.rewards[before]).astype(np.float32)),
             torch.from_numpy((last & cache.terminated[episode]).astype(np.float32)),

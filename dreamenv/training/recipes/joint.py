@@ -123,6 +123,8 @@ class RSSMOptions:
         fit: How it is fitted.
         vision: The VAE of a frozen V.
         fit_vision: How the VAE is fitted.
+        mirror: Where left and right are alike: of Box actions the factor of each dimension in a mirror, 1 or -1; of
+            Discrete ones what each becomes. Every second window is then replayed as its mirror image. For pictures.
         refit_steps: Optimiser steps of a later fit, which starts from the model before.
     """
 
@@ -132,6 +134,7 @@ class RSSMOptions:
     fit: JointFitOptions = field(default_factory=JointFitOptions)
     vision: VisionOptions = field(default_factory=VisionOptions)
     fit_vision: FitVisionOptions = field(default_factory=FitVisionOptions)
+    mirror: tuple[float, ...] | None = None
     refit_steps: int = 2000
 
 

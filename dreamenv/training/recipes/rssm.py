@@ -16,6 +16,7 @@ from dreamenv.memory.rssm.model import Observed, RSSMState
 from dreamenv.noise.base import step_generator
 from dreamenv.training.checkpoint import restore_training, training_tensors
 from dreamenv.training.fit import PRECISIONS, Losses, Scalars, faster_precision, fit, training_step
+from dreamenv.training.mirror import Mirror
 from dreamenv.training.recipes.base import ContinualFit, Fitted, Job, Recipe, steps_for
 from dreamenv.training.recipes.joint import (
     JointModel,
@@ -45,8 +46,14 @@ class RSSMRecipe(Recipe[RSSMOptions]):
         cache = sight.cache(job.cache)
         model = sight.model(job, cache)
         held_out = held_out_episodes(cache)
-        sizes = {"length": options.fit.sequence_length}
-        training = Replay(cache, np.flatnonzero(~held_out), **sizes, recency=options.fit.recency)
+        training = Replay(
+            cache,
+            np.flatnonzero(~held_out),
+            length=options.fit.sequence_length,
+            recency=options.fit.recency,
+            mirror=sight.mirror,
+            mirrored=sight.mirrored(job.cache),
+        )
         validation = Replay(
             cache,
             np.flatnonzero(held_out),
@@ -69,6 +76,7 @@ class RSSMRecipe(Recipe[RSSMOptions]):
                 "vision": sight.vision(model).config(),
                 "memory": model.memory.config(),
                 "loss": asdict(options.loss),
+                "mirror": options.mirror,
                 "windows": [options.fit.batch_size, options.fit.sequence_length, options.fit.recency],
             },
             progress=lambda step, steps, scalars: job.report("model", step, steps, scalars),
@@ -91,20 +99,23 @@ class Sight:
 
     Args:
         frozen: V, which stays as it is; None shows observations as they are.
+        mirror: In which experience may be seen; None has no mirror.
     """
 
-    def __init__(self, frozen: Vision | None) -> None:
-        self.frozen = frozen
+    def __init__(self, frozen: Vision | None, mirror: Mirror | None = None) -> None:
+        self.frozen, self.mirror = frozen, mirror
         self._encoded: list[NDArray[np.float32]] = []
+        self._turned: list[NDArray[np.float32]] = []
 
     @classmethod
     def of(cls, job: Job[RSSMOptions], tensors: dict[str, Tensor] | None = None) -> Sight:
         """What the job asks for: a frozen V comes from `tensors`, from the model to begin with, or is fitted."""
-        options = job.options
+        options, vectors = job.options, job.cache.observations.dtype != np.uint8
+        if vectors and (options.mirror is not None or options.network.frozen):
+            raise ConfigurationError("mirror and network.frozen are for pictures; these observations are vectors")
+        mirror = None if options.mirror is None else Mirror(options.mirror, job.action_space)
         if not options.network.frozen:
-            return cls(None)
-        if job.cache.observations.dtype != np.uint8:
-            raise ConfigurationError("network.frozen=true is for pictures; these observations are vectors")
+            return cls(None, mirror)
         before = job.begin.vision if job.begin is not None else None
         if tensors is not None:
             frozen: Vision = ConvVAE(**asdict(options.vision)).to(job.device)
@@ -113,21 +124,35 @@ class Sight:
             frozen = before.inner.to(job.device)
         else:
             frozen = fitted_vision(replace(job, begin=None), options.vision, options.fit_vision)
-        return cls(frozen.eval().requires_grad_(False))
+        return cls(frozen.eval().requires_grad_(False), mirror)
 
     def cache(self, cache: EpisodeCache) -> EpisodeCache:
         """The episodes as they are seen; those of an earlier call, which come first, are not encoded again."""
         if self.frozen is None:
             return cache
+        return replace(cache, observations=self._encode(cache, self._encoded, self.frozen, None))
+
+    def mirrored(self, cache: EpisodeCache) -> NDArray[np.float32] | None:
+        """What a frozen V encodes of the pictures in the mirror; None where pictures are turned when they are drawn."""
+        if self.frozen is None or self.mirror is None:
+            return None
+        return self._encode(cache, self._turned, self.frozen, self.mirror)
+
+    @staticmethod
+    def _encode(
+        cache: EpisodeCache, encoded: list[NDArray[np.float32]], vision: Vision, mirror: Mirror | None
+    ) -> NDArray[np.float32]:
+        """All observations, of which `encoded` holds the first episodes' and gets the others'."""
+        device = next(vision.parameters()).device
         # Each episode by itself, so that its embeddings do not depend on what is encoded with it
-        for episode in range(len(self._encoded), cache.episodes):
+        for episode in range(len(encoded), cache.episodes):
             first = cache.first[episode]
-            rows = np.array(cache.observations[first : first + cache.lengths[episode] + 1])
-            device = next(self.frozen.parameters()).device
+            rows = cache.observations[first : first + cache.lengths[episode] + 1]
+            rows = np.array(rows if mirror is None else mirror.pictures(rows))
             with torch.no_grad():
-                parts = [self.frozen.encode(part.to(device)) for part in torch.from_numpy(rows).split(256)]
-            self._encoded.append(torch.cat(parts).cpu().numpy())
-        return replace(cache, observations=np.concatenate(self._encoded[: cache.episodes]))
+                parts = [vision.encode(part.to(device)) for part in torch.from_numpy(rows).split(256)]
+            encoded.append(torch.cat(parts).cpu().numpy())
+        return np.concatenate(encoded[: cache.episodes])
 
     def model(self, job: Job[RSSMOptions], cache: EpisodeCache) -> JointModel:
         """V and M to be fitted to what `cache` has made of the episodes."""
@@ -166,7 +191,14 @@ class ContinualRSSM(ContinualFit):
         self._rssm.reward_head.check_range(float(cache.rewards.min()), float(cache.rewards.max()))
         options, every = self._options.fit, np.arange(cache.episodes)
         seen = self._sight.cache(cache)
-        self._replay = Replay(seen, every, length=options.sequence_length, recency=options.recency)
+        self._replay = Replay(
+            seen,
+            every,
+            length=options.sequence_length,
+            recency=options.recency,
+            mirror=self._sight.mirror,
+            mirrored=self._sight.mirrored(cache),
+        )
 
     def update(self, step: int) -> tuple[Scalars, RSSMState]:
         batch = self._replay.draw(self._options.fit.batch_size, np.random.default_rng([self._seed, step]))

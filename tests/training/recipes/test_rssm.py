@@ -41,9 +41,9 @@ SMALL: dict[str, Any] = {
 }
 
 
-def options(**sections: Any) -> RSSMOptions:
+def options(mirror: tuple[float, ...] | None = None, **sections: Any) -> RSSMOptions:
     merged = {name: SMALL.get(name, {}) | sections.get(name, {}) for name in {*SMALL, *sections}}
-    return options_from(RSSMOptions, merged)
+    return options_from(RSSMOptions, merged | {"mirror": mirror})
 
 
 def job(cache: Any, folder: Path, wanted: RSSMOptions, **extra: Any) -> Job[RSSMOptions]:
@@ -160,7 +160,7 @@ def test_over_a_frozen_vision_nothing_is_convolved_again(tmp_path: Path) -> None
     kept = {name: part for name, part in later.vision.state_dict().items() if name.startswith("inner.")}
     assert all(torch.equal(part, vision.state_dict()[name]) for name, part in kept.items())
     assert not torch.equal(later.vision.state_dict()["outer.decoder.2.bias"], vision.outer.decoder[2].bias)
-    with pytest.raises(ConfigurationError, match="is for pictures"):
+    with pytest.raises(ConfigurationError, match="are for pictures"):
         RSSMRecipe().fit(job(rotation(episodes=3, steps=8), tmp_path / "vectors", wanted))
 
 
