@@ -8,25 +8,29 @@ from dreamenv.noise.branching import CommonNoise, RowNoise
 from dreamenv.planners.base import Plan, Planner, TerminalValue
 from dreamenv.planners.cem import CEM
 from dreamenv.planners.environment_search import EnvironmentPlan, search_environment
+from dreamenv.planners.gumbel import Gumbel
 from dreamenv.planners.imagined_return import imagined_returns
 from dreamenv.planners.mcts import MCTS
 from dreamenv.planners.mppi import MPPI
 from dreamenv.planners.schemes import PLANNERS, make_planner, register_planner
 from dreamenv.planners.shooting import RandomShooting
-from dreamenv.planners.tree import SearchTree, search
+from dreamenv.planners.tree import PUCT, SearchTree, Selection, search
 
 __all__ = [
     "CEM",
     "MCTS",
     "MPPI",
     "PLANNERS",
+    "PUCT",
     "CommonNoise",
     "EnvironmentPlan",
+    "Gumbel",
     "Plan",
     "Planner",
     "RandomShooting",
     "RowNoise",
     "SearchTree",
+    "Selection",
     "TerminalValue",
     "imagined_returns",
     "make_planner",

@@ -26,12 +26,15 @@ class Plan(NamedTuple):
         actions: `[B, L, A]` or `[B, L]`, the whole plan.
         value: `[B]` float64, the dreamed discounted return that the planner expects of it.
         proposal: `[B, K, D]` float32, where a search at the next moment may begin; see `Planner.shifted`.
+        policy: `[B, n]` float64, the chances of Discrete actions that a tree search recommends, rows sum to 1; None
+            where the planner recommends its plan alone.
     """
 
     action: Tensor
     actions: Tensor
     value: Tensor
     proposal: Tensor
+    policy: Tensor | None = None
 
 
 class Planner(Protocol):

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from dreamenv.errors import ConfigurationError
 from dreamenv.planners.arguments import check_count, check_discount, check_positive, check_rollout, checked_discrete
-from dreamenv.planners.tree import Floats, Integers, Outcome, search
+from dreamenv.planners.tree import PUCT, Floats, Integers, Outcome, search
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ def search_environment(
             horizon if rollout is None else rollout,
             discount,
         )
-        tree = search(model, simulations=simulations, depth=horizon, exploration=exploration)
+        tree = search(model, simulations=simulations, depth=horizon, selection=PUCT(exploration))
     finally:
         copies.close()
     return EnvironmentPlan(

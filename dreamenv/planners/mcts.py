@@ -13,7 +13,7 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 from torch import Tensor
 
-from dreamenv.errors import NonFiniteError
+from dreamenv.errors import ConfigurationError, NonFiniteError
 from dreamenv.noise.base import Noise, as_noise
 from dreamenv.noise.branching import RowNoise
 from dreamenv.planners.arguments import (
@@ -25,7 +25,8 @@ from dreamenv.planners.arguments import (
     checked_discrete,
 )
 from dreamenv.planners.base import Plan, TerminalValue
-from dreamenv.planners.tree import Floats, Integers, Outcome, SearchTree, search
+from dreamenv.planners.gumbel import Gumbel, gumbel_numbers
+from dreamenv.planners.tree import PUCT, Floats, Integers, Outcome, SearchTree, Selection, search
 from dreamenv.world_model import WorldModel
 
 # Features `[R, F]` to chances of the n actions `[R, n]`, rows sum to 1.
@@ -34,7 +35,7 @@ Prior = Callable[[Tensor], Tensor]
 
 @dataclass(frozen=True, kw_only=True)
 class MCTS:
-    """Grows a tree of dreams by PUCT and takes the action that was tried most often at its root; see `tree.search`.
+    """Grows a tree of dreams by `PUCT` and takes the action that was tried most often at its root, or by `Gumbel`.
 
     A node is `particles` dreams of the same actions, weighted by their chances to have come so far. It is sampled once,
     when it is opened, and its value is the mean return of going on at random from there (Kocsis & Szepesvári 2006,
@@ -49,9 +50,14 @@ class MCTS:
         action_repeat: Dreamed steps for which the search holds an action.
         discount: γ per dreamed step.
         temperature: Of the dream; None takes the model's own.
-        exploration: c₁ of the search: the larger, the wider.
-        prior: Chances of the actions in features; None: all equal.
-        terminal_value: What features are worth where dreaming stops; None: nothing.
+        exploration: c₁ of PUCT: the larger, the wider.
+        gumbel: Choose as `Gumbel` does, which suits few simulations and a good prior, in place of `PUCT`.
+        considered: Most actions that Gumbel's root considers.
+        gumbel_noise: Of Gumbel's root: 1 explores as the prior does, 0 takes what it holds to be best.
+        prior: Chances of the actions in features; None takes the memory's own prior, and equal chances where it has
+            none.
+        terminal_value: What features are worth where dreaming stops; None takes the memory's own value, and nothing
+            where it has none.
     """
 
     scheme: ClassVar[str] = "mcts"
@@ -64,6 +70,9 @@ class MCTS:
     discount: float = 0.99
     temperature: float | None = None
     exploration: float = 1.25
+    gumbel: bool = False
+    considered: int = 16
+    gumbel_noise: float = 1.0
     prior: Prior | None = None
     terminal_value: TerminalValue | None = None
 
@@ -77,8 +86,11 @@ class MCTS:
             horizon=self.horizon,
             particles=self.particles,
             action_repeat=self.action_repeat,
+            considered=self.considered,
         )
         check_discount(self.discount)
+        if not (math.isfinite(self.gumbel_noise) and self.gumbel_noise >= 0):
+            raise ConfigurationError(f"gumbel_noise must be a finite number of at least 0, got {self.gumbel_noise!r}")
         check_positive(exploration=self.exploration)
         check_temperature(self.temperature)
         check_rollout(self.rollout, self.horizon)
@@ -102,22 +114,39 @@ class MCTS:
             ConfigurationError: Actions that are not Discrete.
             NonFiniteError: A dreamed reward or value that is NaN or infinite.
         """
-        tree = self.search(world_model, state, noise=noise)
-        start = int(checked_discrete(world_model.action_space, self.scheme).start)
-        action = torch.from_numpy(tree.best_action() + start).to(world_model.device)
+        noise = as_noise(noise)
+        space = checked_discrete(world_model.action_space, self.scheme)
+        selection = self._selection(len(state[0]), int(space.n), noise)
+        tree = self._grow(world_model, state, selection, noise)
+        action = torch.from_numpy(selection.best(tree) + int(space.start)).to(world_model.device)
         actions = action.unsqueeze(1).expand(-1, self.action_repeat)
-        value = torch.from_numpy(tree.root_value.copy()).to(world_model.device)
-        return Plan(action, actions, value, self.cold(world_model, len(action)))
+        value, policy = (
+            torch.from_numpy(found.copy()).to(world_model.device) for found in (tree.root_value, selection.policy(tree))
+        )
+        return Plan(action, actions, value, self.cold(world_model, len(action)), policy)
 
-    @torch.no_grad()
     def search(self, world_model: WorldModel, state: Any, *, noise: torch.Generator | Noise) -> SearchTree:
         """The trees of the B rows of a memory state; arguments and errors as `plan`."""
+        noise = as_noise(noise)
+        space = checked_discrete(world_model.action_space, self.scheme)
+        return self._grow(world_model, state, self._selection(len(state[0]), int(space.n), noise), noise)
+
+    @torch.no_grad()
+    def _grow(self, world_model: WorldModel, state: Any, selection: Selection, noise: Noise) -> SearchTree:
         return search(
-            _DreamTree(self, world_model, state, as_noise(noise)),
+            _DreamTree(self, world_model, state, noise),
             simulations=self.simulations,
             depth=math.ceil(self.horizon / self.action_repeat),
-            exploration=self.exploration,
+            selection=selection,
         )
+
+    def _selection(self, rows: int, actions: int, noise: Noise) -> Selection:
+        if not self.gumbel:
+            return PUCT(self.exploration)
+        numbers = np.zeros((rows, actions))
+        if self.gumbel_noise > 0:
+            numbers = self.gumbel_noise * gumbel_numbers(noise.uniform(rows, actions).double().cpu().numpy())
+        return Gumbel(numbers, self.simulations, self.considered)
 
     def cold(self, world_model: WorldModel, rows: int) -> Tensor:
         """`[rows, 0, 0]`: every search begins from nothing. Raises ConfigurationError as `plan`."""

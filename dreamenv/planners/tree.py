@@ -58,6 +58,19 @@ class TreeModel(Protocol):
         """
 
 
+class Selection(Protocol):
+    """How a search chooses: among the actions of a node while it grows, and at the root when it has ended."""
+
+    def choose(self, tree: SearchTree, node: Integers, simulation: int, *, at_root: bool) -> Integers:
+        """`[B]`, the action (from 0) in node `node` `[B]` in simulation `simulation` (from 0)."""
+
+    def best(self, tree: SearchTree) -> Integers:
+        """`[B]`, the action (from 0) that the search recommends."""
+
+    def policy(self, tree: SearchTree) -> Floats:
+        """`[B, n]`, the chances of the actions at the root that the search recommends; rows sum to 1."""
+
+
 class SearchTree:
     """B search trees, all of the same size.
 
@@ -68,6 +81,7 @@ class SearchTree:
         prior: `[B, M, n]`.
         node_visits: `[B, M]`, returns that were averaged into a node's value, its own estimate included.
         node_value: `[B, M]`, their mean.
+        own_value: `[B, M]`, the estimate with which the node was opened.
         closed: `[B, M]`, nodes below which there is nothing to search: the task ended, or the depth is reached.
         least, most: `[B]`, the range of the returns that have come to the root.
     """
@@ -80,6 +94,7 @@ class SearchTree:
         self.prior: Floats = np.zeros((rows, nodes, actions))
         self.node_visits: Integers = np.zeros((rows, nodes), np.int64)
         self.node_value: Floats = np.zeros((rows, nodes))
+        self.own_value: Floats = np.zeros((rows, nodes))
         self.closed: NDArray[np.bool_] = np.zeros((rows, nodes), np.bool_)
         self.least: Floats = np.zeros(rows)
         self.most: Floats = np.zeros(rows)
@@ -90,6 +105,13 @@ class SearchTree:
         child = self.child[each, node]
         behind = self.reward[each, node] + self.discount[each, node] * self.node_value[each[:, None], child]
         return np.where(child >= 0, behind, self.node_value[each, node][:, None])
+
+    @property
+    def unit(self) -> Floats:
+        """`[B]`, 1 divided by the range of the returns that have come to the root; 0 where they are all the same."""
+        width = self.most - self.least
+        apart = width > _ROUNDING * (np.abs(self.least) + np.abs(self.most))
+        return np.where(apart, 1 / np.where(apart, width, 1.0), 0.0)
 
     @property
     def root_visits(self) -> Integers:
@@ -126,34 +148,65 @@ class _Path:
     opens: NDArray[np.bool_]
 
 
-def search(
-    model: TreeModel, *, simulations: int, depth: int, exploration: float = 1.25, exploration_base: float = 19652.0
-) -> SearchTree:
+@dataclass(frozen=True)
+class PUCT:
+    """Takes the action of the highest (Schrittwieser et al. 2020, "Mastering Atari, Go, chess and shogi by planning
+    with a learned model", eq. 2)
+
+        Q(s, a) + P(s, a) √N(s) / (1 + N(s, a)) · (c₁ + log((N(s) + c₂ + 1) / c₂)).
+
+    Departures: N(s) counts the opening of s too, so that the prior chooses the first action there; Q is divided by the
+    range of the returns that have come to the root, where the source takes the range of all values in the tree (eq. 5),
+    which a horizon widens; an untried action counts as its node's value; one of prior 0 is never taken.
+
+    Attributes:
+        exploration: c₁.
+        exploration_base: c₂.
+    """
+
+    exploration: float = 1.25
+    exploration_base: float = 19652.0
+
+    def choose(self, tree: SearchTree, node: Integers, simulation: int, *, at_root: bool) -> Integers:
+        """`[B]`, the action of the highest score."""
+        each = np.arange(len(node))
+        visits = tree.visits[each, node]
+        share = tree.action_values(node) * tree.unit[:, None]
+        total = 1 + visits.sum(axis=1, keepdims=True)
+        weight = self.exploration + np.log((total + self.exploration_base + 1) / self.exploration_base)
+        prior = tree.prior[each, node]
+        scores = np.where(prior > 0, share + prior * np.sqrt(total) / (1 + visits) * weight, -np.inf)
+        return scores.argmax(axis=1)
+
+    def best(self, tree: SearchTree) -> Integers:
+        """`[B]`, the action taken most often at the root."""
+        return tree.best_action()
+
+    def policy(self, tree: SearchTree) -> Floats:
+        """`[B, n]`, the shares of the visits at the root."""
+        return tree.root_visits / tree.root_visits.sum(axis=1, keepdims=True)
+
+
+def search(model: TreeModel, *, simulations: int, depth: int, selection: Selection | None = None) -> SearchTree:
     """Grow a tree for each row by one node a simulation.
 
-    Each simulation walks down from the root by the action of the highest (Schrittwieser et al. 2020, "Mastering Atari,
-    Go, chess and shogi by planning with a learned model", eq. 2)
-
-        Q(s, a) + P(s, a) √N(s) / (1 + N(s, a)) · (c₁ + log((N(s) + c₂ + 1) / c₂)),
-
-    opens the node behind the last one, and averages its value, discounted, into all nodes on the way. Departures: N(s)
-    counts the opening of s too, so that the prior chooses the first action there; Q is divided by the range of the
-    returns that have come to the root, where the source takes the range of all values in the tree (eq. 5), which a
-    horizon widens; an untried action counts as its node's value; one of prior 0 is never taken.
+    Each simulation walks down from the root as `selection` chooses, opens the node behind the last action, and averages
+    its value, discounted, into all nodes on the way.
 
     Args:
         model: What is searched.
         simulations: Nodes a tree, the root not counted; a walk that ends in a closed node opens none.
         depth: Most actions from the root.
-        exploration: c₁.
-        exploration_base: c₂.
+        selection: Chooses the actions; None is `PUCT()`.
     """
+    selection = selection or PUCT()
     tree = SearchTree(model.rows, simulations + 1, model.actions)
     tree.node_value[:, 0], tree.prior[:, 0] = model.root()
+    tree.own_value[:, 0] = tree.node_value[:, 0]
     tree.node_visits[:, 0] = 1
     tree.least[:] = tree.most[:] = tree.node_value[:, 0]
     for node in range(1, simulations + 1):
-        path = _descend(tree, exploration, exploration_base)
+        path = _descend(tree, selection, node - 1)
         outcome = model.open(node, path.end, path.action, path.length, path.opens)
         rows = np.flatnonzero(path.opens)
         edges = (rows, path.end[rows], path.action[rows])
@@ -161,6 +214,7 @@ def search(
         tree.reward[edges] = outcome.reward[rows]
         tree.discount[edges] = outcome.discount[rows]
         tree.prior[rows, node] = outcome.prior[rows]
+        tree.own_value[rows, node] = outcome.value[rows]
         tree.closed[rows, node] = (outcome.discount[rows] <= 0) | (path.length[rows] >= depth)
         leaf = np.where(path.opens, node, path.end)
         value = np.where(path.opens, outcome.value, tree.node_value[np.arange(model.rows), leaf])
@@ -168,13 +222,16 @@ def search(
     return tree
 
 
-def _descend(tree: SearchTree, exploration: float, exploration_base: float) -> _Path:
+def _descend(tree: SearchTree, selection: Selection, simulation: int) -> _Path:
     each = np.arange(len(tree.visits))
     node, action, length = (np.zeros(len(each), np.int64) for _ in range(3))
     walking, opens = np.ones(len(each), np.bool_), np.zeros(len(each), np.bool_)
-    nodes, actions, on = [], [], []
+    nodes: list[Integers] = []
+    actions: list[Integers] = []
+    on: list[NDArray[np.bool_]] = []
     while walking.any():
-        action = np.where(walking, _scores(tree, node, exploration, exploration_base).argmax(axis=1), action)
+        chosen = selection.choose(tree, node, simulation, at_root=not nodes)
+        action = np.where(walking, chosen, action)
         nodes.append(node)
         actions.append(action)
         on.append(walking)
@@ -185,18 +242,6 @@ def _descend(tree: SearchTree, exploration: float, exploration_base: float) -> _
         node = np.where(arrived, child, node)
         walking = arrived & ~tree.closed[each, node]
     return _Path(nodes, actions, on, node, action, length, opens)
-
-
-def _scores(tree: SearchTree, node: Integers, exploration: float, exploration_base: float) -> Floats:
-    each = np.arange(len(node))
-    visits = tree.visits[each, node]
-    width = tree.most - tree.least
-    apart = width > _ROUNDING * (np.abs(tree.least) + np.abs(tree.most))
-    share = tree.action_values(node) * np.where(apart, 1 / np.where(apart, width, 1.0), 0.0)[:, None]
-    total = 1 + visits.sum(axis=1, keepdims=True)
-    weight = exploration + np.log((total + exploration_base + 1) / exploration_base)
-    prior = tree.prior[each, node]
-    return np.where(prior > 0, share + prior * np.sqrt(total) / (1 + visits) * weight, -np.inf)
 
 
 def _back_up(tree: SearchTree, path: _Path, leaf: Integers, value: Floats) -> None:
