@@ -1,13 +1,14 @@
 # Each target makes .venv itself when it is missing, and installs anew when pyproject.toml or constraints.txt change.
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-integrations lint bench docs screenshots wheel
+.PHONY: help demo test test-integrations test-ray lint bench docs screenshots wheel
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 INTEGRATIONS := .venv-integrations
+RAY := .venv-ray
 PYTEST_ARGS ?=
 
 # No window and no sound card are needed; set SDL_VIDEODRIVER to see the real environments.
@@ -18,6 +19,7 @@ help:
 	@echo "make demo    evolve an agent in the shipped Doom dream, score it on the real one, write demo/report.html"
 	@echo "make test    lint, types, floors, then the tests (PYTEST_ARGS='-m \"not slow\"' for a short run, '-n 0' in one process)"
 	@echo "make test-integrations    TorchRL, RLlib, skrl, RL Zoo and Gymnasium's wrappers, in $(INTEGRATIONS)"
+	@echo "make test-ray    workers on a Ray cluster of three nodes on this machine, in $(RAY)"
 	@echo "make lint    ruff, mypy and import-linter"
 	@echo "make bench   steps per second of the dreams and of what else there is, into bench.json"
 	@echo "make docs    the documentation site, into build/docs; its notebooks are run (DREAMENV_NOTEBOOK_SHARE=0.1: less)"
@@ -44,6 +46,15 @@ $(INTEGRATIONS)/.installed: pyproject.toml constraints-integrations.txt
 
 test-integrations: $(INTEGRATIONS)/.installed
 	$(INTEGRATIONS)/bin/python -m pytest tests/integrations tests/envs/test_gymnasium_wrappers.py $(PYTEST_ARGS)
+
+$(RAY)/.installed: pyproject.toml constraints.txt constraints-ray.txt
+	test -x $(RAY)/bin/pip || $(PYTHON) -m venv $(RAY)
+	$(RAY)/bin/python -m pip install --disable-pip-version-check --constraint constraints.txt \
+		--constraint constraints-ray.txt --editable '.[real,train,ray]' pytest hypothesis
+	@touch $@
+
+test-ray: $(RAY)/.installed
+	$(RAY)/bin/python -m pytest tests/workers $(PYTEST_ARGS)
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .

@@ -3,13 +3,31 @@
 from __future__ import annotations
 
 import importlib
+import weakref
 from collections.abc import Mapping
 from importlib.metadata import entry_points
-from typing import Generic, TypeVar, cast
+from typing import Any, Generic, TypeVar, cast
 
 from dreamenv.errors import ConfigurationError, did_you_mean
 
 KindT = TypeVar("KindT")
+
+
+_ALL: weakref.WeakSet[Register[Any]] = weakref.WeakSet()
+_ADOPTED: dict[str, dict[str, Any]] = {}
+
+
+def added_kinds() -> dict[str, dict[str, Any]]:
+    """What was added to all registers of this process, by what is registered and by kind."""
+    return {register.what: dict(register._added) for register in _ALL if register._added}
+
+
+def adopt_kinds(found: Mapping[str, Mapping[str, Any]]) -> None:
+    """Add what `added_kinds` gave in another process, to registers that are yet to be made too."""
+    for what, kinds in found.items():
+        _ADOPTED.setdefault(what, {}).update(kinds)
+    for register in _ALL:
+        register._added.update(_ADOPTED.get(register.what, {}))
 
 
 class Register(Generic[KindT]):
@@ -27,7 +45,8 @@ class Register(Generic[KindT]):
         self.what = what
         self.group = f"dreamenv.{what}"
         self._shipped = dict(shipped)
-        self._added: dict[str, KindT] = {}
+        self._added: dict[str, KindT] = dict(_ADOPTED.get(what, {}))
+        _ALL.add(self)
 
     def add(self, kind: str, value: KindT) -> None:
         """Make `value` known as `kind`; the same value may be added again.

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,10 +21,12 @@ from dreamenv.agents.evolution_state import CHECKPOINT_FILE, EvolutionState, Gen
 from dreamenv.agents.optimisers import Optimiser, make_optimiser
 from dreamenv.agents.options import EvolutionOptions, PopulationOptions
 from dreamenv.agents.population import initial_weights, score_population
+from dreamenv.agents.population_parts import PopulationParts, population_parts
 from dreamenv.agents.saved import save_agent
 from dreamenv.errors import ConfigurationError, NonFiniteError, missing_extra
 from dreamenv.noise.base import step_generator
 from dreamenv.run_lock import alone_in
+from dreamenv.workers import AnyWorkers, find_place
 from dreamenv.world_model import WorldModel
 
 
@@ -126,23 +130,24 @@ def evolve(
 
     last = len(state.history) >= options.generations or time_is_up()
     try:
-        while not last:
-            index = len(state.history) + 1
-            candidates, fitness = run.dream(index)
-            last = index == options.generations or time_is_up()
-            record = Generation(
-                index, float(fitness.mean()), float(fitness.max()), float(np.median(fitness)), search.step_size
-            )
-            if validate is not None and (index % validate_every == 0 or last):
-                record = run.validated(record, validate, candidates[int(np.argmax(fitness))])
-            state.history.append(replace(record, real_frames=state.real_frames + record.validation_frames))
-            state.elapsed = time.monotonic() - began
-            save_agent(run.agent(), folder)
-            state.save(folder)
-            if writer is not None:
-                _write_scalars(writer, state.history[-1])
-            if progress is not None:
-                progress(state.history[-1])
+        with run.employing(None if last else options.workers):
+            while not last:
+                index = len(state.history) + 1
+                candidates, fitness = run.dream(index)
+                last = index == options.generations or time_is_up()
+                record = Generation(
+                    index, float(fitness.mean()), float(fitness.max()), float(np.median(fitness)), search.step_size
+                )
+                if validate is not None and (index % validate_every == 0 or last):
+                    record = run.validated(record, validate, candidates[int(np.argmax(fitness))])
+                state.history.append(replace(record, real_frames=state.real_frames + record.validation_frames))
+                state.elapsed = time.monotonic() - began
+                save_agent(run.agent(), folder)
+                state.save(folder)
+                if writer is not None:
+                    _write_scalars(writer, state.history[-1])
+                if progress is not None:
+                    progress(state.history[-1])
     finally:
         if writer is not None:
             writer.close()
@@ -171,10 +176,11 @@ def _first_weights(
 
 
 def _settings(world_model: WorldModel, options: EvolutionOptions) -> dict[str, Any]:
-    """What must be equal for a run to be continued: neither the number of generations nor the size of a batch."""
+    """What must be equal for a run to be continued: neither the number of generations nor what changes no result."""
     given = asdict(options)
     del given["generations"], given["max_batch"]
     return given | {
+        "part": None if given.pop("workers") is None else options.part,
         "model": world_model.fingerprint(),
         "horizon": world_model.max_episode_steps if options.horizon is None else options.horizon,
         "temperature": world_model.temperature if options.temperature is None else options.temperature,
@@ -192,12 +198,55 @@ class _Run:
         self._state = state
         self._shape = shape
         self._max_batch = max_batch
+        self._parts: PopulationParts | None = None
+
+    @contextmanager
+    def employing(self, workers: AnyWorkers) -> Iterator[None]:
+        """Within it, workers dream the parts of each generation; None employs nobody."""
+        if workers is None:
+            yield
+            return
+        if self._world_model.device.type != "cpu":
+            raise ConfigurationError(
+                f"workers dream on the CPU, and the model is on {self._world_model.device}; give no workers"
+            )
+        settings = self._state.settings
+        parts = -(-settings["population"] // settings["part"])
+        with population_parts(
+            self._world_model,
+            self._options(),
+            self._shape,
+            seed=settings["seed"],
+            size=settings["part"],
+            place=find_place(workers, parts),
+            report=logging.getLogger(__name__).warning,
+        ) as self._parts:
+            yield
 
     def dream(self, index: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Candidates `[P, N]` of generation `index` and their fitness `[P]`, which the optimiser has been told."""
-        settings = self._state.settings
         candidates = self._search.ask()
-        options = PopulationOptions(
+        try:
+            fitness = self._fitness(index, candidates)
+        except NonFiniteError as error:
+            good = f"{CHECKPOINT_FILE} holds generation {index - 1}" if index > 1 else "there is no checkpoint yet"
+            raise NonFiniteError(f"generation {index}: {error}; {good}") from error
+        self._search.tell(fitness)
+        self._state.fitness.append(fitness)
+        return candidates, fitness
+
+    def _fitness(self, index: int, candidates: NDArray[np.float64]) -> NDArray[np.float64]:
+        if self._parts is not None:
+            return self._parts.fitness(self._search, index, len(candidates))
+        weights = torch.from_numpy(candidates.reshape(len(candidates), *self._shape))
+        generator = step_generator(self._state.settings["seed"], index)
+        returns = score_population(self._world_model, weights, self._options(), generator=generator)
+        fitness: NDArray[np.float64] = returns.mean(dim=1).cpu().numpy()
+        return fitness
+
+    def _options(self) -> PopulationOptions:
+        settings = self._state.settings
+        return PopulationOptions(
             rollouts=settings["rollouts"],
             horizon=settings["horizon"],
             temperature=settings["temperature"],
@@ -207,17 +256,6 @@ class _Run:
             expected=settings["expected"],
             max_batch=self._max_batch,
         )
-        weights = torch.from_numpy(candidates.reshape(len(candidates), *self._shape))
-        try:
-            generator = step_generator(settings["seed"], index)
-            returns = score_population(self._world_model, weights, options, generator=generator)
-        except NonFiniteError as error:
-            good = f"{CHECKPOINT_FILE} holds generation {index - 1}" if index > 1 else "there is no checkpoint yet"
-            raise NonFiniteError(f"generation {index}: {error}; {good}") from error
-        fitness = returns.mean(dim=1).cpu().numpy()
-        self._search.tell(fitness)
-        self._state.fitness.append(fitness)
-        return candidates, fitness
 
     def validated(
         self, record: Generation, validate: Callable[[Agent], ValidationScore], best: NDArray[np.float64]

@@ -13,11 +13,13 @@ from numpy.typing import NDArray
 
 from dreamenv.agents.controller import LinearController
 from dreamenv.agents.population import weight_shape
-from dreamenv.agents.resolve import ResolvedAgent, resolve_agent
-from dreamenv.data.explore import Actor, Noisy, Range, checked_range
+from dreamenv.agents.resolve import ResolvedAgent, find_agent_file, resolve_agent
+from dreamenv.bundle import resolve_bundle
+from dreamenv.data.explore import Actor, Noisy, Range, checked_range, reading_files
 from dreamenv.envs.latent_observation import LatentObservation
 from dreamenv.envs.loading import open_world_model
 from dreamenv.errors import SpaceMismatchError
+from dreamenv.workers import Parcel
 from dreamenv.world_model import WorldModel
 
 
@@ -49,6 +51,14 @@ class AgentActor(Actor):
         return action
 
 
+def _packed(kwargs: dict[str, Any]) -> dict[str, Any]:
+    """`kwargs` with the files of world model and agent."""
+    packed = kwargs | {"world_model": Parcel.of(resolve_bundle(kwargs["world_model"])[0])}
+    file = find_agent_file(kwargs["agent"]) if "agent" in kwargs else None
+    return packed if file is None else packed | {"agent": Parcel.of(file)}
+
+
+@reading_files(_packed)
 def agent_with_noise(
     action_space: gym.Space[Any],
     rng: np.random.Generator,
@@ -73,6 +83,7 @@ def agent_with_noise(
     return Noisy(actor, action_space, rng, probability=probability, stay=stay, scale=scale)
 
 
+@reading_files(_packed)
 def random_linear(
     action_space: gym.Space[Any], rng: np.random.Generator, *, world_model: str, scale: Range = (0.01, 0.3)
 ) -> Actor:

@@ -7,6 +7,7 @@ replaying its fitness history: nothing of the optimiser's inside is ever stored.
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
@@ -16,6 +17,70 @@ from dreamenv.errors import ConfigurationError, NonFiniteError, did_you_mean, mi
 
 Array = NDArray[np.float64]
 _DIAGONAL_ABOVE = 500
+
+
+class CandidatePart(Protocol):
+    """Some candidates of a generation, in a form that is small where it is sent to other processes."""
+
+    def weights(self) -> Array:
+        """`[n, N]`."""
+
+
+@dataclass(frozen=True)
+class GivenCandidates:
+    """Candidates as they are, in the precision in which they act.
+
+    Attributes:
+        candidates: `[n, N]`.
+    """
+
+    candidates: NDArray[np.float32]
+
+    def weights(self) -> Array:
+        """`[n, N]`."""
+        return self.candidates.astype(np.float64)
+
+
+@dataclass(frozen=True)
+class MirroredCandidates:
+    """Candidates by the seeds of their noise, as Salimans et al. 2017 (arXiv 1703.03864, section 2.1) send them.
+
+    Attributes:
+        mean: `[N]`, around which they lie.
+        sigma: Standard deviation of the noise.
+        seed, generation: From which the noise follows, for each pair of candidates by itself.
+        population: P; candidate i and candidate i + P/2 mirror each other.
+        first, last: Candidates `first` to `last - 1`.
+    """
+
+    mean: Array
+    sigma: float
+    seed: int
+    generation: int
+    population: int
+    first: int
+    last: int
+
+    def noise(self) -> Array:
+        """`[n, N]`, standard normal."""
+        half = self.population // 2
+        size = self.mean.size
+        rows = [pair_noise(self.seed, self.generation, row % half, size) for row in range(self.first, self.last)]
+        signs = np.where(np.arange(self.first, self.last) < half, 1.0, -1.0)
+        return np.stack(rows) * signs[:, None]
+
+    def weights(self) -> Array:
+        """`[n, N]`."""
+        return self.mean + self.sigma * self.noise()
+
+
+def pair_noise(seed: int, generation: int, pair: int, size: int) -> Array:
+    """`[size]` standard normal numbers, which are the same wherever they are drawn.
+
+    The counter of Philox (Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3") begins at the pair and the
+    generation, so that no two pairs share a number.
+    """
+    return np.random.Generator(np.random.Philox(key=seed, counter=[0, pair, generation, 0])).standard_normal(size)
 
 
 class Optimiser(Protocol):
@@ -31,6 +96,9 @@ class Optimiser(Protocol):
 
     def ask(self) -> Array:
         """`[P, N]` candidates."""
+
+    def part(self, first: int, last: int) -> CandidatePart:
+        """Candidates `first` to `last - 1` of the last `ask`, for another process."""
 
     def tell(self, fitness: Array) -> None:
         """`[P]` fitness of the candidates of the last `ask`, in their order."""
@@ -86,6 +154,11 @@ class CMAES:
         self._asked = self._strategy.ask()
         return np.stack(self._asked)
 
+    def part(self, first: int, last: int) -> GivenCandidates:
+        """Candidates `first` to `last - 1` of the last `ask`."""
+        assert self._asked is not None
+        return GivenCandidates(np.stack(self._asked[first:last]).astype(np.float32))
+
     def tell(self, fitness: Array) -> None:
         """`[P]` fitness of the candidates of the last `ask`.
 
@@ -132,7 +205,7 @@ class OpenAIES:
             )
         self._population, self._sigma = population, sigma
         self._rate, self._decay = learning_rate, weight_decay
-        self._generator = np.random.default_rng(seed)
+        self._seed = seed
         self._noise: Array | None = None
         self._first = np.zeros_like(self._mean)
         self._second = np.zeros_like(self._mean)
@@ -150,9 +223,12 @@ class OpenAIES:
 
     def ask(self) -> Array:
         """`[P, N]` candidates; the second half mirrors the first."""
-        half = self._generator.standard_normal((self._population // 2, self._mean.size))
-        self._noise = np.concatenate([half, -half])
+        self._noise = self.part(0, self._population).noise()
         return self._mean + self._sigma * self._noise
+
+    def part(self, first: int, last: int) -> MirroredCandidates:
+        """Candidates `first` to `last - 1` of the last `ask`."""
+        return MirroredCandidates(self._mean, self._sigma, self._seed, self._steps, self._population, first, last)
 
     def tell(self, fitness: Array) -> None:
         """`[P]` fitness of the candidates of the last `ask`.

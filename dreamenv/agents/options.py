@@ -8,6 +8,7 @@ from typing import Any
 
 from dreamenv.errors import ConfigurationError
 from dreamenv.types import Start
+from dreamenv.workers import AnyWorkers
 
 SLOW_CRITICS = ("target", "regulariser")
 GRADIENTS = ("dynamics", "reinforce")
@@ -69,6 +70,10 @@ class EvolutionOptions:
         observation: What the controller reads, "features" or "latent".
         action_map: See `ActionMap`; None fits the action space.
         max_batch: Most dreams at once; it changes no result.
+        workers: Who dreams parts of the population, each on one thread (see `dreamenv.workers.find_place`); the result
+            is the same for all of them, 0 included. None dreams the whole population at once in this process, on all
+            of torch's threads, which rounds otherwise.
+        part: Candidates that a worker dreams together; rounding depends on it. Without workers it has no effect.
     """
 
     generations: int = 100
@@ -84,9 +89,11 @@ class EvolutionOptions:
     observation: str = "features"
     action_map: str | None = None
     max_batch: int = 16384
+    workers: AnyWorkers = None
+    part: int = 16
 
     def __post_init__(self) -> None:
-        for name in ("generations", "population", "rollouts", "horizon", "max_batch"):
+        for name in ("generations", "population", "rollouts", "horizon", "max_batch", "part"):
             _check_count(name, getattr(self, name))
         check_temperature(self.temperature)
         _check_positive("sigma", self.sigma)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import overload
 
@@ -107,6 +107,17 @@ class AgentDescription:
     name: str
     algo: str | None = None
     kind: type[SavableAgent] | None = None
+
+    @property
+    def is_file(self) -> bool:
+        """Whether `name` is a file."""
+        return self.kind is not None or self.algo is not None
+
+    def moved(self, source: Path, target: Path) -> AgentDescription:
+        """The same where its file lies in folder `target` instead of `source`, either of them relative or not."""
+        if not self.is_file:
+            return self
+        return replace(self, name=str(target / Path(self.name).relative_to(source)))
 
     def resolve(self, model: WorldModel) -> ResolvedAgent:
         """The agent, in this process."""
@@ -252,6 +263,18 @@ def _where_one_may_be(name: str, folder: Path) -> str:
     if (folder / CONFIG_FILE).exists():
         return f"Make one: dreamenv evolve {name} --out AGENT, then give --agent AGENT. Or give --agent random"
     return "Give the folder that `dreamenv evolve` wrote"
+
+
+def find_agent_file(name: str) -> Path | None:
+    """The file of an agent as `load_agent` finds it; None for what needs none, "random" and planners.
+
+    Raises:
+        UnknownDreamError: No such id or path.
+    """
+    if name == RANDOM or name.startswith(PREFIX):
+        return None
+    path = Path(name)
+    return path if path.is_file() else resolve_bundle(name)[0] / AGENT_FILE
 
 
 def _foreign_format(agent: Agent) -> tuple[str, str] | None:

@@ -78,6 +78,7 @@ def evolve(
         expected=expected,
         sigma=sigma,
         action_map=action_map,
+        workers=workers,
     )
     output = Output(json_file)
     beside = agent_folder(model)

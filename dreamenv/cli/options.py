@@ -20,6 +20,7 @@ from dreamenv.files import write_text
 from dreamenv.options import options_from, overlay, parse_settings
 from dreamenv.registry import EnvironmentSection, TrainSection
 from dreamenv.types import RealEnvSpec
+from dreamenv.workers import AnyWorkers, parse_workers
 
 KindT = TypeVar("KindT")
 
@@ -36,9 +37,18 @@ def dream_ids(incomplete: str) -> list[str]:
     return [name for name in registry.entries() if name.startswith(incomplete)]
 
 
+def _workers(text: str | None) -> AnyWorkers:
+    return None if text is None else parse_workers(text)
+
+
 Workers = Annotated[
-    int | None,
-    typer.Option(min=0, help="Processes that play real episodes; 0 plays them in this one.", show_default="one a core"),
+    str | None,
+    typer.Option(
+        metavar="N|ray|ADDRESS",
+        callback=_workers,
+        help="Processes for episodes; 0 works in this one. Or a Ray cluster: ray, auto, ray://HOST:PORT.",
+        show_default="one a core",
+    ),
 ]
 JsonFile = Annotated[
     Path | None,

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -16,14 +17,14 @@ from pydantic import Field, NonNegativeInt, PositiveInt
 from dreamenv.data.episode_file import episode_bytes, read_attributes
 from dreamenv.data.episodes import EpisodeStore
 from dreamenv.data.explore import POLICIES, Actor, Exploration, check_policy, default_exploration
-from dreamenv.data.preprocess import PreprocessedEnv, make_known, make_real_env, registration_of
+from dreamenv.data.preprocess import PreprocessedEnv, make_known, make_real_env, modules_of, registration_of
 from dreamenv.data.recorder import EpisodeRecorder
 from dreamenv.errors import CollectionError, ConfigurationError, DreamEnvError, EpisodeFileError, NonFiniteError
 from dreamenv.files import writable_folder, write_json
 from dreamenv.run_lock import alone_in
 from dreamenv.schema import Strict, checked, read_any
 from dreamenv.types import Episode, RealEnvSpec, episode_seeds, recorded_fields
-from dreamenv.workers import process_count, run_tasks
+from dreamenv.workers import AnyWorkers, Parcel, find_place, run_tasks
 
 ActorFactory = Callable[..., Actor]
 # At most so many episodes a seed, so that the seeds of two collections with different seeds never meet.
@@ -47,6 +48,25 @@ class _Setup:
     factories: dict[str, ActorFactory] = field(default_factory=dict)
     registration: EnvSpec | None = None
     most_frames: int | None = None
+
+    def packed(self) -> _Setup:
+        """The same for workers that see other files: what the policies read goes along."""
+        explore = []
+        for exploration in self.explore:
+            pack = getattr(self.factories.get(exploration.policy), "pack", None)
+            explore.append(exploration if pack is None else replace(exploration, kwargs=pack(exploration.kwargs)))
+        return replace(self, explore=tuple(explore))
+
+    def laid_out(self, folder: Path) -> _Setup:
+        """The inverse of `packed`: what came along is in `folder`."""
+        explore = []
+        for number, exploration in enumerate(self.explore):
+            kwargs = {
+                name: str(value.lay_out(folder / str(number) / name)) if isinstance(value, Parcel) else value
+                for name, value in exploration.kwargs.items()
+            }
+            explore.append(replace(exploration, kwargs=kwargs))
+        return replace(self, explore=tuple(explore))
 
 
 @dataclass(frozen=True)
@@ -74,7 +94,7 @@ def collect(
     explore: Sequence[Exploration] = (),
     episodes: int | None = None,
     frames: int | None = None,
-    workers: int | None = None,
+    workers: AnyWorkers = None,
     seed: int = 0,
     factories: dict[str, ActorFactory] | None = None,
     progress: Callable[[int, int, float], None] = lambda episode, real_frames, mean_return: None,
@@ -94,7 +114,8 @@ def collect(
         episodes: Stop at so many episodes; or
         frames: stop when the episodes' real frames (action repeat counted) reach this.
         workers: Processes; 0 collects in this one, None takes one a core. What is collected does not depend on it.
-            They are spawned, so a script needs its `if __name__ == "__main__"`.
+            They are spawned, so a script needs its `if __name__ == "__main__"`. Or a Ray cluster; see
+            `dreamenv.workers.find_place`.
         seed: Seed of the collection, in [0, 5000).
         factories: Makers of actors for further policy names (module-level functions, called as
             `factory(action_space, rng, **kwargs)`).
@@ -107,7 +128,7 @@ def collect(
             (and more than three) had to be skipped, or the frames need too many episodes.
     """
     limit = _limit(episodes, frames)
-    processes = process_count(workers, episodes)
+    place = find_place(workers, episodes)
     episode_seeds("collect", seed, 0)  # refuses a seed out of range before anything is written
     for exploration in explore:
         check_policy(exploration, factories or {})
@@ -118,7 +139,7 @@ def collect(
         seed,
         tuple(explore),
         factories or {},
-        registration_of(spec) if processes else None,
+        None if place.here else registration_of(spec),
         None if frames is None else max(frames, _LEAST_LONG),
     )
     store = EpisodeStore(path)
@@ -133,12 +154,16 @@ def collect(
     keep = unfinished["keep"] if unfinished.get("limit") == limit else count.without_gap
     begun = {"unfinished": {"limit": limit, "keep": keep}}
     _write_collection(setup, begun, skipped)
+    sent = setup.packed() if place.elsewhere else setup
+    total_frames, total_return = sum(n for n, _ in held.values()), sum(r for _, r in held.values())
     while not count.reached():  # again where an episode was skipped at the very end
         if count.first >= MOST_EPISODES:
             raise CollectionError(
                 f"{MOST_EPISODES} episodes hold fewer than {frames} frames; collect with another seed too"
             )
-        for index, found in run_tasks(count.missing(), _make_runner, setup, workers=processes, report=report):
+        for index, found in run_tasks(
+            count.missing(), _make_runner, sent, workers=place, modules=modules_of(spec), report=report
+        ):
             if isinstance(found, _Skipped):
                 skipped[index] = found.reason
                 report(f"episode {index} is skipped: {found.reason}")
@@ -149,7 +174,8 @@ def collect(
             store.put(index, found.file)  # workers write nothing: one that outlives its parent could do harm
             held[index] = found.real_frames, found.undiscounted_return
             count.update()
-            progress(len(held), sum(n for n, _ in held.values()), float(np.mean([r for _, r in held.values()])))
+            total_frames, total_return = total_frames + found.real_frames, total_return + found.undiscounted_return
+            progress(len(held), total_frames, total_return / len(held))
             if count.reached():
                 break
     keep = max(keep, count.first)
@@ -359,12 +385,14 @@ class _Skipped(NamedTuple):
 def _make_runner(setup: _Setup) -> Callable[[int], _Recorded | _Skipped]:
     make_known(setup.registration)
     env = _opened(setup)
+    folder = tempfile.TemporaryDirectory(prefix="dreamenv-")
+    setup = setup.laid_out(Path(folder.name))
     explore = setup.explore or default_exploration(env.action_space)
     shares = np.array([exploration.weight for exploration in explore])
     makers = POLICIES | setup.factories
     seeds = episode_seeds("collect", setup.seed, MOST_EPISODES)
 
-    def once(index: int) -> _Recorded:
+    def once(index: int, folder: Any = folder) -> _Recorded:  # the folder is there as long as the runner is
         rng = np.random.default_rng([setup.seed, index])
         chosen = explore[int(rng.choice(len(explore), p=shares / shares.sum()))]
         actor = makers[chosen.policy](env.action_space, rng, **chosen.kwargs)

@@ -192,6 +192,21 @@ POLICIES: dict[str, Callable[..., Actor]] = {
 MODEL_POLICIES = ("agent", "random_linear")
 
 
+def reading_files(pack: Callable[[dict[str, Any]], dict[str, Any]]) -> Callable[[Callable[..., Actor]], Any]:
+    """Mark a factory of actors whose keyword arguments name files.
+
+    Args:
+        pack: From its keyword arguments to the same with a `Parcel` in place of each name of a file or folder, for
+            workers on machines that have other files.
+    """
+
+    def mark(factory: Callable[..., Actor]) -> Callable[..., Actor]:
+        factory.pack = pack  # type: ignore[attr-defined]
+        return factory
+
+    return mark
+
+
 def check_policy(exploration: Exploration, factories: dict[str, Callable[..., Actor]]) -> None:
     """Refuse a policy that neither this module nor `factories` makes, or keyword arguments that it does not take.
 

@@ -101,6 +101,16 @@ def registration_of(spec: RealEnvSpec) -> EnvSpec | None:
     return known
 
 
+def modules_of(spec: RealEnvSpec) -> list[str]:
+    """Modules that another process imports by name when it makes the environment of `spec`."""
+    known = gym.registry.get(spec.id)
+    entry_point = known.entry_point if known is not None else None
+    named = [spec.module, spec.id.partition(":")[0] if ":" in spec.id else None]
+    if isinstance(entry_point, str):
+        named.append(entry_point.partition(":")[0])
+    return [module for module in named if module is not None]
+
+
 def make_known(registration: EnvSpec | None) -> None:
     """Register in this process what `registration_of` has given in another one."""
     if registration is not None:

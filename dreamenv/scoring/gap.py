@@ -22,6 +22,7 @@ from dreamenv.scoring.play import RealEpisodes, play_episodes
 from dreamenv.scoring.teacher_forcing import force_episodes
 from dreamenv.training.explained import explained
 from dreamenv.types import Episode, episode_seeds
+from dreamenv.workers import AnyWorkers
 from dreamenv.world_model import WorldModel
 
 
@@ -132,7 +133,7 @@ def dream_gap(
     algo: str | None = None,
     episodes: int = 20,
     seed: int = 0,
-    workers: int | None = None,
+    workers: AnyWorkers = None,
     progress: Callable[[int], None] = lambda episode: None,
     report: Callable[[str], None] = print,
 ) -> Gap:
@@ -240,7 +241,7 @@ def record_agent(
     algo: str | None = None,
     episodes: int,
     seed: int,
-    workers: int | None,
+    workers: AnyWorkers,
     role: str = "evaluation",
     progress: Callable[[int], None] = lambda episode: None,
     report: Callable[[str], None] = print,

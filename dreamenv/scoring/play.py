@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -18,15 +18,12 @@ from gymnasium.envs.registration import EnvSpec
 
 from dreamenv.agents.base import Agent
 from dreamenv.agents.resolve import AgentDescription, ResolvedAgent
-from dreamenv.data.preprocess import make_known, make_real_env, registration_of
+from dreamenv.data.preprocess import make_known, make_real_env, modules_of, registration_of
 from dreamenv.data.recorder import EpisodeRecorder
+from dreamenv.envs.elsewhere import PackedModel, one_thread
 from dreamenv.envs.latent_observation import LatentObservation
-from dreamenv.memory.base import MemoryModel
-from dreamenv.memory.kinds import register_memory
 from dreamenv.types import Episode
-from dreamenv.vision.base import Vision
-from dreamenv.vision.kinds import register_vision
-from dreamenv.workers import process_count, run_tasks
+from dreamenv.workers import AnyWorkers, Parcel, find_place, run_tasks
 from dreamenv.world_model import WorldModel
 
 ResultT = TypeVar("ResultT")
@@ -124,7 +121,7 @@ def play_episodes(
     seeds: Sequence[int],
     played: Callable[[RealEpisodes, int], ResultT],
     *,
-    workers: int | None,
+    workers: AnyWorkers,
     progress: Callable[[ResultT], None] | None = None,
     report: Callable[[str], None] = print,
 ) -> list[ResultT]:
@@ -139,7 +136,7 @@ def play_episodes(
         seeds: One an episode.
         played: Called with the environment and an episode's seed; a module-level function.
         workers: Processes; 0 plays in this one, None takes one a core, if they can make the agent. They are spawned, so
-            a script needs its `if __name__ == "__main__"`.
+            a script needs its `if __name__ == "__main__"`. Or a Ray cluster; see `dreamenv.workers.find_place`.
         progress: Called after each episode, in the order in which they end.
         report: Receives a line when a worker dies; its episode is tried again.
 
@@ -147,7 +144,7 @@ def play_episodes(
         ConfigurationError: Workers, and an agent that they cannot make.
         CollectionError: An episode kills its worker again and again.
     """
-    processes = 0 if workers is None and not agent.portable else process_count(workers, len(seeds))
+    place = find_place(0 if workers is None and not agent.portable else workers, len(seeds))
     results: dict[int, ResultT] = {}
 
     def keep(seed: int, result: ResultT) -> None:
@@ -155,54 +152,41 @@ def play_episodes(
         if progress is not None:
             progress(result)
 
-    if processes == 0:
-        with _one_thread(), closing(RealEpisodes(model, agent)) as real:
+    if place.here:
+        with one_thread(), closing(RealEpisodes(model, agent)) as real:
             for seed in seeds:
                 keep(seed, played(real, seed))
     else:
-        with tempfile.TemporaryDirectory(prefix="dreamenv-") as folder:
-            setup = _hand_over(model, agent, Path(folder), played)
-            for seed, result in run_tasks(seeds, _open, setup, workers=processes, report=report):
-                keep(seed, result)
+        setup = _hand_over(model, agent, played)
+        modules = modules_of(model.real)
+        for seed, result in run_tasks(seeds, _open, setup, workers=place, modules=modules, report=report):
+            keep(seed, result)
     return [results[seed] for seed in seeds]
 
 
 @dataclass(frozen=True)
 class _Setup(Generic[ResultT]):
-    """What a worker needs; its process may not have registered the kinds of V and M."""
+    """What a worker needs; it may see other files."""
 
-    bundle: Path
-    vision: type[Vision]
-    memory: type[MemoryModel[Any]]
-    kinds: tuple[str, str]
+    model: PackedModel
     agent: AgentDescription
+    agent_files: Parcel
     registration: EnvSpec | None
     played: Callable[[RealEpisodes, int], ResultT]
 
 
 def _hand_over(
-    model: WorldModel, agent: ResolvedAgent, folder: Path, played: Callable[[RealEpisodes, int], ResultT]
+    model: WorldModel, agent: ResolvedAgent, played: Callable[[RealEpisodes, int], ResultT]
 ) -> _Setup[ResultT]:
-    described = agent.hand_over(model, folder)
-    model.save(folder)
-    kinds = model.vision.config()["kind"], model.memory.config()["kind"]
-    return _Setup(folder, type(model.vision), type(model.memory), kinds, described, registration_of(model.real), played)
+    with tempfile.TemporaryDirectory(prefix="dreamenv-") as name:
+        described = agent.hand_over(model, Path(name)).moved(Path(name), Path())
+        return _Setup(PackedModel.of(model), described, Parcel.of(name), registration_of(model.real), played)
 
 
 def _open(setup: _Setup[ResultT]) -> Callable[[int], ResultT]:
     torch.set_num_threads(1)
     make_known(setup.registration)
-    register_vision(setup.kinds[0], setup.vision)
-    register_memory(setup.kinds[1], setup.memory)
-    model = WorldModel.load(setup.bundle)
-    return partial(setup.played, RealEpisodes(model, setup.agent.resolve(model)))
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
+    model = setup.model.unpack()
+    with tempfile.TemporaryDirectory(prefix="dreamenv-") as name:
+        agent = setup.agent.moved(Path(), setup.agent_files.lay_out(Path(name))).resolve(model)
+    return partial(setup.played, RealEpisodes(model, agent))

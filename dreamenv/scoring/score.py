@@ -16,6 +16,7 @@ from dreamenv.envs.loading import open_world_model
 from dreamenv.errors import ConfigurationError, NonFiniteError
 from dreamenv.scoring.play import RealEpisodes, play_episodes
 from dreamenv.types import consumed_frames, episode_seeds
+from dreamenv.workers import AnyWorkers
 from dreamenv.world_model import WorldModel
 
 __all__ = ["EpisodeResult", "Score", "Validator", "bootstrap_interval", "evaluate"]
@@ -105,7 +106,7 @@ def evaluate(
     episodes: int = 100,
     seed: int = 0,
     role: str = "evaluation",
-    workers: int | None = None,
+    workers: AnyWorkers = None,
     resamples: int = 10_000,
     progress: Callable[[EpisodeResult], None] | None = None,
     report: Callable[[str], None] = print,
@@ -182,7 +183,7 @@ class Validator:
         *,
         episodes: int,
         seed: int = 0,
-        workers: int | None = None,
+        workers: AnyWorkers = None,
         report: Callable[[str], None] = print,
     ) -> None:
         self._model = open_world_model(world_model)

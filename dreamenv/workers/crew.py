@@ -79,6 +79,7 @@ class Crew(Generic[TaskT]):
             # Nobody waits for what these are at: a caller that stops early must not get it later as another's result
             self._stale += self._busy
             self._busy.clear()
+            self._idle = list(self._pool.rest(self._idle))
 
     def close(self) -> None:
         """Dismiss everybody."""

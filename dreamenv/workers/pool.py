@@ -62,6 +62,10 @@ class Pool(ABC, Generic[WorkerT]):
     def dismiss(self, workers: Sequence[WorkerT]) -> None:
         """End these workers, giving them time to close what they hold."""
 
+    def rest(self, workers: Sequence[WorkerT]) -> Sequence[WorkerT]:
+        """Called between lots of tasks with the workers that have nothing to do; returns those that stay ready."""
+        return workers
+
     def shortage(self) -> str | None:
         """Why new workers are slow to get ready, where the pool knows it: what is asked for, and what there is."""
         return None

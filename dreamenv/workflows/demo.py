@@ -30,6 +30,7 @@ from dreamenv.files import sha256_of, write_json
 from dreamenv.run_lock import alone_in
 from dreamenv.scoring.score import EpisodeResult, Validator, evaluate
 from dreamenv.types import RealEnvSpec
+from dreamenv.workers import AnyWorkers
 from dreamenv.workflows.published_scores import published_scores
 from dreamenv.world_model import WorldModel
 
@@ -77,7 +78,7 @@ def run_demo(
     out: str | Path,
     options: DemoOptions | None = None,
     *,
-    workers: int | None = None,
+    workers: AnyWorkers = None,
     progress: Progress = lambda stage, reached, total, text: None,
     report: Callable[[str], None] = print,
 ) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from dreamenv.training.ledger import record_frames
 from dreamenv.training.pipeline import TrainOptions, train
 from dreamenv.training.recipes.kinds import RECIPES
 from dreamenv.types import Episode, RealEnvSpec
+from dreamenv.workers import AnyWorkers
 from dreamenv.workflows.learners import Player
 from dreamenv.workflows.loop_options import LoopOptions
 from dreamenv.world_model import WorldModel
@@ -32,7 +33,7 @@ class Settings:
     options: LoopOptions
     explore: tuple[Exploration, ...]
     max_episode_steps: int | None
-    workers: int | None
+    workers: AnyWorkers
     seed: int
     provenance: dict[str, Any]
     progress: Callable[[str, int, int, Scalars], None]

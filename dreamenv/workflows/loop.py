@@ -22,6 +22,7 @@ from dreamenv.training.fit import Scalars
 from dreamenv.training.ledger import read_ledger, record_frames
 from dreamenv.training.tensorboard import TensorBoardRecorder
 from dreamenv.types import RealEnvSpec, recorded_fields
+from dreamenv.workers import AnyWorkers
 from dreamenv.workflows.continual import Continually
 from dreamenv.workflows.grains import ByRounds, Grain, Settings
 from dreamenv.workflows.loop_options import LoopOptions
@@ -61,7 +62,7 @@ def run_loop(
     *,
     explore: Sequence[Exploration] = (),
     max_episode_steps: int | None = None,
-    workers: int | None = None,
+    workers: AnyWorkers = None,
     seed: int = 0,
     provenance: dict[str, Any] | None = None,
     progress: Callable[[str, int, int, Scalars], None] = lambda stage, step, steps, scalars: None,

@@ -213,7 +213,7 @@ def test_a_result_that_cannot_be_sent_is_an_error() -> None:
 def test_a_script_without_a_guard_is_told_so_once(tmp_path: Path, root: Path) -> None:
     script = tmp_path / "script.py"
     script.write_text(
-        "from dreamenv.workers import process_count, run_tasks\nfrom tests.test_workers import make_square\n"
+        "from dreamenv.workers import process_count, run_tasks\nfrom tests.workers.test_workers import make_square\n"
         "print(list(run_tasks([1, 2], make_square, 1, workers=process_count(2))))\n",
         encoding="utf-8",
     )
@@ -267,7 +267,7 @@ def parent_of(make: str, setup: object, tmp_path: Path, root: Path) -> Iterator[
     """A script whose one worker is at tasks without end."""
     script = tmp_path / "parent.py"
     script.write_text(
-        f"from dreamenv.workers import run_tasks\nfrom tests.test_workers import {make}\n"
+        f"from dreamenv.workers import run_tasks\nfrom tests.workers.test_workers import {make}\n"
         "if __name__ == '__main__':\n"
         f"    for _, found in run_tasks(iter(int, 1), {make}, {setup!r}, workers=1):\n"
         "        print(found, flush=True)\n",

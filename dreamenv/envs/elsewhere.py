@@ -1,0 +1,55 @@
+"""A world model in another process: as files that travel, and on one thread."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from dreamenv.memory.base import MemoryModel
+from dreamenv.memory.kinds import register_memory
+from dreamenv.vision.base import Vision
+from dreamenv.vision.kinds import register_vision
+from dreamenv.workers import Parcel
+from dreamenv.world_model import WorldModel
+
+
+@dataclass(frozen=True)
+class PackedModel:
+    """A world model, exact to the bit, for processes that see other files and know other kinds."""
+
+    _bundle: Parcel
+    _vision: type[Vision]
+    _memory: type[MemoryModel[Any]]
+    _kinds: tuple[str, str]
+
+    @classmethod
+    def of(cls, model: WorldModel) -> PackedModel:
+        """`model`, wherever it lies."""
+        kinds = model.vision.config()["kind"], model.memory.config()["kind"]
+        with tempfile.TemporaryDirectory(prefix="dreamenv-") as folder:
+            model.save(folder)
+            return cls(Parcel.of(folder), type(model.vision), type(model.memory), kinds)
+
+    def unpack(self) -> WorldModel:
+        """The same model on the CPU; its kinds of V and M are known to this process from now on."""
+        register_vision(self._kinds[0], self._vision)
+        register_memory(self._kinds[1], self._memory)
+        with tempfile.TemporaryDirectory(prefix="dreamenv-") as folder:
+            return WorldModel.load(self._bundle.lay_out(Path(folder)))
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Within it torch works on one thread: another number of threads may round otherwise."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
