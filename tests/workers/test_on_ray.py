@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import socket
@@ -18,6 +19,7 @@ import pytest
 
 from dreamenv.agents.exploration import FACTORIES
 from dreamenv.agents.population import initial_weights
+from dreamenv.agents.resolve import load_agent
 from dreamenv.agents.saved import save_agent
 from dreamenv.data.collect import collect
 from dreamenv.data.explore import Exploration
@@ -245,6 +247,79 @@ def test_a_killed_driver_is_started_again(nodes: Nodes, tmp_path: Path, root: Pa
     assert len(list(episodes.glob("0*.h5"))) < 200
     subprocess.run(command, env=with_package(root), check=True, capture_output=True)
     assert contents(episodes) == contents(tmp_path / "whole")
+
+
+@pytest.mark.slow
+def test_ten_kills_at_random_moments(nodes: Nodes, tmp_path: Path, root: Path) -> None:
+    """Of a worker, a node or the driver, in the middle of one collection of Doom."""
+    generator = random.Random(1)
+    command = [
+        sys.executable, "-m", "dreamenv", "collect", "DreamDoom-v0", "--frames", "50000", "--seed", "7", "--out",
+    ]  # fmt: skip
+    environment = with_package(root) | {"RAY_USAGE_STATS_ENABLED": "0"}
+    subprocess.run([*command, str(tmp_path / "whole")], env=environment, check=True, capture_output=True)
+    broken = [*command, str(tmp_path / "broken"), "--workers", nodes.address]
+    kills: list[str] = []
+    process = subprocess.Popen(broken, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    while len(kills) < 10:
+        assert wait_for(lambda: len(actors()) == 3, 300)
+        time.sleep(generator.uniform(0.0, 5.0))
+        if process.poll() is not None:
+            break
+        kills.append(generator.choice(["worker", "worker", "node", "driver"]))
+        if kills[-1] == "worker":
+            for pid in actors()[:1]:
+                os.kill(pid, 9)
+        elif kills[-1] == "node":
+            nodes.kill_one()
+            nodes.complete()
+        else:
+            process.kill()
+            process.wait()
+            process = subprocess.Popen(broken, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    assert process.wait(1800) == 0
+    print(f"killed: {', '.join(kills)}")
+    assert len(kills) >= 5  # a fast machine may be through before the tenth
+    one, other = (contents(tmp_path / name / "episodes") for name in ("broken", "whole"))
+    assert one == other
+    ledgers = [(tmp_path / name / "ledger.json").read_bytes() for name in ("broken", "whole")]
+    assert ledgers[0] == ledgers[1]
+
+
+def actors() -> list[int]:
+    """Process ids of this package's actors."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdecimal():
+            try:
+                if b"ray::_Actor" in (entry / "cmdline").read_bytes():
+                    found.append(int(entry.name))
+            except OSError:
+                continue
+    return found
+
+
+@pytest.mark.slow
+def test_doom_is_that_of_local_workers(nodes: Nodes, tmp_path: Path, root: Path) -> None:
+    """50,000 frames, 100 episodes and 20 generations: the same bytes, the same figures, the same weights."""
+    environment = with_package(root) | {"RAY_USAGE_STATS_ENABLED": "0"}
+    verbs = {
+        "collect": ["collect", "DreamDoom-v0", "--frames", "50000"],
+        "eval": ["eval", "DreamDoom-v0", "--episodes", "100", "--json"],
+        "evolve": ["evolve", "DreamDoom-v0", "--generations", "20"],
+    }
+    for name, workers in (("local", "2"), ("ray", nodes.address)):
+        for verb, words in verbs.items():
+            out = str(tmp_path / name / verb) + (".json" if verb == "eval" else "")
+            where = [out] if verb == "eval" else ["--out", out]
+            command = [sys.executable, "-m", "dreamenv", *words, *where, "--workers", workers]
+            subprocess.run(command, env=environment, check=True, capture_output=True)
+    assert contents(tmp_path / "local" / "collect" / "episodes") == contents(tmp_path / "ray" / "collect" / "episodes")
+    scores = [json.loads((tmp_path / name / "eval.json").read_bytes()) for name in ("local", "ray")]
+    assert scores[0]["returns"] == scores[1]["returns"]
+    assert scores[0]["lengths"] == scores[1]["lengths"]
+    agents = [load_agent(tmp_path / name / "evolve") for name in ("local", "ray")]
+    assert agents[0].tensors()["weights"].numpy().tobytes() == agents[1].tensors()["weights"].numpy().tobytes()
 
 
 def test_through_the_client_server(nodes: Nodes, tmp_path: Path, root: Path) -> None:
