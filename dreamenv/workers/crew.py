@@ -13,8 +13,8 @@ from dreamenv.workers.pool import Pool, Worker, WorkerDied
 TaskT = TypeVar("TaskT")
 
 # How often a shortage of workers is reported, and how long one is waited for
-_SECONDS_BETWEEN_REPORTS = 30.0
-_SECONDS_OF_PATIENCE = 300.0
+_SECONDS_BETWEEN_REPORTS = 60.0
+_SECONDS_OF_PATIENCE = 600.0
 
 
 class Crew(Generic[TaskT]):
@@ -120,7 +120,7 @@ class Crew(Generic[TaskT]):
             if found or self._busy:
                 return found
             waited = time.monotonic() - began
-            reason = self._pool.shortage() or f"{len(self._starting)} are getting ready"
+            reason = self._pool.shortage() or f"workers that are getting ready: {len(self._starting)}"
             if waited > _SECONDS_OF_PATIENCE:
                 raise CollectionError(f"no worker has got ready within {waited:.0f} s: {reason}")
             self._report(f"no worker is ready after {waited:.0f} s: {reason}")

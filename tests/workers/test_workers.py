@@ -118,6 +118,11 @@ def make_deaf(folder: str) -> Callable[[int], int]:
     return run
 
 
+def deaths(lines: list[str]) -> list[str]:
+    """Those of the lines that tell of one; a busy machine may have told that it is slow as well."""
+    return [line for line in lines if "died" in line]
+
+
 def is_alive(pid: int) -> bool:
     """False for a zombie too: nobody may be there to reap it."""
     try:
@@ -163,7 +168,7 @@ def test_a_death_is_noticed_though_a_child_lives_on_and_the_child_is_ended(tmp_p
     begin = time.monotonic()
     found = dict(run_tasks(range(3), make_fragile, str(tmp_path), workers=1, report=lines.append))
     assert found == {0: 0, 1: 1, 2: 2}
-    assert lines == ["a worker died (exit code 3) at task 1; it is tried again"]
+    assert deaths(lines) == ["a worker died (exit code 3) at task 1; it is tried again"]
     assert time.monotonic() - begin < 60
     child = int((tmp_path / "died-1").read_text(encoding="utf-8"))
     for _ in range(100):
@@ -177,14 +182,14 @@ def test_a_worker_that_cannot_start_ends_the_run() -> None:
     lines: list[str] = []
     with pytest.raises(CollectionError, match=r"3 workers in a row died while they were getting ready \(exit code 7\)"):
         list(run_tasks([5], make_doomed, None, workers=1, retries=2, report=lines.append))
-    assert lines == ["a worker died while it was getting ready (exit code 7)"] * 2
+    assert deaths(lines) == ["a worker died while it was getting ready (exit code 7)"] * 2
 
 
 def test_a_task_that_kills_every_worker_ends_the_run() -> None:
     lines: list[str] = []
     with pytest.raises(CollectionError, match=r"task 5 killed its worker 2 times \(exit code 7\)"):
         list(run_tasks([5], make_deadly, None, workers=1, retries=1, report=lines.append))
-    assert lines == ["a worker died (exit code 7) at task 5; it is tried again"]
+    assert deaths(lines) == ["a worker died (exit code 7) at task 5; it is tried again"]
 
 
 @pytest.mark.parametrize("workers", [0, 1])
@@ -194,7 +199,7 @@ def test_an_error_is_no_death(workers: int) -> None:
         list(run_tasks([4], make_failing, None, workers=workers, report=lines.append))
     with pytest.raises(MissingExtraError, match=r"dreamenv\[real\]"):
         list(run_tasks([4], make_unmakable, None, workers=workers, report=lines.append))
-    assert not lines
+    assert not deaths(lines)
     assert not multiprocessing.active_children()
 
 
@@ -251,7 +256,7 @@ def test_a_task_that_hangs_is_tried_again(tmp_path: Path) -> None:
             list(crew.results([3]))
     finally:
         crew.close()
-    assert lines[0] == "a worker died (killed after 0.3 s, the time limit) at task 1; it is tried again"
+    assert deaths(lines)[0] == "a worker died (killed after 0.3 s, the time limit) at task 1; it is tried again"
 
 
 def test_a_worker_that_does_not_heed_its_end_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
