@@ -146,7 +146,7 @@ class Take(_Message):
 
 
 class DreamOn(_Message):
-    """Dream on from the latents as they were changed."""
+    """Dream on from the latents as they are, changed or not."""
 
     type: Literal["dream_on"]
 

@@ -224,9 +224,9 @@ class Session:
         self._game.dream_on(state)
 
     def _dream_on(self, _: messages.DreamOn) -> None:
-        if self._edited is None:
-            raise ConfigurationError("dream_on: no latents have been changed; send some first")
-        state = self._game.edited(self._edited)
+        if self._view != "latents":
+            raise ConfigurationError("dream_on: open the view of the latents first")
+        state = self._game.state if self._edited is None else self._game.edited(self._edited)
         self._look_at("drive")
         self._game.dream_on(state)
 

@@ -83,16 +83,23 @@ class Page:
         media: Mapping[str, str] | None = None,
     ) -> None:
         self.driver = driver
+        self.resize(size)
+        self.prefer({"prefers-color-scheme": "dark" if dark else "light", **(media or {})})
+        driver.get(address)
+        self.wait("document.body.dataset.link === 'open' && Number(document.body.dataset.pictures) > 0")
+
+    def resize(self, size: tuple[int, int]) -> None:
+        """Look at the page in a window of another size, or on a phone if it is a phone's."""
         self.size = size
         phone = size in (PHONE, PHONE_SIDEWAYS)
         metrics = {"width": size[0], "height": size[1], "deviceScaleFactor": 2 if phone else 1, "mobile": phone}
-        driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
-        driver.execute_cdp_cmd("Emulation.setTouchEmulationEnabled", {"enabled": phone})
-        preferred = {"prefers-color-scheme": "dark" if dark else "light", **(media or {})}
-        features = [{"name": name, "value": value} for name, value in preferred.items()]
-        driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
-        driver.get(address)
-        self.wait("document.body.dataset.link === 'open' && Number(document.body.dataset.pictures) > 0")
+        self.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+        self.driver.execute_cdp_cmd("Emulation.setTouchEmulationEnabled", {"enabled": phone})
+
+    def prefer(self, media: Mapping[str, str]) -> None:
+        """Let these be the player's preferences, by the name of the media feature, and no others."""
+        features = [{"name": name, "value": value} for name, value in media.items()]
+        self.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
 
     def run(self, script: str, *arguments: Any) -> Any:
         """What the JavaScript expression `script` gives."""

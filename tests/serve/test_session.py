@@ -196,15 +196,14 @@ def test_the_fan_shows_nine_futures_and_one_is_taken() -> None:
 
 def test_latents_are_changed_and_dreamed_on_from() -> None:
     player = Player(known_opening())
-    player('{"type": "latent", "values": [1, 2, 3]}')
-    assert player.errors() == ["ConfigurationError"], "not before the view is open"
+    for message in ('{"type": "latent", "values": [1, 2, 3]}', '{"type": "dream_on"}'):
+        player(message)
+        assert player.errors() == ["ConfigurationError"], "not before the view is open"
     player('{"type": "view", "view": "latents"}')
     (values,) = (item["values"] for item in player.sent if isinstance(item, dict) and item["type"] == "latent")
     before = player.picture(Kind.LATENT)
     assert player.session.turn([], TICK) == []
     assert player.session.at_rest
-    player('{"type": "dream_on"}')
-    assert player.errors() == ["ConfigurationError"]
     figures = player('{"type": "keys", "keys": ["LEFT"]}')
     assert figures["predicted_reward"] == 3.0, "the reward that M expects next: the action, and the age"
     player(f'{{"type": "latent", "values": {[value + 9 for value in values]}}}')
