@@ -21,3 +21,12 @@ def violations(driver: Any) -> list[str]:
     if not driver.execute_script("return 'axe' in window"):
         driver.execute_script(AXE.read_text(encoding="utf-8"))
     return list(driver.execute_async_script(_RUN))
+
+
+def violations_of_file(driver: Any, page: Path, *, scheme: str) -> list[str]:
+    """`violations` of an HTML file, in "light" or "dark" colours, on a desk."""
+    features = [{"name": "prefers-color-scheme", "value": scheme}]
+    driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
+    driver.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+    driver.get(page.resolve().as_uri())
+    return violations(driver)

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import settings
@@ -29,6 +30,15 @@ RunPython = Callable[..., "subprocess.CompletedProcess[str]"]
 def root() -> Path:
     """The checkout."""
     return Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="session")
+def driver() -> Iterator[Any]:
+    """A headless browser for all tests of pages, which are skipped where `tests.serve.browser.missing` says so."""
+    from tests.serve.browser import browser
+
+    with browser() as found:
+        yield found
 
 
 @pytest.fixture(scope="session", autouse=True)

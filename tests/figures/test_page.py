@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,8 @@ import pytest
 from dreamenv.figures.canvas import new_figure
 from dreamenv.figures.page import NUMBER, TEXT, TableRow, data_address, svg, write_page
 from dreamenv.figures.report import write_report
+from tests import accessibility
+from tests.serve import browser
 
 MARK_UP = "<b>5 & 6</b>"
 VOID = {"meta", "br", "hr", "img", "path", "use", "rect", "line", "stop"}
@@ -87,8 +90,8 @@ def test_a_value_that_is_missing_is_an_error_and_no_page(tmp_path: Path) -> None
     assert not (tmp_path / "gap.html").exists()
 
 
-def test_the_report_of_a_demonstration_holds_its_video_and_scores(tmp_path: Path) -> None:
-    video = tmp_path / "demo.mp4"
+def report_page(folder: Path) -> Path:
+    video = folder / "demo.mp4"
     video.write_bytes(b"\x00\x01film")
     score = {"mean": 12.25, "std": 1.5, "ci95": (11.0, 13.5), "episodes": 7, "real_frames": 1234}
     published = {"work": "Some & Other", "note": "n", "trained_in": "real", "mean": 900.0, "spread": 20.0}
@@ -102,7 +105,11 @@ def test_the_report_of_a_demonstration_holds_its_video_and_scores(tmp_path: Path
         "options": {"minutes": 4, "horizon": None},
         "video": {"dream_return": 1.0, "real_return": 2.0, "seed": 9, "file": "demo.mp4"},
     }
-    page = write_report(tmp_path / "report.html", result, new_figure(2, 2), video).read_text(encoding="utf-8")
+    return write_report(folder / "report.html", result, new_figure(2, 2), video)
+
+
+def test_the_report_of_a_demonstration_holds_its_video_and_scores(tmp_path: Path) -> None:
+    page, video = report_page(tmp_path).read_text(encoding="utf-8"), tmp_path / "demo.mp4"
     cells = [text for _, text in Balanced(page).cells]
     assert cells[7:14] == ["this demonstration's agent", "in the dream", "12.2", "1.5", "11.0 to 13.5", "7", "1,234"]
     assert cells[14:21] == ["random policy", "not trained", "12.2", "1.5", "11.0 to 13.5", "7", "not stated"]
@@ -116,3 +123,14 @@ def test_the_report_of_a_demonstration_holds_its_video_and_scores(tmp_path: Path
     assert f'src="{data_address(video, "video/mp4")}"' in page
     # Nothing is loaded from elsewhere
     assert set(re.findall(r'(?:src|href)="(?!#)([^"]{,20})', page)) == {"data:video/mp4;base6", "demo.mp4"}
+
+
+@pytest.mark.slow
+@pytest.mark.integration
+@pytest.mark.xdist_group("browser")
+@pytest.mark.skipif(browser.missing() is not None, reason=str(browser.missing()))
+@pytest.mark.parametrize("write", [gap_page, report_page], ids=["gap", "report"])
+def test_axe_core_finds_nothing_wrong(write: Callable[[Path], Path], driver: Any, tmp_path: Path) -> None:
+    page = write(tmp_path / "gap.html" if write is gap_page else tmp_path)
+    for scheme in ("light", "dark"):
+        assert accessibility.violations_of_file(driver, page, scheme=scheme) == []
