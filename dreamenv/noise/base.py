@@ -35,6 +35,21 @@ class GeneratorNoise:
         return torch.randn(rows, columns, generator=self.generator, device=self.generator.device)
 
 
+class NoNoise:
+    """The middle of every distribution: for the mode of a dream, on which no draw has an effect."""
+
+    def __init__(self, device: torch.device | str = "cpu") -> None:
+        self._device = device
+
+    def uniform(self, rows: int, columns: int) -> Tensor:
+        """`[rows, columns]` of 0.5."""
+        return torch.full((rows, columns), 0.5, device=self._device)
+
+    def normal(self, rows: int, columns: int) -> Tensor:
+        """`[rows, columns]` of 0."""
+        return torch.zeros(rows, columns, device=self._device)
+
+
 def as_noise(noise: torch.Generator | Noise) -> Noise:
     """`generator` itself when it is a `Noise`, wrapped when it is a `torch.Generator`."""
     return GeneratorNoise(noise) if isinstance(noise, torch.Generator) else noise

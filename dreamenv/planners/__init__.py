@@ -8,7 +8,9 @@ from dreamenv.noise.branching import CommonNoise, RowNoise
 from dreamenv.planners.base import Plan, Planner, TerminalValue
 from dreamenv.planners.cem import CEM
 from dreamenv.planners.environment_search import EnvironmentPlan, search_environment
+from dreamenv.planners.gradient import GradientPlanner
 from dreamenv.planners.gumbel import Gumbel
+from dreamenv.planners.ilqr import ILQR
 from dreamenv.planners.imagined_return import imagined_returns
 from dreamenv.planners.mcts import MCTS
 from dreamenv.planners.mppi import MPPI
@@ -18,12 +20,14 @@ from dreamenv.planners.tree import PUCT, SearchTree, Selection, search
 
 __all__ = [
     "CEM",
+    "ILQR",
     "MCTS",
     "MPPI",
     "PLANNERS",
     "PUCT",
     "CommonNoise",
     "EnvironmentPlan",
+    "GradientPlanner",
     "Gumbel",
     "Plan",
     "Planner",

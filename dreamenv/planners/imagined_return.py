@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from dreamenv.errors import NonFiniteError
-from dreamenv.memory.base import Stepper
+from dreamenv.memory.base import MemoryModel, Prediction, Stepper
 from dreamenv.noise.base import Noise, as_noise
 from dreamenv.noise.branching import CommonNoise
 from dreamenv.planners.base import TerminalValue
@@ -63,18 +65,42 @@ def imagined_returns(
     # Each particle of a plan is a branch of its own: what a memory draws once a dream is drawn for it here
     state = memory.branch(state, candidates * particles, noise=noise)
     actions = actions.flatten(0, 1).repeat_interleave(particles, dim=0)
-    total = torch.zeros(len(actions), dtype=torch.float64, device=actions.device)
-    reached = torch.ones_like(total)
-    for step in range(length):
-        state, prediction = stepper(state, actions[:, step], noise=noise, temperature=temperature)
-        total += reached * prediction.reward.double()
-        reached *= discount * (1 - prediction.termination_probability.double())
-    worth = memory.value(state) if terminal_value is None else terminal_value(memory.features(state))
-    if worth is not None:
-        total += reached * worth.double()
+    dream = partial(stepper, noise=noise, temperature=temperature)
+    total = discounted_return(memory, dream, state, actions, discount=discount, terminal_value=terminal_value)
     if not bool(torch.isfinite(total).all()):
         raise NonFiniteError(
             "a dreamed return is not finite: the observation was not, or the memory model diverges at this "
             f"temperature ({temperature:g}) or horizon ({length})"
         )
     return total.view(rows, candidates, particles).mean(2)
+
+
+def discounted_return(
+    memory: MemoryModel[Any],
+    dream: Callable[[Any, Tensor], tuple[Any, Prediction]],
+    state: Any,
+    actions: Tensor,
+    *,
+    discount: float,
+    terminal_value: TerminalValue | None,
+) -> Tensor:
+    """The sum that `imagined_returns` describes, of R dreams, one a plan; it carries gradients if `dream` does.
+
+    Args:
+        memory: The model.
+        dream: A dreamed step, from a state of R rows and their actions.
+        state: Of R rows.
+        actions: `[R, L, A]` or `[R, L]`.
+        discount, terminal_value: As for `imagined_returns`.
+
+    Returns:
+        `[R]` float64.
+    """
+    total = torch.zeros(len(actions), dtype=torch.float64, device=actions.device)
+    reached = torch.ones_like(total)
+    for step in range(actions.shape[1]):
+        state, prediction = dream(state, actions[:, step])
+        total = total + reached * prediction.reward.double()
+        reached = reached * discount * (1 - prediction.termination_probability.double())
+    worth = memory.value(state) if terminal_value is None else terminal_value(memory.features(state))
+    return total if worth is None else total + reached * worth.double()

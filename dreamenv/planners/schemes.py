@@ -14,6 +14,8 @@ PLANNERS: Register[Any] = Register(
     "planner",
     {
         "cem": "dreamenv.planners.cem:CEM",
+        "gradient": "dreamenv.planners.gradient:GradientPlanner",
+        "ilqr": "dreamenv.planners.ilqr:ILQR",
         "mcts": "dreamenv.planners.mcts:MCTS",
         "mppi": "dreamenv.planners.mppi:MPPI",
         "shooting": "dreamenv.planners.shooting:RandomShooting",
@@ -39,7 +41,8 @@ def register_planner(scheme: str, planner: Any) -> None:
 
 
 def make_planner(scheme: str, **options: Any) -> Planner:
-    """The planner called "shooting", "cem", "mppi" or "mcts", or as it was registered, with its settings by keyword.
+    """The planner called "shooting", "cem", "mppi", "mcts", "gradient" or "ilqr", or as it was registered, with its
+    settings by keyword.
 
     Raises:
         ConfigurationError: An unknown scheme or setting (the nearest are named), or a number out of range.

@@ -70,6 +70,11 @@ class BoxSequences(Sequences):
         self._low = torch.from_numpy(action_space.low.astype(np.float32)).to(device)
         self._high = torch.from_numpy(action_space.high.astype(np.float32)).to(device)
 
+    @property
+    def half_range(self) -> Tensor:
+        """`[A]`, what 1 of an entry is in units of the action."""
+        return (self._high - self._low) / 2
+
     def neutral(self, rows: int, entries: int) -> Tensor:
         return torch.zeros(rows, entries, self.size, device=self._low.device)
 
@@ -151,3 +156,18 @@ def sequences_of(action_space: gym.Space[Any], device: torch.device) -> Sequence
             "Wrap the real environment in gymnasium.wrappers.RescaleAction or bound its space first."
         )
     return BoxSequences(action_space, device)
+
+
+def box_sequences(action_space: gym.Space[Any], scheme: str, device: torch.device) -> BoxSequences:
+    """Sequences of Box actions, for a planner that takes no others.
+
+    Raises:
+        ConfigurationError: Another space, or a Box without finite bounds.
+    """
+    found = sequences_of(action_space, device)
+    if not isinstance(found, BoxSequences):
+        raise ConfigurationError(
+            f"planner {scheme!r} follows gradients of Box actions, got {action_space}. Discrete actions: 'cem', "
+            "'mppi', 'shooting' or 'mcts'."
+        )
+    return found
