@@ -1,0 +1,1 @@
+"""Damaged inputs of every kind that the package reads, and what becomes of them."""
