@@ -1,7 +1,7 @@
 # Each target makes .venv itself when it is missing, and installs anew when pyproject.toml or constraints.txt change.
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-integrations test-ray lint bench docs screenshots wheel
+.PHONY: help demo test test-integrations test-ray test-oldest fuzz torture lint bench docs screenshots wheel
 
 PYTHON ?= python3
 VENV := .venv
@@ -9,7 +9,10 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 INTEGRATIONS := .venv-integrations
 RAY := .venv-ray
+OLDEST := .venv-oldest
 PYTEST_ARGS ?=
+FUZZ_ARGS ?=
+TORTURE_ARGS ?=
 
 # No window and no sound card are needed; set SDL_VIDEODRIVER to see the real environments.
 export SDL_VIDEODRIVER ?= dummy
@@ -20,6 +23,9 @@ help:
 	@echo "make test    lint, types, floors, then the tests (PYTEST_ARGS='-m \"not slow\"' for a short run, '-n 0' in one process)"
 	@echo "make test-integrations    TorchRL, RLlib, skrl, RL Zoo and Gymnasium's wrappers, in $(INTEGRATIONS)"
 	@echo "make test-ray    workers on a Ray cluster of three nodes on this machine, in $(RAY)"
+	@echo "make test-oldest  the tests of what is stored and stepped, with the oldest dependencies, in $(OLDEST)"
+	@echo "make fuzz    ten thousand damaged inputs of every kind, into build/fuzz.json (FUZZ_ARGS='--inputs 500': fewer)"
+	@echo "make torture  runs that are stopped at any moment, 10 million dreamed steps, 10,000 visitors, into build/torture.json"
 	@echo "make lint    ruff, mypy and import-linter"
 	@echo "make bench   steps per second of the dreams and of what else there is, into bench.json"
 	@echo "make docs    the documentation site, into build/docs; its notebooks are run (DREAMENV_NOTEBOOK_SHARE=0.1: less)"
@@ -55,6 +61,27 @@ $(RAY)/.installed: pyproject.toml constraints.txt constraints-ray.txt
 
 test-ray: $(RAY)/.installed
 	$(RAY)/bin/python -m pytest tests/workers $(PYTEST_ARGS)
+# PyTorch's older CPU builds are in no index that pip asks, so it stays as constraints.txt has it.
+$(OLDEST)/.installed: pyproject.toml tests/oldest.py
+	test -x $(OLDEST)/bin/pip || $(PYTHON) -m venv $(OLDEST)
+	$(PYTHON) tests/oldest.py > $(OLDEST)/requirements.txt
+	grep '^torch==' constraints.txt >> $(OLDEST)/requirements.txt
+	$(OLDEST)/bin/python -m pip install --disable-pip-version-check --requirement $(OLDEST)/requirements.txt
+	@touch $@
+
+# Not installed there, since Gymnasium's oldest Box2D has no wheel; the tests import the package from this folder.
+test-oldest: $(OLDEST)/.installed
+	$(OLDEST)/bin/python -m pytest -n 2 -m "not slow and not integration" -o filterwarnings= tests/test_world_model.py \
+		tests/test_bundle_damage.py tests/test_registration.py tests/test_files.py tests/data/test_episodes.py \
+		tests/data/test_episode_damage.py tests/data/test_collect.py tests/envs/test_dream_env.py \
+		tests/envs/test_dream_vector_env.py tests/agents/test_resolve.py tests/sb3/test_models.py tests/cli/test_cli.py \
+		tests/serve/test_messages.py $(PYTEST_ARGS)
+
+fuzz: $(INSTALLED)
+	$(BIN)/python -m tests.fuzz --inputs 10000 --json build/fuzz.json $(FUZZ_ARGS)
+
+torture: $(INSTALLED)
+	$(BIN)/python -m tests.torture --json build/torture.json $(TORTURE_ARGS)
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .
