@@ -21,6 +21,8 @@ from dreamenv.noise.base import Noise, as_noise
 
 # The spread of the action noise before tanh, as a standard deviation.
 _STD_RANGE = (0.05, 1.5)
+# Of a Box action's half range, what is imitated at most
+_LARGEST_SHARE = 0.98
 # Share of uniform probability in a categorical policy, so that no action's probability ever vanishes.
 _UNIFORM_SHARE = 0.01
 
@@ -98,6 +100,24 @@ class Actor(nn.Module):
         entropy = -(probability * probability.log()).sum(-1)
         log_probability = (hard * probability.log()).sum(-1)
         return Choice(hard + probability - probability.detach(), entropy, log_probability)
+
+    def imitation_loss(self, features: Tensor, target: Tensor) -> Tensor:
+        """`[B]` nats, the cross-entropy of given behaviour under the policy.
+
+        Args:
+            features: `[B, F]`.
+            target: Chances of Discrete actions `[B, n]`, or Box actions of a policy that squashes, in shares of their
+                range `[B, A]` from -1 to 1.
+        """
+        outputs = self.network(features)
+        if self.discrete:
+            return -(target * outputs.log_softmax(-1)).sum(-1)
+        mean, spread = outputs.chunk(2, -1)
+        low, high = _STD_RANGE
+        std = low + (high - low) * torch.sigmoid(spread)
+        # A bound itself lies at infinity before the squashing
+        raw = target.clamp(-_LARGEST_SHARE, _LARGEST_SHARE).atanh()
+        return (0.5 * ((raw - mean) / std).square() + std.log()).sum(-1)
 
 
 class Critic(nn.Module):

@@ -15,6 +15,7 @@ AGENTS: Register[type[SavableAgent]] = Register(
     {
         "linear": "dreamenv.agents.controller:LinearController",
         "actor_critic": "dreamenv.agents.actor_critic:ActorCriticAgent",
+        "distilled": "dreamenv.agents.distilled:DistilledAgent",
     },
 )
 

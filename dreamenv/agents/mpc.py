@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import fields
+from pathlib import Path
 from types import NoneType
 from typing import Any, ClassVar, NamedTuple, get_args, get_type_hints
 
@@ -13,7 +14,8 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 from torch import Tensor
 
-from dreamenv.agents.base import as_batch
+from dreamenv.agents.base import as_batch, check_spaces
+from dreamenv.agents.saved import AGENT_FILE, read_agent
 from dreamenv.errors import ConfigurationError, SpaceMismatchError, did_you_mean
 from dreamenv.noise.branching import RowNoise
 from dreamenv.planners.arguments import check_count
@@ -22,7 +24,7 @@ from dreamenv.planners.schemes import PLANNERS, make_planner
 from dreamenv.world_model import WorldModel
 
 PREFIX = "planner:"
-_OWN_SETTINGS: dict[str, Any] = {"seed": int, "execute": int}
+_OWN_SETTINGS: dict[str, Any] = {"seed": int, "execute": int, "guide": str}
 
 
 class MPCState(NamedTuple):
@@ -56,18 +58,36 @@ class MPCAgent:
         planner: How it plans.
         seed: Of its random numbers.
         execute: Actions of a plan that are taken before it plans anew.
+        guide: Where the agent lies that guides the search, for its name; None where nothing does.
         provenance: It has learned nothing, so it has consumed no real frames.
     """
 
     kind: ClassVar[str] = "planner"
     observation: ClassVar[str] = "state"
 
-    def __init__(self, world_model: WorldModel, planner: Planner, *, seed: int = 0, execute: int = 1) -> None:
+    def __init__(
+        self,
+        world_model: WorldModel,
+        planner: Planner,
+        *,
+        seed: int = 0,
+        execute: int = 1,
+        guide: str | None = None,
+    ) -> None:
         """
+        Args:
+            world_model: The dream it plans in.
+            planner: How it plans.
+            seed: Of its random numbers.
+            execute: Actions of a plan that are taken before it plans anew.
+            guide: Folder or file of a distilled agent, whose policy and value the planner begins from.
+
         Raises:
-            ConfigurationError: `execute` is not between 1 and the plan's length, or the planner does not take the
-                model's actions.
+            ConfigurationError: `execute` is not between 1 and the plan's length, the planner does not take the
+                model's actions, or the guide cannot guide it.
         """
+        if guide is not None:
+            planner = guided(planner, guide, world_model)
         check_count(execute=execute)
         if execute > planner.length:
             raise ConfigurationError(f"execute={execute}: a plan of {planner.scheme!r} holds {planner.length} actions")
@@ -76,6 +96,7 @@ class MPCAgent:
         self.planner = planner
         self.seed = seed
         self.execute = execute
+        self.guide = guide
         self.observation_space = world_model.observation_space("state")
         self.action_space = world_model.action_space
         self.provenance: dict[str, Any] = {"real_frames": 0}
@@ -145,11 +166,14 @@ class MPCAgent:
         parts = [PREFIX + self.planner.scheme]
         for entry in fields(PLANNERS[self.planner.scheme]):
             value = getattr(self.planner, entry.name)
-            if callable(value):
+            if callable(value) and self.guide is None:
                 return None
+            if callable(value) or (self.guide is not None and entry.name == "rollout"):
+                continue  # the guide's
             if value != entry.default:
                 parts.append(f"{entry.name}={value}")
         parts += [f"{key}={value}" for key, value in (("seed", self.seed), ("execute", self.execute))]
+        parts += [] if self.guide is None else [f"guide={self.guide}"]
         return ",".join(parts)
 
     def _blank(self, rows: int) -> MPCState:
@@ -173,10 +197,35 @@ class MPCAgent:
         return array
 
 
+def guided(planner: Planner, guide: str, world_model: WorldModel) -> Planner:
+    """The planner, which begins its search from the policy and the value of the agent in the folder or file `guide`.
+
+    Raises:
+        BundleError: There is no agent.
+        ConfigurationError: An agent or a planner that cannot take part, or an agent for another model.
+    """
+    path = Path(guide)
+    agent: Any = read_agent(path if path.suffix == ".safetensors" else path / AGENT_FILE)
+    network = getattr(agent, "guide", None)
+    if network is None:
+        raise ConfigurationError(
+            f"guide={guide}: an agent of kind {agent.kind!r} has no policy and value to search with; make one by "
+            "`dreamenv distill`"
+        )
+    check_spaces(agent, world_model.observation_space("features"), world_model.action_space, "the planner's dream")
+    if not hasattr(planner, "guided"):
+        raise ConfigurationError(
+            f"guide={guide}: planner {planner.scheme!r} takes no guide; 'mcts', 'cem' and 'mppi' do"
+        )
+    network.to(world_model.device)
+    found: Planner = planner.guided(network)
+    return found
+
+
 def mpc_agent(name: str, world_model: WorldModel) -> MPCAgent:
     """The agent called `planner:SCHEME[,SETTING=VALUE...]`, such as `planner:cem,horizon=12,candidates=256`.
 
-    Settings are those of the planner that are numbers, and `seed` and `execute` of the agent.
+    Settings are those of the planner that are numbers, and `seed`, `execute` and `guide` of the agent.
 
     Raises:
         ConfigurationError: An unknown scheme or setting (the nearest are named), or a value that does not fit.
@@ -186,7 +235,7 @@ def mpc_agent(name: str, world_model: WorldModel) -> MPCAgent:
         make_planner(scheme)  # says which there are
     hints = get_type_hints(PLANNERS[scheme]) | _OWN_SETTINGS
     own = {entry.name for entry in fields(PLANNERS[scheme])} | set(_OWN_SETTINGS)
-    known = {key: hints[key] for key in own if _kinds(hints[key]) <= {int, float, bool, NoneType}}
+    known = {key: hints[key] for key in own if _kinds(hints[key]) <= {int, float, bool, NoneType, str}}
     values: dict[str, Any] = {}
     for setting in settings:
         key, equals, text = setting.partition("=")
@@ -207,6 +256,8 @@ def _value(name: str, setting: str, text: str, kinds: set[Any]) -> Any:
     words: dict[str, Any] = {"true": True, "false": False} if bool in kinds else {}
     if NoneType in kinds:
         words["none"] = None
+    if str in kinds:
+        return text
     if text.lower() in words:
         return words[text.lower()]
     try:

@@ -1,4 +1,4 @@
-"""Hyperparameters of what learns inside a dream: `evolve` (and `score_population`) and `train_actor_critic`."""
+"""Hyperparameters of what learns inside a dream: `evolve` (and `score_population`), `train_actor_critic`, `distill`."""
 
 from __future__ import annotations
 
@@ -12,6 +12,9 @@ from dreamenv.workers import AnyWorkers
 
 SLOW_CRITICS = ("target", "regulariser")
 GRADIENTS = ("dynamics", "reinforce")
+DISTILLED_VALUES = ("plan", "return")
+# One of so many decisions is held out of a distillation's fit
+HELD_OUT = 10
 
 
 @dataclass(frozen=True)
@@ -166,6 +169,68 @@ class ImaginationOptions:
             len(self.reward_clip) == 2 and self.reward_clip[0] < self.reward_clip[1]
         ):
             raise ConfigurationError(f"reward_clip must be (least, most), got {self.reward_clip}")
+
+
+@dataclass(frozen=True)
+class DistillationOptions:
+    """Hyperparameters of `distill` and `distill_environment`.
+
+    Attributes:
+        rounds: Times that the planner decides and the network learns; from the second on the planner is guided by the
+            network of the round before.
+        decisions: Decisions of the planner in each round.
+        window: Rounds whose decisions are learned from, the newest ones.
+        dreams: Dreams that are played at once.
+        max_steps: Longest episode in actions; None takes the model's own limit.
+        replay_share: Share of dreams that begin at moments of real episodes, where the model holds such.
+        student_share: Share of steps in which the network of the round before acts, so that the planner decides where
+            the network gets to.
+        random_share: Share of steps with a random action.
+        value: What the value learns: "plan", what the planner expects of its plan; or "return", the discounted return
+            of the episode as it was played, up to its end or to what the planner expected where it was cut.
+        discount: γ per action.
+        steps: Optimiser steps of each round.
+        batch_size: Decisions of a step.
+        learning_rate: Adam's.
+        value_weight: Of the value's loss next to the policy's.
+        width: Units of the hidden layers.
+    """
+
+    rounds: int = 2
+    decisions: int = 4000
+    window: int = 3
+    dreams: int = 16
+    max_steps: int | None = None
+    replay_share: float = 0.5
+    student_share: float = 0.5
+    random_share: float = 0.1
+    value: str = "plan"
+    discount: float = 0.99
+    steps: int = 2000
+    batch_size: int = 256
+    learning_rate: float = 1e-3
+    value_weight: float = 0.5
+    width: int = 128
+
+    def __post_init__(self) -> None:
+        for name in ("rounds", "decisions", "window", "dreams", "max_steps", "steps", "batch_size", "width"):
+            count = getattr(self, name)
+            if count is not None and count < 1:
+                raise ConfigurationError(f"{name} must be at least 1, got {count}")
+        for name in ("replay_share", "student_share", "random_share"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ConfigurationError(f"{name} must be in [0, 1], got {getattr(self, name)}")
+        if self.value not in DISTILLED_VALUES:
+            raise ConfigurationError(f"value={self.value!r} is not known; expected one of {DISTILLED_VALUES}")
+        if not (0 < self.discount <= 1 and self.learning_rate > 0 and self.value_weight >= 0):
+            raise ConfigurationError(
+                f"need discount in (0, 1], learning_rate above 0 and value_weight of at least 0; got {self.discount}, "
+                f"{self.learning_rate}, {self.value_weight}"
+            )
+        if self.decisions < 2 * HELD_OUT:
+            raise ConfigurationError(
+                f"decisions={self.decisions}: a tenth is held out of the fit, so at least {2 * HELD_OUT} are needed"
+            )
 
 
 def _check_count(name: str, value: int | None) -> None:

@@ -5,9 +5,9 @@ states to actions.
 """
 
 from dreamenv.noise.branching import CommonNoise, RowNoise
-from dreamenv.planners.base import Plan, Planner, TerminalValue
+from dreamenv.planners.base import Guide, Plan, Planner, TerminalValue
 from dreamenv.planners.cem import CEM
-from dreamenv.planners.environment_search import EnvironmentPlan, search_environment
+from dreamenv.planners.environment_search import EnvironmentPlan, Seen, search_environment
 from dreamenv.planners.gradient import GradientPlanner
 from dreamenv.planners.gumbel import Gumbel
 from dreamenv.planners.ilqr import ILQR
@@ -28,12 +28,14 @@ __all__ = [
     "CommonNoise",
     "EnvironmentPlan",
     "GradientPlanner",
+    "Guide",
     "Gumbel",
     "Plan",
     "Planner",
     "RandomShooting",
     "RowNoise",
     "SearchTree",
+    "Seen",
     "Selection",
     "TerminalValue",
     "imagined_returns",

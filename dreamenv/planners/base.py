@@ -37,6 +37,26 @@ class Plan(NamedTuple):
     policy: Tensor | None = None
 
 
+class Guide(Protocol):
+    """What a planner can begin its search from: a policy and a value that something has learned, of features `[R, F]`.
+
+    `agents.distilled.PolicyValue` is one.
+    """
+
+    def chances(self, features: Tensor) -> Tensor:
+        """`[R, n]`, chances of Discrete actions, rows sum to 1.
+
+        Raises:
+            ConfigurationError: Actions that are not Discrete.
+        """
+
+    def action(self, features: Tensor) -> Tensor:
+        """`[R, A]` float32 (Box) or `[R]` int64 (Discrete), the likeliest action."""
+
+    def value(self, features: Tensor) -> Tensor:
+        """`[R]`, the discounted return to be expected, in units of the real environment."""
+
+
 class Planner(Protocol):
     """Chooses actions by dreaming ahead. Its settings are fixed; all that changes goes in and out of `plan`."""
 

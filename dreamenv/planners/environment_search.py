@@ -8,11 +8,34 @@ from typing import Any
 
 import gymnasium as gym
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from dreamenv.errors import ConfigurationError
 from dreamenv.planners.arguments import check_count, check_discount, check_positive, check_rollout, checked_discrete
+from dreamenv.planners.base import Guide
 from dreamenv.planners.tree import PUCT, Floats, Integers, Outcome, search
+
+
+@dataclass(frozen=True)
+class Seen:
+    """Where a guided search begins.
+
+    Attributes:
+        guide: Its chances are the prior, and its values stand in for random actions; what it calls features are the
+            environment's observations, which must be vectors.
+        observation: `[F]`, the last one that the environment has given.
+    """
+
+    guide: Guide
+    observation: NDArray[Any]
+
+    def judge(self, observation: NDArray[Any]) -> tuple[Floats, Floats]:
+        """Value `[1]` and chances `[1, n]` of an observation `[F]`."""
+        features = torch.from_numpy(np.asarray(observation, np.float32)[None])
+        with torch.no_grad():
+            value, chances = self.guide.value(features), self.guide.chances(features)
+        return value.double().numpy(), chances.double().numpy()
 
 
 @dataclass(frozen=True)
@@ -41,6 +64,7 @@ def search_environment(
     rollout: int | None = None,
     discount: float = 0.99,
     exploration: float = 1.25,
+    seen: Seen | None = None,
 ) -> EnvironmentPlan:
     """Plan from where `env` stands, on copies of it; `env` itself is left as it was.
 
@@ -57,6 +81,7 @@ def search_environment(
         rollout: Most steps of random actions behind a new node; None goes on to the horizon.
         discount: γ per step.
         exploration: c₁ of the search.
+        seen: A guide and what it sees; None: all chances are equal, and random actions follow new nodes.
 
     Raises:
         ConfigurationError: A number out of range, actions that are not Discrete, or an environment that cannot be
@@ -77,6 +102,7 @@ def search_environment(
             horizon,
             horizon if rollout is None else rollout,
             discount,
+            seen,
         )
         tree = search(model, simulations=simulations, depth=horizon, selection=PUCT(exploration))
     finally:
@@ -152,14 +178,18 @@ class _EnvironmentTree:
         horizon: int,
         rollout: int,
         discount: float,
+        seen: Seen | None,
     ) -> None:
         self.actions = actions
         self._copies, self._start, self._generator = copies, start, generator
         self._horizon, self._rollout, self._discount = horizon, rollout, discount
         self._snapshots = {0: copies.first}
         self._equal = np.full((1, actions), 1 / actions)
+        self._seen = seen
 
     def root(self) -> tuple[Floats, Floats]:
+        if self._seen is not None:
+            return self._seen.judge(self._seen.observation)
         return np.array([self._go_on(self._copies.load(self._copies.first), 0)]), self._equal
 
     def open(
@@ -169,10 +199,13 @@ class _EnvironmentTree:
         if not wanted[0]:
             return Outcome(nothing, nothing, nothing, self._equal)
         env = self._copies.load(self._snapshots[int(parent[0])])
-        _, reward, terminated, truncated, _ = env.step(self._start + int(action[0]))
+        observation, reward, terminated, truncated, _ = env.step(self._start + int(action[0]))
         if terminated or truncated:
             return Outcome(np.array([float(reward)]), nothing, nothing, self._equal)
         self._snapshots[node] = self._copies.save(env)
+        if self._seen is not None:
+            worth, chances = self._seen.judge(observation)
+            return Outcome(np.array([float(reward)]), np.array([self._discount]), worth, chances)
         value = self._go_on(env, int(depth[0]))
         return Outcome(np.array([float(reward)]), np.array([self._discount]), np.array([value]), self._equal)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -24,7 +24,7 @@ from dreamenv.planners.arguments import (
     check_temperature,
     checked_discrete,
 )
-from dreamenv.planners.base import Plan, TerminalValue
+from dreamenv.planners.base import Guide, Plan, TerminalValue
 from dreamenv.planners.gumbel import Gumbel, gumbel_numbers
 from dreamenv.planners.tree import PUCT, Floats, Integers, Outcome, SearchTree, Selection, search
 from dreamenv.world_model import WorldModel
@@ -152,6 +152,10 @@ class MCTS:
         """`[rows, 0, 0]`: every search begins from nothing. Raises ConfigurationError as `plan`."""
         checked_discrete(world_model.action_space, self.scheme)
         return torch.zeros(rows, 0, 0, device=world_model.device)
+
+    def guided(self, guide: Guide) -> MCTS:
+        """The same search with a guide's chances as prior, and its values in place of random steps."""
+        return replace(self, prior=guide.chances, terminal_value=guide.value, rollout=0)
 
     def shifted(self, world_model: WorldModel, proposal: Tensor, steps: int) -> Tensor:
         """`proposal` itself."""

@@ -5,20 +5,24 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, ClassVar, NamedTuple
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
 
 from dreamenv.errors import ConfigurationError
+from dreamenv.memory.base import Stepper
 from dreamenv.noise.base import Noise, as_noise
 from dreamenv.planners.arguments import check_count, check_discount, check_temperature
-from dreamenv.planners.base import Plan, TerminalValue
+from dreamenv.planners.base import Guide, Plan, TerminalValue
 from dreamenv.planners.imagined_return import imagined_returns
 from dreamenv.planners.sequences import Sequences, sequences_of
 from dreamenv.world_model import WorldModel
 
+PlannerT = TypeVar("PlannerT", bound="SequencePlanner")
+# Features `[R, F]` to actions `[R, A]` or `[R]`.
+Policy = Callable[[Tensor], Tensor]
 # Candidates `[B, N, K, D]` to their dreamed returns `[B, N]`.
 Score = Callable[[Tensor], Tensor]
 
@@ -46,6 +50,8 @@ class SequencePlanner(ABC):
         common_noise: All candidates of a row meet the same noise, so that they differ by their actions alone.
         terminal_value: What features `[R, F]` are worth at the end of a plan, `[R]`; None takes the memory's own
             value, and nothing where it has none.
+        policy: Proposes a plan by acting in the dream; the search begins from it where it is worth more than where the
+            search would begin otherwise. None: nothing is proposed.
     """
 
     scheme: ClassVar[str]
@@ -58,6 +64,7 @@ class SequencePlanner(ABC):
     temperature: float | None = None
     common_noise: bool = True
     terminal_value: TerminalValue | None = None
+    policy: Policy | None = None
 
     def __post_init__(self) -> None:
         """
@@ -132,6 +139,10 @@ class SequencePlanner(ABC):
                 stepper=stepper,
             )
 
+        if self.policy is not None:
+            proposed = self._proposed(world_model, state, sequences, noise, stepper)
+            values = score(torch.stack([sequences.mode(centre), proposed], dim=1))
+            centre = torch.where((values[:, 1] > values[:, 0]).view(-1, 1, 1), proposed, centre)
         found = self._search(sequences, score, centre, noise)
         actions = self._steps(sequences.actions(sequences.mode(found.centre)), axis=1)
         return Plan(actions[:, 0], actions, found.value, found.centre)
@@ -153,6 +164,24 @@ class SequencePlanner(ABC):
         ahead = proposal.repeat_interleave(held, dim=1)[:, steps:]
         new = self.cold(world_model, len(proposal)).repeat_interleave(held, dim=1)[:, ahead.shape[1] :]
         return torch.cat([ahead, new], dim=1).unflatten(1, (-1, held)).mean(2)
+
+    def guided(self: PlannerT, guide: Guide) -> PlannerT:
+        """The same planner with a guide's actions as a proposal, and its values behind the plans."""
+        return replace(self, policy=guide.action, terminal_value=guide.value)
+
+    def _proposed(
+        self, world_model: WorldModel, state: Any, sequences: Sequences, noise: Noise, stepper: Stepper[Any]
+    ) -> Tensor:
+        """The plan `[B, K, D]` that the policy follows in one dream of each row."""
+        assert self.policy is not None
+        temperature = world_model.temperature if self.temperature is None else self.temperature
+        entries = []
+        for step in range(self.horizon):
+            if step % self.action_repeat == 0:
+                action = self.policy(world_model.memory.features(state))
+                entries.append(sequences.plans(action))
+            state, _ = stepper(state, action, noise=noise, temperature=temperature)
+        return torch.stack(entries, dim=1)
 
     @property
     def _entries(self) -> int:

@@ -57,6 +57,10 @@ class Sequences(ABC):
     def actions(self, plans: Tensor) -> Tensor:
         """Plans `[..., D]` as actions `[..., A]` float32 or `[...]` int64."""
 
+    @abstractmethod
+    def plans(self, actions: Tensor) -> Tensor:
+        """The inverse of `actions`: `[..., A]` or `[...]` as plans `[..., D]`."""
+
     def refit_centre(self, candidates: Tensor, weights: Tensor) -> Tensor:
         """The mean of candidates `[B, N, K, D]` under weights `[B, N]`."""
         return torch.einsum("bn,bnkd->bkd", weights, candidates)
@@ -101,6 +105,11 @@ class BoxSequences(Sequences):
         action = self._low + (self._high - self._low) * ((plans + 1) / 2)
         return torch.maximum(torch.minimum(action, self._high), self._low)
 
+    def plans(self, actions: Tensor) -> Tensor:
+        width = self._high - self._low
+        share = (actions - self._low) / torch.where(width > 0, width, 1.0)
+        return (2 * share - 1).clamp(-1, 1)
+
 
 class DiscreteSequences(Sequences):
     """Discrete actions as one-hot vectors: a centre holds probabilities, a spread is the share drawn uniformly."""
@@ -135,6 +144,9 @@ class DiscreteSequences(Sequences):
 
     def actions(self, plans: Tensor) -> Tensor:
         return plans.argmax(-1) + self._start
+
+    def plans(self, actions: Tensor) -> Tensor:
+        return self._one_hot(actions - self._start)
 
     def _one_hot(self, index: Tensor) -> Tensor:
         return torch.nn.functional.one_hot(index, self.size).float()

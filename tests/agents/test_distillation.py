@@ -1,0 +1,231 @@
+"""Distillation: the network decides as the planner does, the planner searches with it, and a killed run goes on."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import pytest
+import torch
+from gymnasium import spaces
+from numpy.typing import NDArray
+
+from dreamenv.agents import distillation
+from dreamenv.agents.decisions import returns_of
+from dreamenv.agents.distillation import Distilled, distill, distill_environment
+from dreamenv.agents.mpc import MPCAgent, mpc_agent
+from dreamenv.agents.options import DistillationOptions
+from dreamenv.agents.random_agent import RandomAgent
+from dreamenv.agents.resolve import load_agent
+from dreamenv.errors import ConfigurationError
+from dreamenv.planners import CEM, MCTS, RandomShooting
+from dreamenv.training.checkpoint import load_tensors
+from tests.agents.small_dreams import CHOICE, MOVE, TARGET, StairsMemory, TargetMemory, small_dream
+from tests.planners.problems import state_at
+
+UP = int(CHOICE.start) + 2
+TINY = DistillationOptions(
+    rounds=2, decisions=80, dreams=8, steps=120, batch_size=32, width=16, replay_share=0.0, learning_rate=1e-2
+)
+SEARCH = MCTS(horizon=4, simulations=16, particles=1)
+
+
+@pytest.fixture(scope="module")
+def stairs(tmp_path_factory: pytest.TempPathFactory) -> tuple[Distilled, Path]:
+    folder = tmp_path_factory.mktemp("stairs")
+    return distill(small_dream(StairsMemory(), CHOICE), SEARCH, out_dir=folder, options=TINY, seed=3), folder
+
+
+def test_the_network_decides_as_the_tree_search(stairs: tuple[Distilled, Path]) -> None:
+    found, folder = stairs
+    seen = np.linspace(-1, 1, 11, dtype=np.float32)[:, None]
+    action, _ = found.agent.predict(seen)
+    # Four steps ahead a stair is worth more than it costs
+    assert action.tolist() == [UP] * 11
+    assert found.agent.predict(seen[0])[0].shape == ()
+    assert [round_["agreement"] for round_ in found.rounds] == pytest.approx([1.0, 1.0], abs=0.3)
+    again = load_agent(folder)
+    np.testing.assert_array_equal(again.predict(seen)[0], action)
+    assert again.provenance["rounds"] == 2
+    sampled = np.concatenate([found.agent.predict(seen, deterministic=False)[0] for _ in range(20)])
+    assert set(sampled.tolist()) <= {UP - 2, UP - 1, UP}
+
+
+def test_the_second_round_searches_with_the_first_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    searched: list[Any] = []
+    plan = MCTS.plan
+
+    def watched(self: MCTS, *args: Any, **options: Any) -> Any:
+        searched.append(self.prior is not None and self.terminal_value is not None and self.rollout == 0)
+        return plan(self, *args, **options)
+
+    monkeypatch.setattr(MCTS, "plan", watched)
+    distill(small_dream(StairsMemory(), CHOICE), SEARCH, out_dir=tmp_path, options=replace(TINY, steps=2), seed=3)
+    assert searched == [False] * 10 + [True] * 10
+
+
+def test_a_guided_search_begins_from_the_network(stairs: tuple[Distilled, Path]) -> None:
+    _, folder = stairs
+    model = small_dream(StairsMemory(), CHOICE)
+    agent = mpc_agent(f"planner:mcts,horizon=1,simulations=1,particles=1,guide={folder}", model)
+    state = state_at(model, 0.0)
+    plan = agent.planner.plan(model, state, noise=torch.Generator().manual_seed(0))
+    assert plan.action.tolist() == [UP], "one simulation takes the likeliest action"
+    assert agent.name is not None
+    named = mpc_agent(agent.name, model)
+    assert named.name == agent.name
+    again = named.planner.plan(model, state, noise=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(again.value, plan.value)
+
+
+def test_box_actions_and_a_proposal_of_the_network(tmp_path: Path) -> None:
+    model = small_dream(TargetMemory(), MOVE)
+    options = replace(TINY, rounds=1, steps=300, decisions=160)
+    cem = CEM(horizon=2, candidates=32, elites=4, iterations=3)
+    found = distill(model, cem, out_dir=tmp_path, options=options)
+    seen = np.array([[0.0], [0.2], [0.5]], np.float32)
+    action, _ = found.agent.predict(seen)
+    assert action.shape == (3, 1)
+    np.testing.assert_allclose(action[:, 0], TARGET - seen[:, 0], atol=0.12)
+    # One candidate in each of which the proposal is all there is to find
+    poor = RandomShooting(horizon=1, candidates=1)
+    state = state_at(model, 0.0)
+    plain, guided = (
+        planner.plan(model, state, noise=torch.Generator().manual_seed(0))
+        for planner in (poor, poor.guided(found.agent.guide))
+    )
+    assert plain.action.tolist() == [[0.0]]
+    assert float(guided.action) == pytest.approx(TARGET, abs=0.12)
+    far = poor.guided(replace_action(found.agent.guide))
+    assert far.plan(model, state, noise=torch.Generator().manual_seed(0)).action.tolist() == [[0.0]], "it is worse"
+
+
+def replace_action(guide: Any) -> Any:
+    """A guide that proposes the wrong end of the range."""
+
+    class Wrong:
+        value = staticmethod(guide.value)
+
+        @staticmethod
+        def action(features: torch.Tensor) -> torch.Tensor:
+            return torch.full((len(features), 1), -0.5)
+
+    return Wrong()
+
+
+class Killed(Exception):
+    pass
+
+
+@pytest.mark.parametrize("at", ["decisions", "fit"])
+def test_a_killed_run_ends_as_an_unbroken_one(
+    at: str, stairs: tuple[Distilled, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = {"decisions": "save_tensors", "fit": "save_agent"}[at]
+    whole = getattr(distillation, name)
+
+    def deadly(*arguments: Any) -> Any:
+        if any("01" in str(argument)[-40:] for argument in arguments if isinstance(argument, Path)):
+            raise Killed
+        return whole(*arguments)
+
+    model = small_dream(StairsMemory(), CHOICE)
+    with monkeypatch.context() as patched:
+        patched.setattr(distillation, name, deadly)
+        with pytest.raises(Killed):
+            distill(model, SEARCH, out_dir=tmp_path, options=TINY, seed=3)
+    found = distill(model, SEARCH, out_dir=tmp_path, options=TINY, seed=3)
+    for name, tensor in stairs[0].agent.tensors().items():
+        assert torch.equal(tensor, found.agent.tensors()[name]), name
+    assert found.rounds == stairs[0].rounds
+    with pytest.raises(ConfigurationError, match="of a distillation with other settings"):
+        distill(model, SEARCH, out_dir=tmp_path, options=replace(TINY, steps=3), seed=3)
+
+
+def test_returns() -> None:
+    """Three steps of two rows: one ends, the other is cut at the second and goes on."""
+    expected = torch.tensor([[10.0, 10.0], [20.0, 20.0], [30.0, 30.0]])
+    reward = torch.ones(3, 2)
+    ended = torch.tensor([[False, False], [True, False], [False, False]])
+    cut = torch.tensor([[False, False], [False, True], [False, False]])
+    found = torch.stack(returns_of(expected, reward, ended, cut, discount=0.5))
+    assert found.tolist() == [[1.5, 11.0], [1.0, 20.0], [30.0, 30.0]]
+    last = torch.stack(returns_of(expected, reward, ended.flip(0).roll(-1, 0), cut & False, discount=0.5))
+    assert last[0].tolist()[0] == 1.0
+
+
+class Corridor(gym.Env[NDArray[np.float32], np.int64]):
+    """Places 0 to 3; the right end pays 1 and ends; steps to the left pay nothing."""
+
+    observation_space = spaces.Box(0, 3, (1,), np.float32)
+    action_space = spaces.Discrete(2, start=1)
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[NDArray[np.float32], dict[str, Any]]:
+        super().reset(seed=seed)
+        self.place = int(self.np_random.integers(3))
+        return np.array([self.place], np.float32), {}
+
+    def step(self, action: Any) -> tuple[NDArray[np.float32], float, bool, bool, dict[str, Any]]:
+        self.place = max(self.place + (1 if action == 2 else -1), 0)
+        ended = self.place == 3
+        return np.array([self.place], np.float32), float(ended), ended, False, {}
+
+
+def test_a_real_environment_is_searched_on_copies(tmp_path: Path) -> None:
+    options = replace(TINY, decisions=40, max_steps=6, value="return", steps=200)
+    found = distill_environment(
+        Corridor, out_dir=tmp_path, search={"simulations": 12, "horizon": 5}, options=options, seed=1
+    )
+    seen = np.array([[0.0], [1.0], [2.0]], np.float32)
+    assert found.agent.predict(seen)[0].tolist() == [2, 2, 2]
+    value = found.agent.guide.value(torch.from_numpy(seen))
+    assert bool((value[2] > 0.8) & (value[0] < value[2]))
+    tensors, _ = load_tensors(tmp_path / "rounds" / "00" / "decisions.safetensors")
+    # The step before the end is worth what the end pays
+    last = tensors["features"][:, 0] == 2
+    assert float(tensors["value"][last].median()) == 1.0
+
+
+def test_bad_input(stairs: tuple[Distilled, Path], tmp_path: Path) -> None:
+    box, choice = small_dream(TargetMemory(), MOVE), small_dream(StairsMemory(), CHOICE)
+    with pytest.raises(ConfigurationError, match=r"mcts searches over Discrete actions, got Box.*'cem'"):
+        distill(box, "planner:mcts", out_dir=tmp_path)
+    with pytest.raises(ConfigurationError, match="simulations must be an integer of at least 1, got 0"):
+        distill(choice, "planner:mcts,simulations=0", out_dir=tmp_path)
+    with pytest.raises(ConfigurationError, match="planner .cme. is not known"):
+        distill(choice, "planner:cme", out_dir=tmp_path)
+    with pytest.raises(ConfigurationError, match=r"expected vectors and Discrete actions"):
+        distill_environment(lambda: gym.make("Pendulum-v1"), out_dir=tmp_path)
+    for wrong, message in (
+        ({"rounds": 0}, "rounds must be at least 1"),
+        ({"value": "plam"}, "value='plam' is not known"),
+        ({"student_share": 2.0}, r"student_share must be in \[0, 1\]"),
+        ({"discount": 0.0}, "need discount"),
+        ({"decisions": 5}, "at least 20 are needed"),
+    ):
+        with pytest.raises(ConfigurationError, match=message):
+            DistillationOptions(**wrong)
+    with pytest.raises(ConfigurationError, match="Box actions has no chances"):
+        MCTS().guided(box_guide()).plan(choice, state_at(choice, 0.0), noise=torch.Generator().manual_seed(0))
+    assert isinstance(MPCAgent(choice, SEARCH), MPCAgent)
+    assert not hasattr(RandomAgent(spaces.Box(0, 1, (1,)), CHOICE, generator=0), "guide")
+
+
+def box_guide() -> Any:
+    from dreamenv.agents.distilled import PolicyValue
+
+    return PolicyValue(1, MOVE, width=4)
+
+
+def test_an_agent_that_cannot_guide(tmp_path: Path) -> None:
+    from dreamenv.agents.controller import LinearController
+    from dreamenv.agents.saved import save_agent
+
+    model = small_dream(StairsMemory(), CHOICE)
+    controller = LinearController(np.zeros((3, 2), np.float32), model.observation_space("features"), CHOICE)
+    save_agent(controller, tmp_path)
+    with pytest.raises(ConfigurationError, match="kind 'linear' has no policy and value to search with"):
+        mpc_agent(f"planner:mcts,guide={tmp_path}", model)
