@@ -127,8 +127,8 @@ class RealEnvSpec:
         drop_terminal_observation: A termination's frame is meaningless (ViZDoom's: zeros); repeat the one before.
         start_margin: Real frames at the start of an episode that look like nothing else in it (a camera that zooms
             in); dreams begin behind them.
-        module: Module whose import makes `id` known to Gymnasium; None for Gymnasium's own, and for ids that name
-            theirs (`module:Name-v0`).
+        module: Module whose import makes `id` known to Gymnasium, or `module:function` to call for it; None for
+            Gymnasium's own, and for ids that name theirs (`module:Name-v0`).
         skip_unseen_frames: Kind of `data.unseen_frames.UNSEEN_FRAMES` that leaves frames within an action repeat
             undrawn; None draws all.
         scratch_folder: It writes into the folder in which it is made (ViZDoom's engine): make it in one of its own,

@@ -165,14 +165,17 @@ def _imported(path: str) -> Callable[..., Any]:
 
 
 def import_registering(module: str) -> None:
-    """Import the module that makes its environments known to Gymnasium.
+    """Import the module that makes its environments known to Gymnasium; of `module:function` the function does.
 
     Raises:
         MissingExtraError: It is not installed, or something that it needs.
     """
+    place, _, function = module.partition(":")
     try:
-        importlib.import_module(module)
-    except ImportError as error:
+        found = importlib.import_module(place)
+        if function:
+            getattr(found, function)()
+    except (ImportError, AttributeError) as error:
         raise MissingExtraError(
             f"{module}, which registers the environment with Gymnasium, cannot be imported ({error}). What the shipped "
             "dreams need is installed by: pip install 'dreamenv[real]'"

@@ -272,6 +272,19 @@ def test_a_wrapper_that_cannot_be_used_is_named(wrapper: Wrapper, message: str) 
         make_real_env(RealEnvSpec("Pendulum-v1", wrappers=(wrapper,)))
 
 
+def register_late() -> None:
+    gym.register("Late-v0", entry_point=Scripted)
+
+
+def test_a_function_may_be_what_registers_an_environment() -> None:
+    try:
+        assert make_real_env(RealEnvSpec("Late-v0", module=f"{__name__}:register_late")).reset()[0].shape == (64, 64, 3)
+    finally:
+        gym.registry.pop("Late-v0", None)
+    with pytest.raises(MissingExtraError, match="no_such_function"):
+        make_real_env(RealEnvSpec("Late-v0", module=f"{__name__}:no_such_function"))
+
+
 def test_an_episode_without_an_end_is_an_error() -> None:
     env = PreprocessedEnv(Scripted(length=10**9), RealEnvSpec("Own-v0", action_repeat=2))
     env.allow_frames(7)
