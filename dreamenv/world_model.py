@@ -190,6 +190,12 @@ class WorldModel:
         model.memory = self.memory.with_termination(termination)
         return model
 
+    def with_real(self, real: RealEnvSpec) -> WorldModel:
+        """This model with another real environment to look at, such as one in other colours; all else is shared."""
+        model = copy.copy(self)
+        model.real = real
+        return model
+
     def start(self, index: Tensor, *, start: Start = "initial", noise: torch.Generator | Noise) -> Any:
         """Memory states of start states `index` `[B]` int64 of kind `start`.
 

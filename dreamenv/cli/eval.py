@@ -31,6 +31,13 @@ def evaluate(
         typer.Option(help="Algorithm of stable-baselines3 that saved --agent: ppo, sac, dqn, ... (it is unpickled)."),
     ] = None,
     episodes: Annotated[int, typer.Option(min=1, help="Real episodes.")] = 100,
+    real: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="KEY=VALUE",
+            help="A change of the real environment, such as kwargs.domain_randomize=true; as many as wanted.",
+        ),
+    ] = None,
     seed: Seed = 0,
     workers: Workers = None,
     json_file: JsonFile = None,
@@ -48,6 +55,7 @@ def evaluate(
     """
     from dreamenv.cli.output import Output
     from dreamenv.cli.progress import Progress
+    from dreamenv.options import parse_settings
     from dreamenv.scoring.score import EpisodeResult
     from dreamenv.scoring.score import evaluate as score_agent
 
@@ -65,6 +73,7 @@ def evaluate(
         algo=algo,
         episodes=episodes,
         seed=seed,
+        real=parse_settings(real or []),
         workers=workers,
         progress=on_episode,
         report=output.line,

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from dataclasses import fields as dataclass_fields
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,9 @@ from dreamenv.agents.base import Agent
 from dreamenv.agents.evolution_state import ValidationScore
 from dreamenv.agents.resolve import AnyAgent, ResolvedAgent, resolve_agent
 from dreamenv.envs.loading import open_world_model
-from dreamenv.errors import ConfigurationError, NonFiniteError
+from dreamenv.errors import ConfigurationError, NonFiniteError, did_you_mean
 from dreamenv.scoring.play import RealEpisodes, play_episodes
-from dreamenv.types import consumed_frames, episode_seeds
+from dreamenv.types import RealEnvSpec, Wrapper, consumed_frames, episode_seeds
 from dreamenv.workers import AnyWorkers
 from dreamenv.world_model import WorldModel
 
@@ -61,6 +62,7 @@ class Score:
         played_frames: Real frames of these episodes themselves.
         ms_per_decision: Milliseconds of the agent's own `predict` for each action, V and M not counted, on one thread;
             it depends on the machine, and equal scores may differ in it.
+        changed: What was changed of the real environment (`real` of `evaluate`); empty where it is the model's own.
     """
 
     real_id: str
@@ -74,6 +76,7 @@ class Score:
     real_frames: int | None
     played_frames: int
     ms_per_decision: float = field(default=0.0, compare=False)
+    changed: dict[str, Any] = field(default_factory=dict)
 
     @property
     def episodes(self) -> int:
@@ -95,6 +98,7 @@ class Score:
             "lengths": list(self.lengths),
             "played_frames": self.played_frames,
             "ms_per_decision": self.ms_per_decision,
+            **({"changed": self.changed} if self.changed else {}),
         }
 
 
@@ -106,8 +110,8 @@ def evaluate(
     episodes: int = 100,
     seed: int = 0,
     role: str = "evaluation",
+    real: Mapping[str, Any] | None = None,
     workers: AnyWorkers = None,
-    resamples: int = 10_000,
     progress: Callable[[EpisodeResult], None] | None = None,
     report: Callable[[str], None] = print,
 ) -> Score:
@@ -121,9 +125,10 @@ def evaluate(
         episodes: How many.
         seed: Which: episodes of one seed are always the same.
         role: "evaluation", or "validation" for episodes that choose between agents; their seeds never meet.
+        real: What to change of the real environment, to see how robust the agent is: fields of `RealEnvSpec` by name.
+            `kwargs` are added to the model's, `wrappers` are put around them (see `dreamenv.data.variants`).
         workers: Processes; 0 plays in this one, None takes one a core. The score does not depend on it. They are
             spawned, so a script needs its `if __name__ == "__main__"`.
-        resamples: Of the bootstrap.
         progress: Called after each episode, in the order in which they end.
         report: Receives a line when a worker dies; its episode is tried again.
 
@@ -137,6 +142,8 @@ def evaluate(
         raise ConfigurationError(f"episodes must be at least 1, got {episodes}")
     seeds = episode_seeds(role, seed, episodes)
     model = open_world_model(world_model)
+    if real:
+        model = model.with_real(changed_real(model.real, real))
     player = resolve_agent(agent, model, source=world_model, algo=algo)
     results = play_episodes(model, player, seeds, _play, workers=workers, progress=progress, report=report)
     returns = [result.undiscounted_return for result in results]
@@ -149,11 +156,34 @@ def evaluate(
         lengths=tuple(result.length for result in results),
         mean=float(np.mean(returns)),
         std=float(np.std(returns, ddof=1)) if episodes > 1 else 0.0,
-        ci95=bootstrap_interval(returns, resamples=resamples, seed=seed),
+        ci95=bootstrap_interval(returns, seed=seed),
         real_frames=_training_frames(model, player),
         played_frames=sum(result.real_frames for result in results),
         ms_per_decision=1000 * sum(result.deciding_s for result in results) / length,
+        changed=dict(real or {}),
     )
+
+
+def changed_real(real: RealEnvSpec, changes: Mapping[str, Any]) -> RealEnvSpec:
+    """`real` with `changes` of its fields; `kwargs` are added, `wrappers` come around its own.
+
+    Raises:
+        ConfigurationError: An unknown field, or a value that it cannot have.
+    """
+    fields = {field.name for field in dataclass_fields(real)}
+    for name in changes:
+        if name not in fields or name == "id":
+            raise ConfigurationError(f"real: no field {name!r} can be changed. {did_you_mean(name, fields - {'id'})}")
+    merged = dict(changes)
+    if "kwargs" in merged:
+        merged["kwargs"] = {**real.kwargs, **merged["kwargs"]}
+    if "wrappers" in merged:
+        more = [each if isinstance(each, Wrapper) else Wrapper(**each) for each in merged["wrappers"]]
+        merged["wrappers"] = (*real.wrappers, *more)
+    try:
+        return replace(real, **merged)
+    except TypeError as error:
+        raise ConfigurationError(f"real={dict(changes)}: {error}") from error
 
 
 def _play(real: RealEpisodes, seed: int) -> EpisodeResult:
@@ -199,7 +229,6 @@ class Validator:
             seed=self._seed,
             role="validation",
             workers=self._workers,
-            resamples=1,
             report=self._report,
         )
         return ValidationScore(score.mean, score.returns, score.played_frames)

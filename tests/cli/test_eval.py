@@ -34,3 +34,24 @@ def test_a_planner_is_scored_by_its_name(tmp_path: Path) -> None:
     ):
         with pytest.raises(error, match=message):
             call("eval", tmp_path, "--agent", name)
+
+
+def test_the_real_environment_can_be_changed_for_a_score(tmp_path: Path) -> None:
+    pendulum_model(max_episode_steps=6).save(tmp_path)
+    known = ["eval", str(tmp_path), "--agent", "random", "--episodes", "3", "--workers", "0"]
+    found = {}
+    for name, change in (
+        ("as it is", []),
+        ("lighter", ["--real", "kwargs.g=2.0"]),
+        ("longer", ["--real", "max_episode_steps=9"]),
+    ):
+        call(*known, *change, "--json", tmp_path / "score.json")
+        found[name] = json.loads((tmp_path / "score.json").read_text())
+    assert "changed" not in found["as it is"]
+    assert found["lighter"]["changed"] == {"kwargs": {"g": 2.0}}
+    assert found["lighter"]["mean"] > found["as it is"]["mean"], "the pendulum falls more slowly"
+    assert found["longer"]["lengths"] == [9, 9, 9]
+    with pytest.raises(ConfigurationError, match="no field 'kwarg' can be changed. Did you mean kwargs"):
+        call(*known, "--real", "kwarg.g=2.0")
+    with pytest.raises(ConfigurationError, match="no field 'id'"):
+        call(*known, "--real", "id=CartPole-v1")
