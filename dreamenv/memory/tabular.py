@@ -108,7 +108,7 @@ class TabularMemory(MemoryModel[TabularState]):
         """A dreamed step, drawn in proportion to the counts to the power of 1 / temperature; of 0, the state seen
         most."""
         noise = as_noise(noise)
-        seen = self.counts[state.place, action - self._first_action].double()
+        seen = self.counts[state.place, self._choice(action)].double()
         share = seen / seen.amax(-1, keepdim=True).clamp(min=1)
         if temperature == 0:
             mode = functional.one_hot(share.argmax(-1), self.latent_size)
@@ -133,10 +133,14 @@ class TabularMemory(MemoryModel[TabularState]):
         nll = torch.where(batch.latent_mask > 0, nll, 0.0)
         return {"loss": (nll.sum() / batch.latent_mask.sum().clamp(min=1.0)).float()}
 
+    def _choice(self, action: Tensor) -> Tensor:
+        """Actions `[B]` from 0; they may come one-hot `[B, n]`, as an actor-critic gives them."""
+        return action.argmax(-1) if action.is_floating_point() else action - self._first_action
+
     def _predict(
         self, state: TabularState, action: Tensor, followed: TabularState, noise: Noise, *, mode: bool = False
     ) -> Prediction:
-        entry = state.place, action - self._first_action, followed.place
+        entry = state.place, self._choice(action), followed.place
         probability = self.ends[entry] / self.counts[entry].clamp(min=1)
         uniform = noise.uniform(len(action), 1).squeeze(1)
         terminated = probability > 0.5 if mode else uniform < probability

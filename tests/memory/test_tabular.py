@@ -48,6 +48,16 @@ def test_dreams_follow_the_counts() -> None:
     assert prediction.terminated.float().mean() == pytest.approx(0.5, abs=0.03)
 
 
+def test_actions_may_come_one_hot_as_an_actor_critic_gives_them() -> None:
+    memory = table()
+    state, numbers = TabularState(torch.zeros(8, dtype=torch.int64)), torch.tensor([1, 2] * 4)
+    one_hot = torch.nn.functional.one_hot(numbers - 1, 2).float()
+    (place, expected), (other, found) = (memory.imagine(state, a, noise=seeded()) for a in (numbers, one_hot))
+    assert torch.equal(place.place, other.place)
+    assert torch.equal(expected.reward, found.reward)
+    assert torch.equal(expected.terminated, found.terminated)
+
+
 def test_temperature_sharpens() -> None:
     memory, rows = table(), 4000
     state, action = TabularState(torch.zeros(rows, dtype=torch.int64)), torch.ones(rows, dtype=torch.int64)

@@ -15,8 +15,9 @@ from dreamenv.workflows.published.entries import PRESETS
 
 @pytest.mark.parametrize("file", sorted(PRESETS.glob("*.yaml")), ids=lambda path: path.stem)
 def test_a_preset_is_one_that_its_recipe_and_the_loop_take(file: Path) -> None:
-    ((_, entry),) = read_registry(file).items()
-    train = entry.section.train
-    options = options_from(RECIPES[train.recipe].options_type, train.options, where=file.name)
-    loop = overlay(train.loop, {"first_frames": train.frames, "train": {"recipe": train.recipe, "options": options}})
-    assert options_from(LoopOptions, loop, where=file.name).rounds > 0
+    for entry in read_registry(file).values():
+        train = entry.section.train
+        options = options_from(RECIPES[train.recipe].options_type, train.options, where=file.name)
+        fit = {"recipe": train.recipe, "options": options}
+        loop = overlay(train.loop, {"first_frames": train.frames, "train": fit})
+        assert options_from(LoopOptions, loop, where=file.name).rounds > 0
