@@ -196,6 +196,17 @@ class WorldModel:
         model.real = real
         return model
 
+    def with_bonus(self, bonus: float, *, reward: float = 1.0) -> WorldModel:
+        """This model with dreams that pay `reward` times their reward plus `bonus` times the disagreement of its
+        ensemble; all weights are shared.
+
+        Raises:
+            ConfigurationError: See `MemoryModel.with_bonus`.
+        """
+        model = copy.copy(self)
+        model.memory = self.memory.with_bonus(bonus, reward=reward)
+        return model
+
     def start(self, index: Tensor, *, start: Start = "initial", noise: torch.Generator | Noise) -> Any:
         """Memory states of start states `index` `[B]` int64 of kind `start`.
 

@@ -26,7 +26,8 @@ _ROW = np.zeros(1, np.int64)
 class DreamEnv(gym.Env[NDArray[Any], Any]):
     """One dream of a world model.
 
-    `gym.make` adds the time limit. A step's `info` holds `predicted_reward` (the reward) and `termination_probability`.
+    `gym.make` adds the time limit. A step's `info` holds `predicted_reward` (the reward), `termination_probability`,
+    and where the memory is an ensemble its `disagreement`.
 
     Args:
         world_model: The model, a registered id, or a bundle's folder.
@@ -40,6 +41,8 @@ class DreamEnv(gym.Env[NDArray[Any], Any]):
         checkpoint: Folder of another bundle to dream with.
         device: "cpu", "cuda", ...; None is where a given model lies, and the CPU for one that is loaded.
         termination: "cut" (at probability 0.5) or "sample" instead of the memory model's own.
+        max_disagreement: Truncate a dream where the members of its ensemble disagree by more, in standard deviations
+            of a step's change, so that nobody learns from what the model does not know; None never does.
         render_mode: None, "rgb_array" or "human".
 
     Raises:
@@ -59,11 +62,19 @@ class DreamEnv(gym.Env[NDArray[Any], Any]):
         checkpoint: str | Path | None = None,
         device: torch.device | str | None = None,
         termination: str | None = None,
+        max_disagreement: float | None = None,
         render_mode: str | None = None,
     ) -> None:
         self.render_mode = check_render_mode(render_mode)
         self.world_model = open_world_model(world_model, checkpoint=checkpoint, device=device, termination=termination)
-        self.rollout = DreamRollout(self.world_model, 1, observation=observation, temperature=temperature, start=start)
+        self.rollout = DreamRollout(
+            self.world_model,
+            1,
+            observation=observation,
+            temperature=temperature,
+            start=start,
+            max_disagreement=max_disagreement,
+        )
         self.observation_space = self.rollout.observation_space
         self.action_space = copy.deepcopy(self.world_model.action_space)
         self.metadata = {**type(self).metadata, "render_fps": self.world_model.real.steps_per_second}
@@ -116,7 +127,8 @@ class DreamEnv(gym.Env[NDArray[Any], Any]):
         }
         for name, figures in result.extras.items():
             info[name] = float(figures[0])
-        return self.rollout.observations()[0], reward, self._ended, False, info
+        truncated = bool(self.rollout.untrusted(result)[0])
+        return self.rollout.observations()[0], reward, self._ended, truncated, info
 
     def render(self) -> NDArray[np.uint8] | None:
         """The dream as a picture `[384, 384, 3]` uint8 ("rgb_array"), or shown in a window ("human").
@@ -178,6 +190,7 @@ class DreamEnv(gym.Env[NDArray[Any], Any]):
             observation=self.rollout.observation,
             temperature=self.rollout.temperature,
             start=self.rollout.start,
+            max_disagreement=self.rollout.max_disagreement,
             render_mode=self.render_mode,
         )
         if self.rollout.started:

@@ -33,7 +33,8 @@ class DreamVectorEnv(VectorEnv[NDArray[Any], NDArray[Any], NDArray[Any]]):
     actions only (up to the rounding of a batched matrix product, which is coarser in bfloat16).
 
     Args:
-        world_model, observation, temperature, start, checkpoint, device, termination: As for `DreamEnv`.
+        world_model, observation, temperature, start, checkpoint, device, termination, max_disagreement: As for
+            `DreamEnv`.
         num_envs: N.
         max_episode_steps: Actions until an episode is truncated; None is the model's.
         autoreset_mode: A `gymnasium.vector.AutoresetMode` or its value. NEXT_STEP: the step after an end ignores the
@@ -67,6 +68,7 @@ class DreamVectorEnv(VectorEnv[NDArray[Any], NDArray[Any], NDArray[Any]]):
         checkpoint: str | Path | None = None,
         device: torch.device | str | None = None,
         termination: str | None = None,
+        max_disagreement: float | None = None,
         precision: str = "auto",
         compiled: bool = False,
         render_mode: str | None = None,
@@ -83,6 +85,7 @@ class DreamVectorEnv(VectorEnv[NDArray[Any], NDArray[Any], NDArray[Any]]):
             start=start,
             precision=precision,
             compiled=compiled,
+            max_disagreement=max_disagreement,
         )
         self.num_envs = self.rollout.rows
         self.max_episode_steps = checked_time_limit(max_episode_steps, self.world_model)
@@ -172,7 +175,7 @@ class DreamVectorEnv(VectorEnv[NDArray[Any], NDArray[Any], NDArray[Any]]):
         active = ~self._ended if restarting else None
         result = self.rollout.step(actions, active)
         terminated, rewards = result.terminated, result.reward
-        truncated = self.rollout.elapsed >= self.max_episode_steps
+        truncated = (self.rollout.elapsed >= self.max_episode_steps) | self.rollout.untrusted(result)
         infos: dict[str, Any] = {}
         if active is not None:
             rewards = np.where(active, rewards, 0.0)
@@ -254,6 +257,7 @@ class DreamVectorEnv(VectorEnv[NDArray[Any], NDArray[Any], NDArray[Any]]):
             start=self.rollout.start,
             precision=self.rollout.precision,
             compiled=self.rollout.compiled,
+            max_disagreement=self.rollout.max_disagreement,
             render_mode=self.render_mode,
         )
         if self.rollout.started:

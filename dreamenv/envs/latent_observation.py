@@ -148,7 +148,7 @@ class LatentEnv(gym.Env[NDArray[Any], Any]):
         world_model: The model, a registered id, or a bundle's folder.
         observation, checkpoint, device: As for `DreamEnv`.
         render_mode: Of the real environment.
-        temperature, start, termination, precision, compiled: Of the dream; without effect here.
+        temperature, start, termination, precision, compiled, max_disagreement: Of the dream; without effect here.
 
     Attributes:
         real: The wrapped real environment.
@@ -159,7 +159,7 @@ class LatentEnv(gym.Env[NDArray[Any], Any]):
 
     metadata: dict[str, Any] = {"render_modes": list(RENDER_MODES), "render_fps": 12}
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  (they are the keyword arguments of `gym.make`)
         self,
         world_model: WorldModel | str | Path,
         *,
@@ -172,6 +172,7 @@ class LatentEnv(gym.Env[NDArray[Any], Any]):
         termination: str | None = None,
         precision: str | None = None,
         compiled: bool | None = None,
+        max_disagreement: float | None = None,
     ) -> None:
         dreaming = {
             "temperature": temperature,
@@ -179,6 +180,7 @@ class LatentEnv(gym.Env[NDArray[Any], Any]):
             "termination": termination,
             "precision": precision,
             "compiled": compiled,
+            "max_disagreement": max_disagreement,
         }
         given = [name for name, value in dreaming.items() if value is not None]
         if given:

@@ -39,6 +39,7 @@ class DreamRollout:
         start: "first", "initial" or "replay".
         precision: Of the products, "float32", "bfloat16" or "auto".
         compiled: Whether `torch.compile` makes the step, its noise within.
+        max_disagreement: What an ensemble's disagreement may be until `untrusted` says otherwise; None asks nothing.
 
     Attributes:
         one_thread: What only one thread at a time may hold; whoever steps or resets does.
@@ -58,6 +59,7 @@ class DreamRollout:
         start: Start = "initial",
         precision: str = "auto",
         compiled: bool = False,
+        max_disagreement: float | None = None,
     ) -> None:
         if isinstance(rows, bool) or not isinstance(rows, (int, np.integer)) or rows < 1:
             raise ConfigurationError(f"the number of dreams must be an integer of at least 1, got {rows!r}")
@@ -73,6 +75,7 @@ class DreamRollout:
         self.temperature = float(temperature)
         self.start = start
         self.compiled = compiled
+        self.max_disagreement = _checked_threshold(max_disagreement, world_model)
         self.returns: NDArray[np.float64] = np.zeros(rows)
         self.last_reward: NDArray[np.float64] = np.zeros(rows)
         self.one_thread = OneThread()
@@ -146,6 +149,12 @@ class DreamRollout:
         self.last_reward = outcome.reward.copy()
         self.returns += outcome.reward
         return outcome
+
+    def untrusted(self, outcome: Outcome) -> NDArray[np.bool_]:
+        """`[N]`, the dreams whose last step the members of the ensemble disagree on by more than is allowed."""
+        if self.max_disagreement is None:
+            return np.zeros(self.rows, np.bool_)
+        return outcome.extras["disagreement"] > self.max_disagreement
 
     def _check_finite(self, reward: NDArray[np.float64], active: NDArray[np.bool_] | None) -> None:
         finite = np.isfinite(reward) if active is None else np.isfinite(reward) | ~active
@@ -252,3 +261,23 @@ class DreamRollout:
             own = part if 0 not in part.stride() else part.contiguous()
             parts.append(own.index_copy_(0, index, new.to(own.dtype)))
         return type(state)(*parts)
+
+
+def _checked_threshold(most: float | None, world_model: WorldModel) -> float | None:
+    if most is None:
+        return None
+    if (
+        isinstance(most, bool)
+        or not isinstance(most, (int, float, np.number))
+        or not (math.isfinite(most) and most > 0)
+    ):
+        raise ConfigurationError(
+            f"max_disagreement must be a finite number above 0, got {most!r}. It is in standard deviations of a step's "
+            "change: about 0.1 where an ensemble knows its way, near 1 where it does not"
+        )
+    if "disagreement" not in world_model.memory.figures:
+        raise ConfigurationError(
+            f"max_disagreement={most}: {type(world_model.memory).__name__} has no members that could disagree; leave "
+            "it out, or take a model of the recipe 'ensemble'"
+        )
+    return float(most)

@@ -76,6 +76,8 @@ class MemoryModel(nn.Module, ABC, Generic[StateT]):
         differentiable: Whether `imagine` carries gradients through state, action, reward and probability of the end.
         markov: Whether the features determine the state, so that a dream can begin at any of them.
         terminations: Ways of ending a dream that `with_termination` can choose from; none where there is no choice.
+        figures: Names of the extras that a step of `observe`, and of a stepper's `advance`, has; steps of `imagine`
+            need not have them.
     """
 
     embedding_size: int
@@ -85,6 +87,7 @@ class MemoryModel(nn.Module, ABC, Generic[StateT]):
     differentiable: ClassVar[bool] = True
     markov: ClassVar[bool] = False
     terminations: ClassVar[tuple[str, ...]] = ()
+    figures: ClassVar[tuple[str, ...]] = ()
 
     @abstractmethod
     def initial(self, embedding: Tensor, *, noise: torch.Generator | Noise) -> StateT:
@@ -199,6 +202,18 @@ class MemoryModel(nn.Module, ABC, Generic[StateT]):
         other: Any = copy.copy(self)
         other.termination = termination
         return other
+
+    def with_bonus(self: MemoryT, bonus: float, *, reward: float = 1.0) -> MemoryT:
+        """This memory with rewards of `reward` times its own plus `bonus` times its disagreement; the weights are
+        shared.
+
+        Raises:
+            ConfigurationError: A memory that does not know where it disagrees, or a weight that is not finite.
+        """
+        del bonus, reward
+        raise ConfigurationError(
+            f"{type(self).__name__} has no members that could disagree; take the recipe 'ensemble'"
+        )
 
     @abstractmethod
     def config(self) -> dict[str, Any]:

@@ -23,6 +23,9 @@ from dreamenv.workflows.learners import Player
 from dreamenv.workflows.loop_options import LoopOptions
 from dreamenv.world_model import WorldModel
 
+# The round's bundle with the disagreement as its reward
+_CURIOUS = "curious_bundle"
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -114,10 +117,15 @@ class ByRounds(Grain):
             )
         # The agent learns in the very dream that is kept
         model = WorldModel.load(folder / "bundle")
+        curious = number < options.curious_rounds
+        if curious:
+            model = model.with_bonus(1.0, reward=0.0)
+            model.save(folder / _CURIOUS)
+        changed = number == options.curious_rounds  # what was learned of curiosity is no help for the reward
         player = options.make_learner().learn(
             model,
             folder / "agent",
-            before=before / "agent" if before else None,
+            before=before / "agent" if before and not changed else None,
             seed=seed * 1000 + number,
             progress=partial(settings.of_round(number), "agent"),
         )
@@ -132,7 +140,8 @@ class ByRounds(Grain):
         if before is None:
             return settings.exploration()
         player = options.make_learner().player(before / "agent")
-        seeing = {"world_model": str(before / "bundle"), "agent": player.agent}
+        dream = before / (_CURIOUS if number - 1 < options.curious_rounds else "bundle")
+        seeing = {"world_model": str(dream), "agent": player.agent}
         if player.algo is not None:
             seeing["algo"] = player.algo
         greedy, noisy = options.greedy_episodes, options.noisy_episodes

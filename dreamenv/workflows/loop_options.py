@@ -22,6 +22,10 @@ class LoopOptions:
         noisy_episodes: Episodes with noise that each later round collects; the sum of both is exact.
         train: The recipe and its options. A later round starts from the model before, with what the recipe's `refit`
             makes of them.
+        curious_rounds: So many rounds, the first ones, leave an agent that learns to go where the members of the
+            ensemble disagree, in place of the reward, and collects for the round that follows (Sekar et al. 2020,
+            "Planning to explore via self-supervised world models"). The first agent that learns for the reward begins
+            afresh. A planner that is scored by validation episodes plans for the reward in every round. By rounds only.
         train_ratio: Real actions that are replayed for each one collected. By rounds it sets the length of a later
             round's fit, and None takes that from the recipe's options.
         update_every: The grain. None fits model and agent once a round. A number learns continually, as Dreamer does:
@@ -39,6 +43,7 @@ class LoopOptions:
     first_frames: int = 200_000
     greedy_episodes: int = 8
     noisy_episodes: int = 16
+    curious_rounds: int = 0
     train: TrainOptions = field(default_factory=TrainOptions)
     train_ratio: float | None = None
     update_every: int | None = None
@@ -57,6 +62,11 @@ class LoopOptions:
             )
         if min(self.rounds, self.first_frames, self.validation_episodes) < 1:
             raise ConfigurationError("rounds, first_frames and validation_episodes must be at least 1")
+        if self.curious_rounds < 0 or (self.curious_rounds and self.update_every is not None):
+            raise ConfigurationError(
+                f"curious_rounds={self.curious_rounds}, update_every={self.update_every}: curious_rounds must be at "
+                "least 0, and curiosity learns by rounds; leave update_every out"
+            )
         if self.train_ratio is not None and not self.train_ratio > 0:
             raise ConfigurationError(f"train_ratio must be above 0, got {self.train_ratio}")
         if self.update_every is not None and (self.update_every < 1 or self.train_ratio is None):

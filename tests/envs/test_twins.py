@@ -39,8 +39,11 @@ def swing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 def test_a_twin_takes_the_dreams_arguments_and_says_which_have_no_effect() -> None:
     dreaming = {
         "temperature": 1.2, "start": "replay", "termination": "cut", "precision": "float32", "compiled": False,
+        "max_disagreement": 0.5,
     }  # fmt: skip
-    with pytest.warns(UserWarning, match="temperature, start, termination, precision, compiled: no effect here"):
+    with pytest.warns(
+        UserWarning, match="temperature, start, termination, precision, compiled, max_disagreement: no effect"
+    ):
         gym.make(TWIN, observation="latent", **dreaming).close()
     scalar, vector = (inspect.signature(form).parameters.keys() for form in (LatentEnv, latent_vector_env))
     assert inspect.signature(DreamEnv).parameters.keys() <= scalar

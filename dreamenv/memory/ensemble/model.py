@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import gymnasium as gym
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from dreamenv.errors import ConfigurationError, did_you_mean
 from dreamenv.memory.actions import ActionEncoder
-from dreamenv.memory.base import LatentMixture, MemoryModel, Prediction
+from dreamenv.memory.base import LatentMixture, MemoryModel, Outcome, PlainStepper, Prediction, Stepper, outcome_of
 from dreamenv.memory.ensemble.members import Gaussian, GaussianMembers
 from dreamenv.memory.heads import TerminationHead, masked_mean
 from dreamenv.memory.sequences import SequenceBatch
-from dreamenv.noise.base import Noise, as_noise
+from dreamenv.noise.base import DreamNoise, Noise, as_noise
 
 PROPAGATIONS = ("step", "episode")
 TERMINATIONS = ("sample", "cut")
+DISAGREEMENT = "disagreement"
+_LEAST_VARIANCE = 1e-16
 TerminationFunction = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 
@@ -61,6 +65,8 @@ class ProbabilisticEnsemble(MemoryModel[EnsembleState]):
             takes the mean of their predictions); "episode" keeps the member that was drawn at the row's start (TS∞).
         termination: "sample" or "cut", as for `MDNRNN`.
         termination_weight: Weight of ends in the termination loss.
+        reward_weight: What the members' rewards count in those of the dream.
+        bonus: What the disagreement counts there; above 0, agents are paid for what the ensemble does not know yet.
         termination_fn: `(latent [B, Z], action, next latent [B, Z]) -> [B] bool`.
 
     Raises:
@@ -69,13 +75,14 @@ class ProbabilisticEnsemble(MemoryModel[EnsembleState]):
 
     markov = True
     terminations = TERMINATIONS
+    figures = (DISAGREEMENT,)
     latent_mean: Tensor
     latent_std: Tensor
     change_mean: Tensor
     change_std: Tensor
     elite_members: Tensor
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  (they are the model's configuration)
         self,
         latent_size: int,
         action_space: gym.Space[Any],
@@ -87,6 +94,8 @@ class ProbabilisticEnsemble(MemoryModel[EnsembleState]):
         propagation: str = "step",
         termination: str = "sample",
         termination_weight: float = 1.0,
+        reward_weight: float = 1.0,
+        bonus: float = 0.0,
         termination_fn: TerminationFunction | None = None,
     ) -> None:
         super().__init__()
@@ -110,6 +119,7 @@ class ProbabilisticEnsemble(MemoryModel[EnsembleState]):
         self.propagation = propagation
         self.termination = termination
         self.termination_fn = termination_fn
+        self.reward_weight, self.bonus = _checked_weights(reward_weight, bonus)
         self.action_encoder = ActionEncoder(action_space)
         inputs = latent_size + self.action_encoder.size
         outputs = latent_size + 1
@@ -136,7 +146,18 @@ class ProbabilisticEnsemble(MemoryModel[EnsembleState]):
             "propagation": self.propagation,
             "termination": self.termination,
             "termination_weight": self.termination_head.weight,
+            "reward_weight": self.reward_weight,
+            "bonus": self.bonus,
         }
+
+    def with_bonus(self, bonus: float, *, reward: float = 1.0) -> ProbabilisticEnsemble:
+        other = copy.copy(self)
+        other.reward_weight, other.bonus = _checked_weights(reward, bonus)
+        return other
+
+    def stepper(self, rows: int, *, precision: str = "auto", compiled: bool = False) -> Stepper[EnsembleState]:
+        super().stepper(rows, precision=precision, compiled=compiled)  # refuses what there is not
+        return _EnsembleStepper(self)
 
     def initial(self, embedding: Tensor, *, noise: torch.Generator | Noise) -> EnsembleState:
         return EnsembleState(embedding, self._draw_members(len(embedding), as_noise(noise)))
@@ -166,7 +187,8 @@ class ProbabilisticEnsemble(MemoryModel[EnsembleState]):
         member = self._members_of_step(state, noise)
         encoded = self.action_encoder(action)
         mean, _ = self._by_member(state.latent, encoded, member)
-        prediction = self._predict(state.latent, action, encoded, embedding, mean[:, -1], noise)
+        apart = self.disagreement(state, action)
+        prediction = self._predict(state.latent, action, encoded, embedding, mean[:, -1], noise, apart=apart)
         return EnsembleState(embedding, member), prediction
 
     def imagine(
@@ -177,19 +199,30 @@ class ProbabilisticEnsemble(MemoryModel[EnsembleState]):
         noise: torch.Generator | Noise,
         temperature: float = 1.0,
     ) -> tuple[EnsembleState, Prediction]:
-        noise = as_noise(noise)
+        """As `MemoryModel.imagine`; the disagreement, which asks all members, is left out unless rewards hold it."""
+        return self.step(state, action, noise=as_noise(noise), temperature=temperature, everyone=self.bonus != 0)
+
+    def step(
+        self, state: EnsembleState, action: Tensor, *, noise: Noise, temperature: float, everyone: bool
+    ) -> tuple[EnsembleState, Prediction]:
+        """`imagine`, and with `everyone` all members are asked and the prediction holds their disagreement."""
         encoded = self.action_encoder(action)
-        member = state.member if temperature == 0 else self._members_of_step(state, noise)
-        if temperature == 0 and self.propagation == "step":
-            # The mode of a mixture of members whose means lie close together
-            everyone = self.gaussian(state.latent, action)
-            mean, log_variance = (part[self.elite_members].mean(0) for part in everyone)
-        else:
+        mode = temperature == 0
+        member = state.member if mode else self._members_of_step(state, noise)
+        mean_of_all = mode and self.propagation == "step"
+        said = self.gaussian(state.latent, action) if everyone or mean_of_all else None
+        if said is None:
             mean, log_variance = self._by_member(state.latent, encoded, member)
+        elif mean_of_all:
+            # The mode of a mixture of members whose means lie close together
+            mean, log_variance = (part[self.elite_members].mean(0) for part in said)
+        else:
+            mean, log_variance = (part[member, torch.arange(len(member), device=member.device)] for part in said)
         spread = (0.5 * log_variance[:, :-1]).exp() * math.sqrt(temperature)
         change = mean[:, :-1] + spread * noise.normal(len(member), self.latent_size)
         latent = state.latent + change * self.change_std[:-1] + self.change_mean[:-1]
-        prediction = self._predict(state.latent, action, encoded, latent, mean[:, -1], noise, mode=temperature == 0)
+        apart = self._apart(said) if said is not None and everyone else None
+        prediction = self._predict(state.latent, action, encoded, latent, mean[:, -1], noise, mode=mode, apart=apart)
         return EnsembleState(latent, member), prediction
 
     def embedding_of(self, seen: Tensor, kind: str) -> Tensor:
@@ -234,8 +267,12 @@ class ProbabilisticEnsemble(MemoryModel[EnsembleState]):
         """`[B]`: how far the elites' expected next latents lie apart, the root mean square over dimensions of their
         standard deviations, in standard deviations of the change of the latent. Differentiable; near 0 on data, larger
         off it (the epistemic part of Chua et al., section 4)."""
-        means = self.gaussian(state.latent, action).mean[self.elite_members, :, :-1]
-        return means.var(0, unbiased=False).mean(-1).sqrt()
+        return self._apart(self.gaussian(state.latent, action))
+
+    def _apart(self, said: Gaussian) -> Tensor:
+        means = said.mean[self.elite_members, :, :-1]
+        # The root has no slope at 0, where all say the same
+        return means.var(0, unbiased=False).mean(-1).clamp(min=_LEAST_VARIANCE).sqrt()
 
     @torch.no_grad()
     def set_scale(self, latents: Tensor, next_latents: Tensor, rewards: Tensor) -> None:
@@ -303,14 +340,40 @@ class ProbabilisticEnsemble(MemoryModel[EnsembleState]):
         noise: Noise,
         *,
         mode: bool = False,
+        apart: Tensor | None = None,
     ) -> Prediction:
-        reward = reward * self.change_std[-1] + self.change_mean[-1]
+        reward = self.reward_weight * (reward * self.change_std[-1] + self.change_mean[-1])
+        extras = {} if apart is None else {DISAGREEMENT: apart}
+        if apart is not None and self.bonus:
+            reward = reward + self.bonus * apart
         if self.termination_fn is not None:
             known = self.termination_fn(latent, action, next_latent)
-            return Prediction(reward, known.float(), known.bool())
+            return Prediction(reward, known.float(), known.bool(), extras)
         logit = self.termination_head(self._transition(latent, encoded, next_latent))
         probability = self.termination_head.probability(logit)
         if self.termination == "cut":
-            return Prediction(reward, probability, logit > 0)
+            return Prediction(reward, probability, logit > 0, extras)
         uniform = noise.uniform(len(latent), 1).squeeze(1)
-        return Prediction(reward, probability, probability > 0.5 if mode else uniform < probability)
+        return Prediction(reward, probability, probability > 0.5 if mode else uniform < probability, extras)
+
+
+class _EnsembleStepper(PlainStepper[EnsembleState]):
+    """Environments show where the members disagree; planners, which call the stepper, do not pay for it."""
+
+    def __init__(self, memory: ProbabilisticEnsemble) -> None:
+        super().__init__(memory)
+        self._ensemble = memory
+
+    @torch.no_grad()
+    def advance(
+        self, dreams: EnsembleState, action: NDArray[Any], *, noise: DreamNoise, temperature: float
+    ) -> tuple[EnsembleState, Outcome]:
+        actions = torch.from_numpy(action).to(self.device)
+        state, prediction = self._ensemble.step(dreams, actions, noise=noise, temperature=temperature, everyone=True)
+        return state, outcome_of(prediction)
+
+
+def _checked_weights(reward: float, bonus: float) -> tuple[float, float]:
+    if not (math.isfinite(reward) and math.isfinite(bonus)):
+        raise ConfigurationError(f"the weights of reward and bonus must be finite, got {reward!r} and {bonus!r}")
+    return float(reward), float(bonus)

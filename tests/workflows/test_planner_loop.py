@@ -1,0 +1,79 @@
+"""PETS by the loop: an ensemble and a planner from few episodes on, and rounds that explore by curiosity first."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from dreamenv.data.episodes import EpisodeStore
+from dreamenv.data.explore import Exploration
+from dreamenv.errors import ConfigurationError
+from dreamenv.memory.ensemble.model import ProbabilisticEnsemble
+from dreamenv.training.pipeline import TrainOptions
+from dreamenv.training.recipes.ensemble import EnsembleMemoryOptions, EnsembleOptions
+from dreamenv.training.recipes.fit_ensemble import EnsembleFitOptions
+from dreamenv.types import RealEnvSpec
+from dreamenv.workflows.loop import Round, run_loop
+from dreamenv.workflows.loop_options import LoopOptions
+from dreamenv.world_model import WorldModel
+
+REAL = RealEnvSpec("Pendulum-v1", max_episode_steps=12)
+ENSEMBLE = EnsembleOptions(
+    EnsembleMemoryOptions(members=3, elites=2, hidden_size=8, layers=1),
+    EnsembleFitOptions(batch_size=16, max_epochs=2),
+)
+PETS = LoopOptions(
+    rounds=3,
+    first_frames=24,
+    greedy_episodes=1,
+    noisy_episodes=0,
+    curious_rounds=2,
+    train=TrainOptions("ensemble", ENSEMBLE, replay_starts=8),
+    learner="planner:shooting,candidates=8,horizon=2",
+    validation_episodes=1,
+)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Round]]:
+    folder = tmp_path_factory.mktemp("pets")
+    explore = (Exploration("uniform"),)
+    return folder, run_loop(REAL, folder, PETS, explore=explore, workers=0, seed=2)
+
+
+def test_it_goes_on_from_a_handful_of_random_episodes_by_one_episode_a_round(run: tuple[Path, list[Round]]) -> None:
+    folder, table = run
+    # Two episodes of exploration, one a later round, and one of validation in each
+    assert [row.real_frames for row in table] == [36, 60, 84]
+    assert [len(EpisodeStore(folder / "episodes" / f"{number:02d}")) for number in range(3)] == [2, 1, 1]
+
+
+def test_curious_rounds_collect_by_disagreement_and_are_scored_by_the_reward(run: tuple[Path, list[Round]]) -> None:
+    folder, table = run
+    for number in range(3):
+        curious = folder / "rounds" / f"{number:02d}" / "curious_bundle"
+        assert curious.exists() == (number < 2)
+        if number < 2:
+            memory = WorldModel.load(curious).memory
+            assert isinstance(memory, ProbabilisticEnsemble)
+            assert (memory.reward_weight, memory.bonus) == (0.0, 1.0)
+        memory = WorldModel.load(folder / "rounds" / f"{number:02d}" / "bundle").memory
+        assert isinstance(memory, ProbabilisticEnsemble)
+        assert (memory.reward_weight, memory.bonus) == (1.0, 0.0)
+    assert all(row.dream_mean < 0 for row in table), "Pendulum's rewards are negative, the disagreement is not"
+
+
+def test_the_episode_behind_a_curious_round_is_another_one(run: tuple[Path, list[Round]], tmp_path: Path) -> None:
+    folder, _ = run
+    plain = LoopOptions(**{**vars(PETS), "curious_rounds": 0, "rounds": 2})
+    run_loop(REAL, tmp_path, plain, explore=(Exploration("uniform"),), workers=0, seed=2)
+    found = [next(iter(EpisodeStore(root / "episodes" / "01"))).actions for root in (folder, tmp_path)]
+    assert (found[0] != found[1]).any()
+
+
+def test_bad_options() -> None:
+    with pytest.raises(ConfigurationError, match="curious_rounds must be at least 0"):
+        LoopOptions(curious_rounds=-1)
+    with pytest.raises(ConfigurationError, match="curiosity learns by rounds"):
+        LoopOptions(curious_rounds=1, update_every=1, train_ratio=4.0)
