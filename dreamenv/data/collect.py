@@ -19,6 +19,7 @@ from dreamenv.data.episodes import EpisodeStore
 from dreamenv.data.explore import POLICIES, Actor, Exploration, check_policy, default_exploration
 from dreamenv.data.preprocess import PreprocessedEnv, make_known, make_real_env, modules_of, registration_of
 from dreamenv.data.recorder import EpisodeRecorder
+from dreamenv.data.writing import Writing
 from dreamenv.errors import CollectionError, ConfigurationError, DreamEnvError, EpisodeFileError, NonFiniteError
 from dreamenv.files import writable_folder, write_json
 from dreamenv.run_lock import alone_in
@@ -156,28 +157,29 @@ def collect(
     _write_collection(setup, begun, skipped)
     sent = setup.packed() if place.elsewhere else setup
     total_frames, total_return = sum(n for n, _ in held.values()), sum(r for _, r in held.values())
-    while not count.reached():  # again where an episode was skipped at the very end
-        if count.first >= MOST_EPISODES:
-            raise CollectionError(
-                f"{MOST_EPISODES} episodes hold fewer than {frames} frames; collect with another seed too"
-            )
-        for index, found in run_tasks(
-            count.missing(), _make_runner, sent, workers=place, modules=modules_of(spec), report=report
-        ):
-            if isinstance(found, _Skipped):
-                skipped[index] = found.reason
-                report(f"episode {index} is skipped: {found.reason}")
-                _check_share(spec, held, skipped)
-                _write_collection(setup, begun, skipped)
+    with Writing(store) as writing:
+        while not count.reached():  # again where an episode was skipped at the very end
+            if count.first >= MOST_EPISODES:
+                raise CollectionError(
+                    f"{MOST_EPISODES} episodes hold fewer than {frames} frames; collect with another seed too"
+                )
+            for index, found in run_tasks(
+                count.missing(), _make_runner, sent, workers=place, modules=modules_of(spec), report=report
+            ):
+                if isinstance(found, _Skipped):
+                    skipped[index] = found.reason
+                    report(f"episode {index} is skipped: {found.reason}")
+                    _check_share(spec, held, skipped)
+                    _write_collection(setup, begun, skipped)
+                    count.update()
+                    continue
+                writing.put(index, found.file)  # workers write nothing: one that outlives its parent could do harm
+                held[index] = found.real_frames, found.undiscounted_return
                 count.update()
-                continue
-            store.put(index, found.file)  # workers write nothing: one that outlives its parent could do harm
-            held[index] = found.real_frames, found.undiscounted_return
-            count.update()
-            total_frames, total_return = total_frames + found.real_frames, total_return + found.undiscounted_return
-            progress(len(held), total_frames, total_return / len(held))
-            if count.reached():
-                break
+                total_frames, total_return = total_frames + found.real_frames, total_return + found.undiscounted_return
+                progress(len(held), total_frames, total_return / len(held))
+                if count.reached():
+                    break
     keep = max(keep, count.first)
     for file in store.own_files():
         if int(file.stem) >= keep:

@@ -27,6 +27,7 @@ from dreamenv.agents.population import weight_shape
 from dreamenv.data.collect import collect
 from dreamenv.data.episodes import EpisodeStore
 from dreamenv.data.explore import Exploration
+from dreamenv.data.writing import Writing
 from dreamenv.scoring.score import evaluate
 from dreamenv.workers import run_tasks
 from dreamenv.workers.ray_cluster import connect
@@ -173,15 +174,21 @@ def _driver(processes: int) -> dict[str, float]:
 
     small, large = seconds_a_task(make_square, 1, 2000), seconds_a_task(make_large, False, 60)
     with tempfile.TemporaryDirectory() as folder:
-        store, content = EpisodeStore(folder), np.random.default_rng(0).bytes(10**6)
+        content = np.random.default_rng(0).bytes(10**6)
         began = time.perf_counter()
-        for index in range(30):
-            store.put(index, content)
-        writing = (time.perf_counter() - began) / 30
+        with Writing(EpisodeStore(folder)) as disk:
+            for index in range(64):
+                disk.put(index, content)
+        writing = (time.perf_counter() - began) / 64
+        began = time.perf_counter()
+        for index in range(16):
+            EpisodeStore(folder).put(index, content)
+        one_by_one = (time.perf_counter() - began) / 16
     return {
         "task_ms": 1000 * small,
         "megabyte_ms": 1000 * max(0.0, large - small),
         "write_ms": 1000 * writing,
+        "write_one_by_one_ms": 1000 * one_by_one,
         "part_ms": 1000 * _seconds_a_part("cma"),
         "openai_part_ms": 1000 * _seconds_a_part("openai"),
     }
@@ -211,7 +218,7 @@ def _growth(figures: dict[str, Any], processes: int) -> dict[str, Any]:
         task_s = timed["working_local_s"] * processes / (timed["tasks"] - parts)
         megabytes = (timed["task_bytes"] + timed["result_bytes"]) / 1e6
         ms = driver["task_ms"] + megabytes * driver["megabyte_ms"]
-        ms += {"collect": driver["write_ms"], "eval": 0.0, "evolve": driver["part_ms"]}[name]
+        ms += {"collect": megabytes * driver["write_ms"], "eval": 0.0, "evolve": driver["part_ms"]}[name]
         found[name] = {"task_s": task_s, "driver_ms": ms, "most_workers": round(1000 * task_s / ms)}
         for workers in SIZES:
             found[name][f"busy_{workers}_percent"] = 100 * workers * ms / 1000 / task_s
