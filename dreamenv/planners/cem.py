@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -33,6 +34,9 @@ class CEM(SequencePlanner):
         spread: In which a search begins. Box: standard deviation, where 1 is half the range of the actions. Discrete:
             share of actions drawn uniformly instead of from the centre, at most 1.
         least_spread: Below which the spread does not fall, so that later iterations still search.
+        colour: β of the draws of Box plans (Pinneri et al. 2020, "Sample-efficient cross-entropy method for real-time
+            planning", section 3.1): 0 draws each entry alone; with 2 to 4 they go together, and plans get somewhere.
+        kept: Share of the elites that are candidates of the next iteration again, in [0, 1] (there, section 3.3: 0.3).
 
     The others are those of `SequencePlanner`.
     """
@@ -44,12 +48,24 @@ class CEM(SequencePlanner):
     momentum: float = 0.1
     spread: float = 0.5
     least_spread: float = 0.05
+    colour: float = 0.0
+    kept: float = 0.0
 
     def __post_init__(self) -> None:
         super().__post_init__()
         check_count(iterations=self.iterations, elites=self.elites)
         check_share(momentum=self.momentum)
         check_positive(spread=self.spread, least_spread=self.least_spread)
+        if not (math.isfinite(self.colour) and self.colour >= 0) or not 0 <= self.kept <= 1:
+            raise ConfigurationError(
+                f"colour must be a finite number of at least 0 and kept in [0, 1], got {self.colour!r} and "
+                f"{self.kept!r}"
+            )
+        if self.kept and self.elites >= self.candidates:
+            raise ConfigurationError(
+                f"kept={self.kept}: with elites={self.elites} of candidates={self.candidates} nothing new would be "
+                "drawn"
+            )
         if self.elites > self.candidates:
             raise ConfigurationError(
                 f"elites={self.elites} of candidates={self.candidates}: the elites are the best of the candidates, "
@@ -58,11 +74,18 @@ class CEM(SequencePlanner):
 
     def _search(self, sequences: Sequences, score: Score, centre: Tensor, noise: Noise) -> Found:
         spread = sequences.initial_spread(centre, self.spread)
+        again = 0
+        kept = centre.unsqueeze(1)
         for _ in range(self.iterations):
-            candidates = with_mode(sequences, centre, sequences.around(centre, spread, self.candidates, noise))
+            drawn = sequences.around(centre, spread, self.candidates - again, noise, colour=self.colour)
+            candidates = with_mode(sequences, centre, drawn)
+            if again:
+                candidates = torch.cat([candidates, kept], dim=1)
             returns = score(candidates)
             # A stable sort breaks ties alike in every batch
             best = returns.sort(dim=1, descending=True, stable=True).indices[:, : self.elites]
+            again = round(self.kept * self.elites)
+            kept = candidates.take_along_dim(best[:, :again, None, None], dim=1)
             weights = torch.zeros_like(returns).scatter_(1, best, 1 / self.elites)
             value = (weights * returns).sum(1)
             shares = weights.to(centre)

@@ -38,8 +38,15 @@ class Sequences(ABC):
         """Candidates drawn uniformly, `[rows, candidates, entries, D]`."""
 
     @abstractmethod
-    def around(self, centre: Tensor, spread: Tensor, candidates: int, noise: Noise) -> Tensor:
-        """Candidates drawn around a centre, `[B, candidates, K, D]`."""
+    def around(self, centre: Tensor, spread: Tensor, candidates: int, noise: Noise, *, colour: float = 0.0) -> Tensor:
+        """Candidates drawn around a centre, `[B, candidates, K, D]`.
+
+        With `colour` β above 0 the entries of a candidate go together: the power of their draws falls with the
+        frequency as f^-β.
+
+        Raises:
+            ConfigurationError: A `colour` for draws that have none.
+        """
 
     @abstractmethod
     def initial_spread(self, centre: Tensor, spread: float) -> Tensor:
@@ -86,9 +93,11 @@ class BoxSequences(Sequences):
         drawn = noise.uniform(rows * candidates, entries * self.size)
         return (2 * drawn - 1).view(rows, candidates, entries, self.size)
 
-    def around(self, centre: Tensor, spread: Tensor, candidates: int, noise: Noise) -> Tensor:
+    def around(self, centre: Tensor, spread: Tensor, candidates: int, noise: Noise, *, colour: float = 0.0) -> Tensor:
         rows, entries, size = centre.shape
         drawn = noise.normal(rows * candidates, entries * size).view(rows, candidates, entries, size)
+        if colour > 0:
+            drawn = coloured(drawn, colour)
         return (centre.unsqueeze(1) + spread.unsqueeze(1) * drawn).clamp(-1, 1)
 
     def initial_spread(self, centre: Tensor, spread: float) -> Tensor:
@@ -126,7 +135,12 @@ class DiscreteSequences(Sequences):
         drawn = noise.uniform(rows * candidates, entries).view(rows, candidates, entries)
         return self._one_hot((drawn * self.size).long().clamp(max=self.size - 1))
 
-    def around(self, centre: Tensor, spread: Tensor, candidates: int, noise: Noise) -> Tensor:
+    def around(self, centre: Tensor, spread: Tensor, candidates: int, noise: Noise, *, colour: float = 0.0) -> Tensor:
+        if colour > 0:
+            raise ConfigurationError(
+                f"colour={colour}: draws of Discrete actions have no colour; leave it out, or take action_repeat, "
+                "which holds actions"
+            )
         rows, entries, size = centre.shape
         drawn = noise.uniform(rows * candidates, entries).view(rows, candidates, entries, 1)
         bounds = ((1 - spread) * centre + spread / size).cumsum(-1)[..., :-1]
@@ -150,6 +164,25 @@ class DiscreteSequences(Sequences):
 
     def _one_hot(self, index: Tensor) -> Tensor:
         return torch.nn.functional.one_hot(index, self.size).float()
+
+
+def coloured(white: Tensor, colour: float) -> Tensor:
+    """Standard normal draws `[..., K, D]` as draws whose power over the K entries falls as f^-`colour`, each of
+    variance 1 still (Timmer & König 1995, "On generating power law noise"). The lowest frequency, 0, counts as the
+    first above it.
+    """
+    entries = white.shape[-2]
+    frequency = torch.fft.rfftfreq(entries, device=white.device)
+    scale = frequency.clamp(min=1 / entries) ** (-colour / 2)
+    counted = torch.full_like(
+        scale, 2.0
+    )  # of a real signal, each frequency but 0 and the highest even one is there twice
+    counted[0] = 1.0
+    if entries % 2 == 0:
+        counted[-1] = 1.0
+    variance = (counted * scale.square()).sum() / entries
+    spectrum = torch.fft.rfft(white, dim=-2) * (scale / variance.sqrt()).unsqueeze(-1)
+    return torch.fft.irfft(spectrum, n=entries, dim=-2)
 
 
 def sequences_of(action_space: gym.Space[Any], device: torch.device) -> Sequences:

@@ -16,7 +16,7 @@ from dreamenv.memory.ensemble.model import ProbabilisticEnsemble
 from dreamenv.memory.mdn_rnn.model import MDNRNN
 from dreamenv.noise.base import Noise
 from dreamenv.noise.branching import RowNoise
-from dreamenv.planners import CEM, MCTS, MPPI, RandomShooting, imagined_returns
+from dreamenv.planners import CEM, ILQR, MCTS, MPPI, GradientPlanner, RandomShooting, imagined_returns
 from dreamenv.planners.base import Planner
 from dreamenv.types import RealEnvSpec
 from dreamenv.vision.identity import IdentityVision
@@ -70,17 +70,41 @@ def test_candidates_of_common_noise_meet_the_same_members() -> None:
     assert len(found[:, 0].unique()) > 1
 
 
-@pytest.mark.parametrize("scheme", [CEM, MPPI, RandomShooting, MCTS])
+@pytest.mark.parametrize("scheme", [CEM, MPPI, RandomShooting, MCTS, GradientPlanner, ILQR])
 def test_every_planner_draws_members(scheme: Any) -> None:
     discrete = scheme is MCTS
     model = disagreeing(spaces.Discrete(2) if discrete else BOX)
-    sizes = {"simulations": 4, "rollout": 0} if discrete else {"candidates": 20}
-    planner: Planner = scheme(horizon=2, particles=1, discount=1.0, **sizes)
+    sizes: dict[Any, Any] = {
+        MCTS: {"simulations": 4, "rollout": 0, "particles": 1},
+        GradientPlanner: {"iterations": 1, "particles": 1},
+        ILQR: {"iterations": 1},
+    }
+    planner: Planner = scheme(horizon=2, discount=1.0, **sizes.get(scheme, {"candidates": 20, "particles": 1}))
     values = set()
     for seed in range(24):
         noise = RowNoise([torch.Generator().manual_seed(seed)])
         values.add(round(float(planner.plan(model, begun(model), noise=noise).value[0]), 3))
     assert len(values) == MEMBERS, f"one plan a member, got {values}"
+
+
+@pytest.mark.parametrize("scheme", [CEM, MPPI, RandomShooting, GradientPlanner])
+def test_particles_of_every_planner_average_over_members(scheme: Any) -> None:
+    sizes: dict[str, Any] = {"iterations": 1} if scheme is GradientPlanner else {"candidates": 20}
+    planner: Planner = scheme(horizon=2, discount=1.0, particles=400, **sizes)
+    noise = RowNoise([torch.Generator().manual_seed(0)])
+    model = disagreeing()
+    assert float(planner.plan(model, begun(model), noise=noise).value[0]) == pytest.approx(2 * 1.5, abs=0.4)
+
+
+def test_of_step_propagation_members_are_drawn_at_every_step() -> None:
+    model = disagreeing()
+    model.memory.propagation = "step"
+    noise = torch.Generator().manual_seed(1)
+    few = [float(imagined_returns(model, begun(model), torch.zeros(1, 1, 2, 1), noise=noise)[0, 0]) for _ in range(80)]
+    # Two draws of 0 to 3; whoever stayed for both steps would give even numbers alone
+    assert set(few) == {0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0}
+    mode = imagined_returns(model, begun(model), torch.zeros(1, 1, 2, 1), noise=noise, temperature=0.0)
+    assert float(mode[0, 0]) == pytest.approx(3.0), "the mode takes the mean of the members"
 
 
 def test_replayed_starts_draw_members_too() -> None:
