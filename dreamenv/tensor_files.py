@@ -16,7 +16,7 @@ import torch
 from pydantic import NonNegativeInt
 from safetensors import SafetensorError
 from safetensors.torch import load, save
-from torch import Tensor, nn
+from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from dreamenv.errors import BundleError, DreamEnvError
@@ -29,7 +29,7 @@ _SUM = "sha256"
 _FACTORIES = frozenset({torch.empty, torch.zeros, torch.ones, torch.full, torch.rand, torch.randn, torch.randint})
 # Numbers that any allocation counts for, so that a million tiny layers are noticed too
 _LEAST = 256
-ModuleT = TypeVar("ModuleT", bound=nn.Module)
+MadeT = TypeVar("MadeT")
 
 
 class TensorSection(Strict):
@@ -229,11 +229,11 @@ def tensors_of(content: bytes, file: Path, *, error: type[DreamEnvError] = Bundl
     return found
 
 
-def built_within(build: Callable[[], ModuleT], elements: int) -> ModuleT:
+def built_within(build: Callable[[], MadeT], elements: int) -> MadeT:
     """What `build` makes, unless that asks PyTorch for far more than `elements` numbers, which is then not allocated.
 
     Args:
-        build: Makes a module.
+        build: Makes a module, or what holds one.
         elements: Numbers in the tensors that are to fill the module.
 
     Raises:

@@ -201,7 +201,7 @@ class ActorCriticAgent:
 
         Raises:
             SpaceMismatchError: An observation of another shape.
-            NonFiniteError: An observation that is not finite.
+            NonFiniteError: An observation or an action that is not finite.
         """
         batch, single = as_batch(observation, self.observation_space)
         device = next(self.actor.parameters()).device
@@ -216,6 +216,8 @@ class ActorCriticAgent:
                 action = self.actor.sample(inputs, as_noise(generator)).action
                 if self.actor.discrete:
                     action = self.actor.to_action(action)
+        if action.is_floating_point() and not bool(torch.isfinite(action).all()):
+            raise NonFiniteError("the actor's action is not finite: its weights are too large")
         array = self.actor.to_action.to_numpy(action)
         return (np.asarray(array[0]) if single else array), state
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, TypeGuard
 
@@ -12,7 +13,7 @@ from dreamenv.bundle_config import space_from_json, space_to_json
 from dreamenv.errors import BundleError, DreamEnvError, did_you_mean
 from dreamenv.files import parse_json
 from dreamenv.schema import Sha256, Strict, checked
-from dreamenv.tensor_files import read_header, read_sealed, write_sealed
+from dreamenv.tensor_files import built_within, read_header, read_sealed, write_sealed
 
 FORMAT_VERSION = 2
 AGENT_FILE = "agent.safetensors"
@@ -81,14 +82,15 @@ def read_agent(file: Path, expected: dict[str, str] | None = None) -> SavableAge
         name: space_from_json(getattr(section, name), f"{file}: {name}")
         for name in ("observation_space", "action_space")
     }
+    build = partial(
+        AGENTS[section.kind].from_tensors,
+        tensors,
+        **spaces,
+        observation=section.observation,
+        provenance=section.provenance,
+    )
     try:
-        return AGENTS[section.kind].from_tensors(
-            tensors,
-            **spaces,
-            observation=section.observation,
-            provenance=section.provenance,
-            **section.config,
-        )
+        return built_within(partial(build, **section.config), sum(part.numel() for part in tensors.values()))
     except (KeyError, TypeError, ValueError, RuntimeError, ArithmeticError, DreamEnvError) as error:
         raise BundleError(f"{file}: does not rebuild an agent of kind {section.kind!r}: {error}") from error
 

@@ -16,7 +16,7 @@ from dreamenv.cli import places
 from dreamenv.data.explore import Exploration
 from dreamenv.data.preprocess import import_registering
 from dreamenv.errors import ConfigurationError, MissingExtraError, RegistryError, UnknownDreamError, did_you_mean
-from dreamenv.files import write_text
+from dreamenv.files import read_yaml, write_text
 from dreamenv.options import options_from, overlay, parse_settings
 from dreamenv.registry import EnvironmentSection, TrainSection
 from dreamenv.types import RealEnvSpec
@@ -163,7 +163,12 @@ def write_config(run_dir: Path, stage: str, settings: dict[str, Any]) -> None:
     """Record a stage's resolved settings in `<run_dir>/config.yaml`."""
     run_dir.mkdir(parents=True, exist_ok=True)
     file = run_dir / "config.yaml"
-    known = yaml.safe_load(file.read_text(encoding="utf-8")) if file.exists() else {}
+    try:
+        known = read_yaml(file) if file.exists() else {}
+    except (OSError, ValueError) as error:
+        raise ConfigurationError(f"{file}: not YAML ({error}); delete it to record the settings anew") from error
+    if not isinstance(known, dict):
+        raise ConfigurationError(f"{file}: found {type(known).__name__}, expected a mapping; delete it")
     known[stage] = settings
     write_text(file, yaml.safe_dump(known, sort_keys=False))
 

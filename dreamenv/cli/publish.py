@@ -32,16 +32,15 @@ def publish(
 
     Example: dreamenv publish DreamDoom-v0 --run runs/doom --score doom.json --baseline doom-random.json
     """
-    import json
-
+    from dreamenv.schema import read_any
     from dreamenv.workflows.publish import publish_bundle
 
     target = publish_bundle(
         name,
         run,
         registry_file,
-        score=json.loads(score.read_text(encoding="utf-8")),
-        baseline=json.loads(baseline.read_text(encoding="utf-8")),
+        score=read_any(score),
+        baseline=read_any(baseline),
         commands=commands.read_text(encoding="utf-8") if commands else "",
         half=half,
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +16,7 @@ from dreamenv.data.explore import POLICIES, Actor, Noisy, default_exploration
 from dreamenv.data.preprocess import make_real_env
 from dreamenv.errors import BundleError, ConfigurationError
 from dreamenv.figures.canvas import DREAM_COLOUR, REAL_COLOUR, line_grid, new_figure, picture_grid
+from dreamenv.schema import read_any
 from dreamenv.scoring.horizons import HORIZONS, check_horizons
 from dreamenv.training.panels import open_loop, reconstruct, seen_latents
 from dreamenv.types import Episode, episode_seeds
@@ -160,13 +160,13 @@ def read_evolution(folder: str | Path) -> list[dict[str, Any]]:
     """
     file = Path(folder) / "evolution.json"
     try:
-        history = json.loads(file.read_text(encoding="utf-8"))["history"]
+        history = read_any(file)["history"]
         missing = {"index", "dream_mean", "dream_best"} - history[0].keys()
         if missing:
             raise KeyError(*missing)
         return list(history)
-    except OSError as error:
-        raise BundleError(f"{file}: cannot be read ({error.strerror}); expected a folder that evolve wrote") from error
+    except BundleError as error:
+        raise BundleError(f"{error}; expected a folder that evolve wrote") from error
     except (ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
         raise BundleError(f"{file}: not the history of an evolution: {error!r}") from error
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from dreamenv.bundle_config import read_config
 from dreamenv.errors import BundleError, missing_extra
 from dreamenv.figures.canvas import DREAM_COLOUR, NEUTRAL_COLOUR, REAL_COLOUR, new_figure
+from dreamenv.schema import read_any
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -43,12 +43,9 @@ def read_rounds(run_dir: str | Path) -> list[dict[str, Any]]:
             raise BundleError(f"{file}: holds no table of rounds; this model was not made by `dreamenv loop`")
     else:
         try:
-            table = json.loads(file.read_text(encoding="utf-8"))
-        except OSError as error:
-            wanted = "expected a folder of `dreamenv loop`"
-            raise BundleError(f"{file}: cannot be read ({error.strerror}); {wanted}") from error
-        except ValueError as error:
-            raise BundleError(f"{file}: not JSON (cut short?): {error}") from error
+            table = read_any(file)
+        except BundleError as error:
+            raise BundleError(f"{error}; expected a folder of `dreamenv loop`") from error
     if not isinstance(table, list) or not all(isinstance(row, dict) and row.keys() >= _ROUND_KEYS for row in table):
         raise BundleError(f"{file}: not a table of rounds; each needs {', '.join(sorted(_ROUND_KEYS))}")
     return table

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from pydantic import NonNegativeFloat
 
 from dreamenv.agents.evolution import evolve
 from dreamenv.agents.evolution_state import Generation
@@ -28,6 +29,7 @@ from dreamenv.figures.report import write_report
 from dreamenv.figures.video import side_by_side, write_video
 from dreamenv.files import sha256_of, write_json
 from dreamenv.run_lock import alone_in
+from dreamenv.schema import Strict, read_checked
 from dreamenv.scoring.score import EpisodeResult, Validator, evaluate
 from dreamenv.types import RealEnvSpec
 from dreamenv.workers import AnyWorkers
@@ -174,6 +176,21 @@ def run_demo(
     return result
 
 
+class _Stage(Strict):
+    """A finished stage: what it depended on, how long it took, what it found."""
+
+    key: str
+    seconds: NonNegativeFloat
+    result: dict[str, Any]
+
+
+class _Demonstration(Strict):
+    """The file of a demonstration's stages."""
+
+    settings: dict[str, Any]
+    stages: dict[str, _Stage]
+
+
 class _Stages:
     """Results of finished stages, in stages.json."""
 
@@ -184,10 +201,10 @@ class _Stages:
         self._content: dict[str, Any] = {"settings": settings, "stages": {}}
         if self._file.exists():
             try:
-                found = json.loads(self._file.read_text(encoding="utf-8"))
-                there, _ = found["settings"], found["stages"].items()
-            except (ValueError, KeyError, TypeError, AttributeError) as error:
-                raise BundleError(f"{self._file}: not the stages of a demonstration: {error!r}; delete it") from error
+                found = read_checked(_Demonstration, self._file).model_dump()
+            except BundleError as error:
+                raise BundleError(f"{self._file}: not the stages of a demonstration: {error}; delete it") from error
+            there = found["settings"]
             if there != settings:
                 raise ConfigurationError(
                     f"{self._file} is of a demonstration with other settings: {there} there, {settings} here. "

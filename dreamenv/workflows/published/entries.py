@@ -14,13 +14,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from dreamenv import registry
 from dreamenv.bundle_config import read_config
 from dreamenv.errors import ConfigurationError, FigureListError, UnknownFigureError, did_you_mean
-from dreamenv.files import read_json
+from dreamenv.files import read_json, read_yaml
 from dreamenv.workflows.published.figure import Figure, Outputs, figure_from
 from dreamenv.workflows.published.runners import RUNNERS
 
@@ -233,10 +232,10 @@ def read_outputs(folder: Path, names: tuple[str, ...]) -> dict[str, Any]:
 
 def _read_file(file: Path) -> dict[str, EntrySection]:
     try:
-        raw = yaml.safe_load(file.read_text(encoding="utf-8"))
+        raw = read_yaml(file)
     except OSError as error:
         raise FigureListError(f"{file}: cannot be read ({error.strerror}); expected a list of figures") from error
-    except yaml.YAMLError as error:
+    except ValueError as error:
         raise FigureListError(f"{file}: not YAML: {error}") from error
     try:
         return _ListFile.model_validate(raw).figures
