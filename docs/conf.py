@@ -27,6 +27,7 @@ extensions = [
     "sphinxext.opengraph",
     "dream_pages",
     "glossary_links",
+    "heading_levels",
 ]
 exclude_patterns = ["extensions", "pictures", "static"]
 

@@ -1,4 +1,4 @@
-"""Pictures of the page on a desk and on a phone: python -m tests.serve.screenshots --out build/screenshots."""
+"""Pictures of the page on four screens, light and dark: python -m tests.serve.screenshots --out build/screenshots."""
 
 from __future__ import annotations
 
@@ -10,41 +10,54 @@ from pathlib import Path
 import torch
 
 from dreamenv.play.opening import open_dream
-from tests.serve.browser import DESKTOP, PHONE, Page, browser, missing
+from tests.serve.browser import LAPTOP, LARGE, PHONE, PHONE_SIDEWAYS, Page, browser, missing
 from tests.serve.serving import serving
 
 DREAMS = ("DreamCarRacing-v0", "DreamDoom-v0")
-DEVICES = (("desktop", DESKTOP, False), ("desktop-dark", DESKTOP, True), ("phone", PHONE, False))
+SCREENS = {"phone": PHONE, "phone-sideways": PHONE_SIDEWAYS, "laptop": LAPTOP, "large": LARGE}
 
 
-def take(page: Page, folder: Path, name: str) -> None:
-    """All views of a page that is open, `name` first in the files' names."""
+def take(page: Page, folder: Path, name: str, *, real: bool) -> None:
+    """All views of a page that is open, on all screens, `name` first in the files' names."""
 
-    def shot(view: str, whole: bool = False) -> None:
-        page.run("window.scrollTo(0, 0)")
-        page.screenshot(folder / f"{name}-{view}.png", whole=whole)
-        print(folder / f"{name}-{view}.png", flush=True)
+    def shots(view: str) -> None:
+        for screen, size in SCREENS.items():
+            page.resize(size)
+            for scheme in ("light", "dark"):
+                page.prefer({"prefers-color-scheme": scheme, "prefers-reduced-motion": "reduce"})
+                page.run("window.scrollTo(0, 0)")
+                time.sleep(0.4)
+                file = folder / f"{name}-{view}-{screen}-{scheme}.png"
+                page.screenshot(file)
+                print(file, flush=True)
+        page.resize(LARGE)
 
-    page.click("[data-wheel-button='agent']")
-    page.wait("Number(document.getElementById('return').textContent.replace('−', '-')) !== 0")
-    time.sleep(3)
-    shot("drive")
+    page.resize(LARGE)
+    page.wait("Number(document.body.dataset.step) > 30")
+    shots("drive")
     page.click("#mixture-toggle")
     page.wait("document.getElementById('mixture').width > 300")
-    time.sleep(2)
-    shot("mixture", whole=True)
+    shots("mixture")
     page.click("#mixture-toggle")
     page.click("[data-view-button='fan']")
     page.wait("Number(document.body.dataset.fanStep) >= 24")
-    shot("fan")
+    shots("fan")
     page.click("[data-view-button='latents']")
-    page.wait("document.querySelector('#latent-sliders output')?.textContent")
-    page.driver.execute_script(
-        "document.querySelectorAll('#latent-sliders input').forEach((s, i) => { if (i % 5 === 0) {"
-        "s.value = Number(s.value) + (s.max - s.min) / 6; s.dispatchEvent(new Event('input')); } });"
-    )
-    time.sleep(2)
-    shot("latents", whole=True)
+    page.wait("document.querySelector('#latents output')?.textContent")
+    shots("latents")
+    if real:
+        page.click("#latents-frame")
+        page.wait("!document.getElementById('frame-figure').hidden")
+        shots("frame")
+        for world in ("real", "race"):
+            page.click("[data-view-button='drive']")
+            page.wait("document.body.dataset.view === 'drive'")
+            page.click(f"[data-world-button='{world}']")
+            page.wait(f"document.body.dataset.world === '{world}' && Number(document.body.dataset.step) > 20")
+            shots(world)
+    page.click("#tour-begin")
+    page.wait("!document.getElementById('tour').hidden")
+    shots("tour")
 
 
 def main() -> None:
@@ -59,25 +72,8 @@ def main() -> None:
     torch.set_num_threads(1)
     for dream in arguments.dreams:
         short = dream.removeprefix("Dream").removesuffix("-v0").lower()
-        with serving(open_dream(dream), players=4) as server, browser() as driver:
-            for device, size, dark in (
-                ("desktop", DESKTOP, False),
-                ("desktop-dark", DESKTOP, True),
-                ("phone", PHONE, False),
-            ):
-                take(Page(driver, server.address, size=size, dark=dark), arguments.out, f"{short}-{device}")
-            if not arguments.no_real:
-                for device, size in (("desktop", DESKTOP), ("phone", PHONE)):
-                    page = Page(driver, server.address, size=size)
-                    page.click("[data-wheel-button='agent']")
-                    page.click("[data-world-button='real']")
-                    page.wait("document.body.dataset.world === 'real'")
-                    page.wait("!document.getElementById('return').textContent.startsWith('0.')")
-                    time.sleep(8)
-                    page.run("window.scrollTo(0, 0)")
-                    page.screenshot(arguments.out / f"{short}-{device}-real.png")
-                    page.click("[data-world-button='dream']")
-                    page.wait("document.body.dataset.world === 'dream'")
+        with serving(open_dream(dream)) as server, browser() as driver:
+            take(Page(driver, server.address), arguments.out, short, real=not arguments.no_real)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.play.openings import small_opening
+from tests.play.openings import known_opening, small_opening
 from tests.serve import browser
 from tests.serve.browser import Page
 from tests.serve.serving import health, serving, wait_until
@@ -124,6 +124,18 @@ def test_a_link_and_a_clip(server: Any, page: Page) -> None:
     again.driver.get("about:blank")
     wrong = Page(page.driver, f"{server.address}#seed=3&moment=AAAAAAAA")
     wrong.wait("document.getElementById('toast').textContent.includes('another dream')")
+
+
+def test_the_best_of_ones_own_episodes_is_kept(driver: Any) -> None:
+    with serving(known_opening(rate=30, max_episode_steps=4)) as short:
+        page = Page(driver, short.address)
+        page.wait("document.getElementById('notice').textContent.startsWith('Time is up')")
+        assert page.text("best-return") == "–", "the agent's episodes are not one's own"
+        assert page.run("document.getElementById('agent-return').parentElement.hidden"), "nobody has scored it"
+        page.click("[data-wheel-button=human]")
+        # The rewards of the counting memory that stands still: 1 + 2 + 3 + 4
+        page.wait("Number(document.getElementById('best-return').textContent) >= 10")
+        driver.get("about:blank")
 
 
 def test_the_tour_goes_through_its_stops(page: Page) -> None:

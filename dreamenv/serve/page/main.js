@@ -69,6 +69,7 @@ link.addEventListener("hello", ({ detail }) => {
   if (showsMixture) link.send({ type: "mixture", shown: true });
   messagesFor(wanted).forEach(send);
   wanted = asked("");
+  watch();
 });
 
 link.addEventListener("status", ({ detail }) => {
@@ -251,10 +252,12 @@ setInterval(() => {
 }, 250);
 
 // Who looks at the page is not away, though nothing is pressed
-(function watch() {
+let watchTimer = null;
+function watch() {
+  clearTimeout(watchTimer);
   if (!document.hidden) link.send({ type: "here" });
-  setTimeout(watch, 1000 * Math.min((hello?.idle_seconds ?? 30) / 3, 30));
-})();
+  watchTimer = setTimeout(watch, 1000 * Math.min(hello.idle_seconds / 3, 30));
+}
 
 // A page that the browser keeps for the way back does not keep its place
 addEventListener("pagehide", () => link.close());
