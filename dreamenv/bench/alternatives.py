@@ -15,7 +15,7 @@ import torch
 from gymnasium.vector import AsyncVectorEnv, SyncVectorEnv
 from torch import Tensor, nn
 
-from dreamenv.bench.bound import Work, memory_products, product_bound
+from dreamenv.bench.bound import Work, dreamed_products, product_bound
 from dreamenv.bench.cases import ACTION_BATCHES, Case, stepping
 from dreamenv.data.preprocess import make_real_env
 from dreamenv.envs import DreamEnv
@@ -36,7 +36,7 @@ def comparison_cases(
     device = str(model.device)
     cases = []
     if model.memory.config()["kind"] in PLAIN_STEPS and getattr(model.memory, "width", 0) == 0:
-        products = memory_products(model.memory)
+        products = dreamed_products(model.memory, model.action_space)
         cases.append(
             Case("plain PyTorch", count, device, _plain(model, count, seed), product_bound(products, count, device))
         )

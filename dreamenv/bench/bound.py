@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import copy
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
+import gymnasium as gym
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+
+from dreamenv.memory.base import MemoryModel
 
 # (rows for each dream or picture, inner, outer): N of them are one product [rows * N, inner] x [inner, outer].
 Product = tuple[int, int, int]
@@ -19,12 +24,39 @@ _BATCH, _CHANNELS, _SIDE = 16, 128, 32
 
 
 def memory_products(memory: nn.Module) -> list[Product]:
-    """The products of one step of a memory model: one a weight matrix `[outer, inner]`.
+    """The products of one step of a memory model as it is fitted: one a weight matrix `[outer, inner]`.
 
     Of matrices `[E, inner, outer]` of E members, each dream is multiplied with one; their biases are `[E, 1, outer]`.
     """
-    matrices = [(1, p.shape[1], p.shape[0]) for p in memory.parameters() if p.dim() == 2]
-    return matrices + [(1, p.shape[1], p.shape[2]) for p in memory.parameters() if p.dim() == 3 and p.shape[1] > 1]
+    return _products(memory.parameters())
+
+
+def dreamed_products(memory: MemoryModel[Any], action_space: gym.Space[Any]) -> list[Product]:
+    """The products of one dreamed step: as `memory_products`, without those of networks that read observations only.
+
+    A memory that carries no gradients does not tell which these are; of it all count.
+    """
+    # A model may be frozen, and a space has a generator
+    traced, actions = copy.deepcopy(memory).requires_grad_(), copy.deepcopy(action_space)
+    actions.seed(0)
+    action = torch.from_numpy(np.asarray(actions.sample())[None]).to(memory.device)
+    noise = torch.Generator(memory.device).manual_seed(0)
+    parameters = list(traced.parameters())
+    with torch.inference_mode(False), torch.enable_grad():
+        begun = traced.initial(torch.zeros(1, traced.embedding_size, device=memory.device), noise=noise)
+        state = type(begun)(*(part.detach() for part in begun))
+        after, prediction = traced.imagine(state, action, noise=noise)
+        total = prediction.reward.sum() + prediction.termination_probability.sum() + traced.latent(after).sum()
+        if not parameters or not total.requires_grad:
+            return _products(parameters)
+        gradients = torch.autograd.grad(total, parameters, allow_unused=True)
+    return _products(part for part, gradient in zip(parameters, gradients, strict=True) if gradient is not None)
+
+
+def _products(parameters: Iterable[Tensor]) -> list[Product]:
+    shapes = [tuple(part.shape) for part in parameters]
+    members = [(1, shape[1], shape[2]) for shape in shapes if len(shape) == 3 and shape[1] > 1]
+    return [(1, shape[1], shape[0]) for shape in shapes if len(shape) == 2] + members
 
 
 def layer_products(call: Callable[[], Any], module: nn.Module) -> list[Product]:

@@ -16,7 +16,7 @@ from torch import Tensor
 from dreamenv import registration
 from dreamenv.agents.options import PopulationOptions
 from dreamenv.agents.population import initial_weights, score_population
-from dreamenv.bench.bound import Work, arithmetic_bound, layer_products, memory_products, product_bound
+from dreamenv.bench.bound import Work, arithmetic_bound, dreamed_products, layer_products, product_bound
 from dreamenv.data.preprocess import make_real_env
 from dreamenv.envs import DreamVectorEnv
 from dreamenv.errors import ConfigurationError
@@ -79,7 +79,7 @@ def dream_cases(
 ) -> Iterator[Case]:
     """The scalar form as `gym.make` gives it, and the vector form at every batch up to `most_envs`; with `compiled`
     also the compiled step in bfloat16, at the batches for which it is meant."""
-    products = memory_products(model.memory)
+    products = dreamed_products(model.memory, model.action_space)
     device = str(model.device)
     scalar = _scalar_env(source, model)
     closing.append(scalar.close)
@@ -157,7 +157,7 @@ def evolution_case(model: WorldModel, population: int, rollouts: int, horizon: i
     run(counted)
     device = str(model.device)
     rows = population * rollouts
-    products = [*memory_products(model.memory), (1, weights.shape[1] - 1, weights.shape[0])]
+    products = [*dreamed_products(model.memory, model.action_space), (1, weights.shape[1] - 1, weights.shape[0])]
 
     def work() -> int:
         run(model)

@@ -103,9 +103,9 @@ def bench(
     measured five times in turn with all others, its bound right after it, and the medians are reported.
 
     The bound is what the model's matrix products alone take, by `torch.mm` into memory that is there already, with the
-    same threads and device: for M one product a weight matrix (LSTM input -> 4H and H -> 4H, mixture H -> 3KZ, reward
-    and termination heads) at the same batch; for V the multiplications of its layers at the rate of a large
-    convolution.
+    same threads and device: for M one product a weight matrix that a dreamed step uses (of an MDN-RNN LSTM input -> 4H
+    and H -> 4H, mixture H -> 3KZ, reward and termination heads) at the same batch; for V the multiplications of its
+    layers at the rate of a large convolution.
 
     Args:
         world_model: A registered id, a bundle's folder, or a model.

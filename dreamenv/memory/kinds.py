@@ -20,7 +20,11 @@ MEMORIES: Register[type[MemoryModel[Any]]] = Register(
 
 # Fast steps of memories by kind: a file of physics finds its optimisation here and imports nothing of it
 STEPPERS: Register[Callable[..., Stepper[Any]]] = Register(
-    "stepper", {"mdn_rnn": "dreamenv.memory.mdn_rnn.fast.choose:fast_stepper"}
+    "stepper",
+    {
+        "mdn_rnn": "dreamenv.memory.mdn_rnn.fast.choose:fast_stepper",
+        "rssm": "dreamenv.memory.rssm.fast.choose:fast_stepper",
+    },
 )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -11,9 +12,10 @@ import gymnasium as gym
 import numpy as np
 import torch
 from gymnasium import spaces
+from numpy.typing import NDArray
 from torch import Tensor
 
-from dreamenv.errors import missing_extra
+from dreamenv.errors import ConfigurationError, missing_extra
 from dreamenv.memory.base import MemoryModel, Prediction
 from dreamenv.memory.states import flatten_state, merge, select, unflatten_state
 from dreamenv.noise.branching import RowNoise
@@ -21,6 +23,8 @@ from dreamenv.noise.hashed import EpisodeNoise
 
 # Dreams of one moment whose distributions are compared, and the least probability of so large a difference by chance.
 _SAMPLES, _LEAST_CHANCE = 4000, 1e-5
+# What numbers of a step in this precision may differ by, in units of 1 + their mean size.
+_ROUNDING = {"float32": 1e-4, "bfloat16": 1e-2}
 # Standard errors by which the mean of so many dreams may lie off the distribution's.
 _MOST_OFF = 5.0
 
@@ -336,25 +340,52 @@ class _Checks:
 
     @torch.no_grad()
     def distribution(self) -> None:
-        try:
-            from scipy.stats import ks_2samp
-        except ImportError as error:
-            raise missing_extra("scipy", "testing") from error
         one = torch.zeros(_SAMPLES, dtype=torch.int64, device=self.memory.device)
         state, action = select(self.state(), one), self.actions[3][one]
-        found = []
-        for step, seed in ((self.memory.imagine, 13), (self.memory.stepper(_SAMPLES), 14)):
+
+        def draw(step: Callable[..., tuple[Any, Prediction]], seed: int) -> dict[str, Tensor]:
             after, said = step(state, action, noise=self.generator(seed))
-            found.append((self.memory.latent(after).double().cpu(), said.reward.double().cpu().unsqueeze(1)))
-        for name, plain, ours in zip(("latent", "reward"), *found, strict=True):
-            for column in range(plain.shape[1]):
-                pair = plain[:, column], ours[:, column]
-                if max(float(part.std()) for part in pair) < 1e-4 * (1 + float(pair[0].abs().mean())):
-                    # Not random but for rounding
-                    assert torch.allclose(*pair, rtol=1e-3, atol=1e-3), f"the stepper's {name}[{column}] is another"
-                    continue
-                chance = ks_2samp(pair[0].numpy(), pair[1].numpy()).pvalue
-                assert chance > _LEAST_CHANCE, (
-                    f"the stepper's {name}[{column}] is drawn from another distribution than that of imagine "
-                    f"(Kolmogorov-Smirnov, p = {chance:.1e})"
-                )
+            drawn = {"latent": self.memory.latent(after), "reward": said.reward.unsqueeze(1)}
+            return {name: part.double().cpu() for name, part in drawn.items()}
+
+        plain = draw(self.memory.imagine, 13)
+        for precision, rounding in _ROUNDING.items():
+            try:
+                stepper = self.memory.stepper(_SAMPLES, precision=precision)
+            except ConfigurationError:
+                assert precision != "float32", f"{self.name} cannot dream in float32"
+                continue
+            for name, ours in draw(stepper, 14).items():
+                for column in range(ours.shape[1]):
+                    _compare(plain[name][:, column], ours[:, column], rounding, f"{name}[{column}] in {precision}")
+
+
+def _compare(plain: Tensor, ours: Tensor, rounding: float, what: str) -> None:
+    """Raise AssertionError where two samples `[N]` are of two distributions, their rounding apart."""
+    scale = 1 + float(plain.abs().mean())
+    if max(float(part.std()) for part in (plain, ours)) < 1e-4 * scale:
+        # Not random but for rounding
+        same = torch.allclose(plain, ours, rtol=10 * rounding, atol=10 * rounding)
+        assert same, f"the stepper's {what} is another than that of imagine"
+        return
+    chance = _chance(plain.numpy(), ours.numpy(), rounding * scale)
+    assert chance > _LEAST_CHANCE, (
+        f"the stepper's {what} is drawn from another distribution than that of imagine "
+        f"(Kolmogorov-Smirnov, p = {chance:.1e})"
+    )
+
+
+def _chance(first: NDArray[np.float64], second: NDArray[np.float64], rounding: float) -> float:
+    """The probability that two samples of one distribution differ by so much or more, by Kolmogorov and Smirnov.
+
+    Numbers of one value would otherwise be told apart by their last digits, and numbers of few values are many.
+    """
+    try:
+        from scipy.stats import kstwobign
+    except ImportError as error:
+        raise missing_extra("scipy", "testing") from error
+    distance = 0.0
+    for lower, upper in ((np.sort(first), np.sort(second)), (np.sort(second), np.sort(first))):
+        below = np.arange(1, len(lower) + 1) / len(lower)
+        distance = max(distance, float((below - np.searchsorted(upper, lower + rounding, "right") / len(upper)).max()))
+    return float(kstwobign.sf(distance * math.sqrt(len(first) * len(second) / (len(first) + len(second)))))

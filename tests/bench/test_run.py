@@ -8,13 +8,14 @@ import torch
 from gymnasium import spaces
 
 from dreamenv.agents import PopulationOptions, initial_weights, score_population
-from dreamenv.bench.bound import layer_products, memory_products
+from dreamenv.bench.bound import dreamed_products, layer_products, memory_products
 from dreamenv.bench.cases import LivingRows
 from dreamenv.bench.run import BenchOptions, bench
 from dreamenv.bench.training import training_cases
 from dreamenv.errors import ConfigurationError
 from dreamenv.memory.ensemble.model import ProbabilisticEnsemble
 from dreamenv.memory.mdn_rnn.model import MDNRNN
+from dreamenv.memory.rssm.model import RSSM
 from dreamenv.types import RealEnvSpec
 from dreamenv.vision.vae import ConvVAE
 from tests.colour_env import ColourEnv
@@ -79,6 +80,23 @@ def test_products_of_the_memory() -> None:
     assert (1, 4 + 3, 4 * 8) in products
     assert (1, 8, 4 * 8) in products
     assert (1, 8, 3 * 2 * 4) in products
+
+
+def test_a_dream_of_an_rssm_has_no_posterior() -> None:
+    """The network that reads embeddings is fitted with the others, and no dreamed step runs it."""
+    space = spaces.Discrete(3)
+    memory = RSSM(5, space, 8, groups=2, classes=4, width=6).requires_grad_(requires_grad=False)
+    fitted, dreamed = memory_products(memory), dreamed_products(memory, space)
+    assert sorted(set(fitted) - set(dreamed)) == [(1, 8 + 5, 6)]
+    assert len(fitted) - len(dreamed) == 2, "the posterior has two layers"
+    assert {(1, 8 + 3, 6), (1, 6 + 8, 3 * 8), (1, 8, 6), (1, 6, 2 * 4), (1, 8 + 8, 128)} <= set(dreamed)
+    assert not any(part.requires_grad for part in memory.parameters())
+
+
+def test_a_dream_of_an_mdn_rnn_has_all_products() -> None:
+    memory = MDNRNN(4, spaces.Discrete(3), hidden_size=8, mixtures=2)
+    assert dreamed_products(memory, spaces.Discrete(3)) == memory_products(memory)
+    assert dreamed_products(CountingMemory(), spaces.Discrete(3)) == []
 
 
 def test_a_dream_of_an_ensemble_is_multiplied_with_one_member() -> None:

@@ -70,7 +70,8 @@ class CategoricalLatents(Latents):
             # A uniform number through the inverse of the cumulative probabilities
             chosen = (uniform.unsqueeze(-1) >= probabilities.detach().cumsum(-1)[..., :-1]).sum(-1)
         one_hot = functional.one_hot(chosen, self.classes).to(probabilities.dtype)
-        return (one_hot + probabilities - probabilities.detach()).flatten(1)
+        # The difference first, which is 0: the other way round samples would be one-hot up to rounding only
+        return (one_hot + (probabilities - probabilities.detach())).flatten(1)
 
     def divergence(self, posterior: Tensor, prior: Tensor) -> Tensor:
         ours, other = self.log_probabilities(posterior), self.log_probabilities(prior)

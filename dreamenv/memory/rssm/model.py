@@ -10,8 +10,9 @@ from torch import Tensor, nn
 
 from dreamenv.errors import ConfigurationError
 from dreamenv.memory.actions import ActionEncoder
-from dreamenv.memory.base import MemoryModel, Prediction
+from dreamenv.memory.base import PRECISIONS, MemoryModel, Prediction, Stepper
 from dreamenv.memory.heads import REWARD_BOUND, RewardHead, TerminationHead
+from dreamenv.memory.kinds import STEPPERS
 from dreamenv.memory.rssm.latents import CategoricalLatents, GaussianLatents, Latents
 from dreamenv.noise.base import Noise, as_noise
 
@@ -176,6 +177,11 @@ class RSSM(MemoryModel[RSSMState]):
         hidden = self._advance(state, self.action_encoder(action))
         following = RSSMState(hidden, self.latents.sample(self.prior_network(hidden), noise, temperature))
         return following, self._predict(following, noise, mode=temperature == 0)
+
+    def stepper(self, rows: int, *, precision: str = "auto", compiled: bool = False) -> Stepper[RSSMState]:
+        if compiled or precision not in ("auto", *PRECISIONS):
+            return super().stepper(rows, precision=precision, compiled=compiled)
+        return STEPPERS["rssm"](self, rows, precision)
 
     def observe_sequence(self, embeddings: Tensor, actions: Tensor, first: Tensor, noise: Noise) -> Observed:
         """Real sequences that are cut anywhere, episodes' ends within them included.

@@ -26,10 +26,12 @@ from torch import Tensor, nn
 
 from dreamenv.memory.base import Prediction, Stepper
 from dreamenv.memory.mdn_rnn.fast.single import SingleStepper
-from dreamenv.memory.mdn_rnn.fast.weights import WeightsWatch, shared_weights
+from dreamenv.memory.mdn_rnn.fast.weights import shared_weights
 from dreamenv.memory.mdn_rnn.likelihood import LOG_STD_RANGE
 from dreamenv.memory.mdn_rnn.model import MDNRNN
 from dreamenv.memory.mdn_rnn.state import MDNRNNState
+from dreamenv.memory.scratch import Scratch
+from dreamenv.memory.weights_watch import WeightsWatch
 from dreamenv.noise.base import Noise, as_noise
 
 # From so many rows on, a product for each component costs less than all components of all rows.
@@ -47,7 +49,6 @@ class BatchedStepper(Stepper[MDNRNNState]):
     def __init__(self, memory: MDNRNN, precision: str) -> None:
         self.memory: MDNRNN = memory
         self.precision = precision
-        self._watch = WeightsWatch(memory)
         self._dtype = torch.float32 if precision == "float32" else torch.bfloat16
         self._latents, self._hidden = memory.latent_size, memory.hidden_size
         self._one = self._latents + self._hidden  # the column of ones
@@ -76,10 +77,10 @@ class BatchedStepper(Stepper[MDNRNNState]):
 
     def _prepare(self) -> None:
         memory = self.memory
-        self._watch.renew()
-        self._kept: dict[str, Tensor] = {}
+        self._watch = WeightsWatch(self.memory)
         self._latest: Tensor | None = None
         weights = self._weights = shared_weights(memory, self._dtype)
+        self._scratch = Scratch(self._dtype, weights.std.device)
         self._least_logit = -math.log(memory.termination_head.weight)
         # Outputs to numerator and denominator of their expectation; softmax takes longer
         values = weights.values
@@ -96,17 +97,17 @@ class BatchedStepper(Stepper[MDNRNNState]):
         rows = len(state.latent)
         inputs = self._rows_of(state)
         self._write_action(inputs[:, one + 1 :], action)
-        gates = self._product("gates", inputs, weights.gates, torch.float32).sigmoid_()
+        gates = self._scratch.product("gates", inputs, weights.gates, torch.float32).sigmoid_()
         enter, keep, leave, new = gates.split(self._hidden, 1)
         cell = torch.addcmul(enter, enter, new, value=-2.0).addcmul_(keep, state.cell)
         latest = torch.empty(rows, self._stride, device=cell.device)
         following = latest[:, : self._inputs]
-        squashed = torch.mul(cell, -2.0, out=self._scratch("squashed", rows, self._hidden)).sigmoid_()
+        squashed = torch.mul(cell, -2.0, out=self._scratch.of("squashed", rows, self._hidden)).sigmoid_()
         torch.addcmul(leave, leave, squashed, value=-2.0, out=following[:, latents:one])
         following[:, one].fill_(1.0)
 
-        seen = self._narrow("seen", following[:, latents : one + 1])
-        heads = self._product("heads", seen, weights.heads, self._dtype)
+        seen = self._scratch.narrow("seen", following[:, latents : one + 1])
+        heads = self._scratch.product("heads", seen, weights.heads, self._dtype)
         uniform = noise.uniform(rows, memory.uniforms)
         scaled = noise.normal(rows, latents) * (weights.std * math.sqrt(temperature))
         mean, log_std = self._chosen(seen, heads, uniform, temperature)
@@ -127,33 +128,6 @@ class BatchedStepper(Stepper[MDNRNNState]):
         self._latest = latest
         after = MDNRNNState(following[:, :latents], following[:, latents:one], cell, state.dropout)
         return after, Prediction(self._expected(outputs), probability, terminated)
-
-    def _scratch(self, name: str, rows: int, columns: int, dtype: torch.dtype = torch.float32) -> Tensor:
-        """`[rows, columns]` of memory that is kept: the system takes its time to hand out fresh pages.
-
-        Rows begin at multiples of 64 bytes, from which products in bfloat16 are a third faster. The columns between are
-        zero: kernels for an odd number of columns multiply the one behind it too, by zero, which a NaN would survive.
-        """
-        kept = self._kept.get(name)
-        if kept is None or len(kept) < rows or kept.is_inference() != torch.is_inference_mode_enabled():
-            stride = -(-columns // 32) * 32
-            memory = torch.zeros(rows, stride, dtype=dtype, device=self._weights.std.device)
-            kept = self._kept[name] = memory[:, :columns]
-        return kept if len(kept) == rows else kept[:rows]
-
-    def _narrow(self, name: str, values: Tensor) -> Tensor:
-        """`values` in the precision of the products."""
-        if values.dtype == self._dtype:
-            return values
-        return self._scratch(name, values.shape[0], values.shape[1], self._dtype).copy_(values)
-
-    def _product(self, name: str, left: Tensor, right: Tensor, dtype: torch.dtype) -> Tensor:
-        """`left @ right` in scratch memory, as `dtype`."""
-        left = self._narrow(f"{name} left", left)
-        product = torch.mm(left, right, out=self._scratch(f"{name} product", len(left), right.shape[1], self._dtype))
-        return (
-            product if product.dtype == dtype else self._scratch(name, len(left), right.shape[1], dtype).copy_(product)
-        )
 
     def _rows_of(self, state: MDNRNNState) -> Tensor:
         """`[B, Z + H + 1 + A]`, whose last columns are free: the rows that the state is a view of, or new ones."""

@@ -17,10 +17,11 @@ from torch import Tensor, nn
 from dreamenv.errors import ConfigurationError
 from dreamenv.memory.base import Prediction, Stepper
 from dreamenv.memory.mdn_rnn.fast.batched import heaviest
-from dreamenv.memory.mdn_rnn.fast.weights import FusedWeights, WeightsWatch, shared_weights
+from dreamenv.memory.mdn_rnn.fast.weights import FusedWeights, shared_weights
 from dreamenv.memory.mdn_rnn.likelihood import LOG_STD_RANGE
 from dreamenv.memory.mdn_rnn.model import MDNRNN
 from dreamenv.memory.mdn_rnn.state import MDNRNNState
+from dreamenv.memory.weights_watch import WeightsWatch
 from dreamenv.noise.base import Noise, as_noise
 from dreamenv.noise.hashed import HashedDraw, HashedNoise, Kind, hashed_bits, hashes, numbers_of
 
@@ -56,7 +57,6 @@ class CompiledStepper(Stepper[MDNRNNState]):
         check_compiler(memory.latent_std.device)
         self.memory: MDNRNN = memory
         self.precision = precision
-        self._watch = WeightsWatch(memory)
         self._dtype = torch.float32 if precision == "float32" else torch.bfloat16
         encoder = memory.action_encoder
         self._sizes = _Sizes(
@@ -100,7 +100,7 @@ class CompiledStepper(Stepper[MDNRNNState]):
         return self._device
 
     def _prepare(self) -> None:
-        self._watch.renew()
+        self._watch = WeightsWatch(self.memory)
         self._device = self.memory.device
         weights = _flat(shared_weights(self.memory, self._dtype), self.memory)
         # Calls between the loops and products are made in C++ too

@@ -11,10 +11,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from dreamenv.memory.base import Outcome, Prediction, Stepper
-from dreamenv.memory.mdn_rnn.fast.weights import WeightsWatch, shared_weights
+from dreamenv.memory.mdn_rnn.fast.weights import shared_weights
 from dreamenv.memory.mdn_rnn.likelihood import LOG_STD_RANGE
 from dreamenv.memory.mdn_rnn.model import MDNRNN
 from dreamenv.memory.mdn_rnn.state import MDNRNNState
+from dreamenv.memory.weights_watch import WeightsWatch
 from dreamenv.noise.base import DreamNoise, Noise, as_noise
 
 _TRUE, _FALSE = torch.tensor([True]), torch.tensor([False])
@@ -43,7 +44,6 @@ class SingleStepper(Stepper[MDNRNNState]):
 
     def __init__(self, memory: MDNRNN) -> None:
         self.memory: MDNRNN = memory
-        self._watch = WeightsWatch(memory)
         encoder = memory.action_encoder
         self._one = memory.latent_size + memory.hidden_size  # the column of ones
         self._inputs = self._one + 1 + encoder.size
@@ -121,7 +121,7 @@ class SingleStepper(Stepper[MDNRNNState]):
         return Row(values, cell, row.dropout), reward, probability, terminated
 
     def _prepare(self) -> None:
-        self._watch.renew()
+        self._watch = WeightsWatch(self.memory)
         weights, mixtures = shared_weights(self.memory, torch.float32), self.memory.mixtures
         # sigmoid(x) = (1 + tanh(x / 2)) / 2, and NumPy's tanh is fast and never overflows
         self._gates, self._reward, self._end = weights.halved

@@ -5,18 +5,15 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import cached_property
-from operator import attrgetter
 from typing import Any, NamedTuple
-from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 from dreamenv.memory.mdn_rnn.model import MDNRNN
-
-_version = attrgetter("_version")
+from dreamenv.memory.weights_watch import SharedWeights
 
 
 @dataclass(frozen=True)
@@ -73,80 +70,8 @@ class HalvedWeights(NamedTuple):
     end: NDArray[np.float32]
 
 
-class WeightsWatch:
-    """Notices when any parameter or buffer of a model has been fitted, loaded, moved or replaced.
-
-    Edits through `Tensor.data` are the exception: PyTorch does not record them.
-    """
-
-    def __init__(self, module: nn.Module) -> None:
-        self._module = module
-        self.renew()
-
-    def renew(self) -> None:
-        """Take the model as it is for unchanged."""
-        places = [part for module in self._module.modules() for part in (module._parameters, module._buffers)]
-        self._held = [(place, name, tensor) for place in places for name, tensor in place.items() if tensor is not None]
-        self._tensors = [tensor for _, _, tensor in self._held]
-        # Moving a parameter leaves its object and its version as they are
-        self._addresses = [tensor.data_ptr() for tensor in self._tensors]
-        self._versions = list(map(_version, self._tensors))
-
-    @property
-    def fitted(self) -> bool:
-        """Whether a tensor was written to since `renew`: the part of `changed` that is cheap enough for every step."""
-        return list(map(_version, self._tensors)) != self._versions
-
-    @property
-    def changed(self) -> bool:
-        """Whether the model is another one since `renew`."""
-        return (
-            self.fitted
-            or any(place.get(name) is not tensor for place, name, tensor in self._held)
-            or [tensor.data_ptr() for tensor in self._tensors] != self._addresses
-        )
-
-
-@dataclass
-class _Kept:
-    """What was fused from a model, and the model's tensors as they were then."""
-
-    watch: WeightsWatch
-    tensors: list[Tensor]
-    fused: dict[torch.dtype, FusedWeights]
-
-
-_kept: WeakKeyDictionary[MDNRNN, _Kept] = WeakKeyDictionary()
-
-
-def shared_weights(memory: MDNRNN, dtype: torch.dtype) -> FusedWeights:
-    """`fuse_weights`, made once for all steppers of a model that has not changed; nobody may write to them."""
-    kept = _kept.get(memory)
-    if kept is None or kept.watch.changed or not _same(kept.tensors, _tensors(memory)):
-        with torch.inference_mode(False), torch.no_grad():
-            copies = [part.detach().clone() for part in _tensors(memory)]
-        kept = _kept[memory] = _Kept(WeightsWatch(memory), copies, {})
-    if dtype not in kept.fused:
-        kept.fused[dtype] = fuse_weights(memory, dtype)
-    return kept.fused[dtype]
-
-
-def _tensors(memory: MDNRNN) -> list[Tensor]:
-    return [*memory.parameters(), *memory.buffers()]
-
-
-def _same(before: list[Tensor], now: list[Tensor]) -> bool:
-    return len(before) == len(now) and all(map(torch.equal, before, now))
-
-
 def fuse_weights(memory: MDNRNN, dtype: torch.dtype) -> FusedWeights:
     """The weights of `memory`, those of products in `dtype`."""
-    # Made within inference mode they could not be used outside
-    with torch.inference_mode(False), torch.no_grad():
-        return _fuse(memory, dtype)
-
-
-def _fuse(memory: MDNRNN, dtype: torch.dtype) -> FusedWeights:
     size, hidden, count = memory.latent_size, memory.hidden_size, memory.mixtures
     mean, std = memory.latent_mean, memory.latent_std
     reward: Any = memory.reward_head.network
@@ -199,3 +124,6 @@ def _gates(memory: MDNRNN) -> Tensor:
         of_action = of_action * scale
     enter, keep, new, leave = torch.cat([of_latent, of_hidden, bias[:, None], of_action], 1).chunk(4)
     return torch.cat([enter, keep, leave, -2.0 * new]).t().float().contiguous()
+
+
+shared_weights = SharedWeights(fuse_weights).of

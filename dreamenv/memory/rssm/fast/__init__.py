@@ -1,0 +1,1 @@
+"""The RSSM's dreamed step, rearranged for speed where nobody differentiates."""
