@@ -20,6 +20,7 @@ from dreamenv.data.unseen_frames import UNSEEN_FRAMES
 from dreamenv.errors import (
     CollectionError,
     ConfigurationError,
+    DreamEnvError,
     MissingExtraError,
     StepError,
     UnknownDreamError,
@@ -68,12 +69,16 @@ def make_raw_env(spec: RealEnvSpec, *, render_mode: str | None = None) -> gym.En
     except gym.error.UnregisteredEnv as error:
         near = did_you_mean(spec.id, gym.registry)
         raise UnknownDreamError(f"Gymnasium knows no environment {spec.id!r}. {near}") from error
-    except (gym.error.Error, ModuleNotFoundError, TypeError) as error:
+    except DreamEnvError:
+        raise
+    except Exception as error:  # whatever a foreign module or constructor raises
         if drawn and "render_mode" in str(error):
             raise ConfigurationError(
                 f"{spec.id} cannot be drawn: its constructor takes no render_mode={render_mode!r}. Add it"
             ) from error
-        raise ConfigurationError(f"{spec.id} cannot be made with {spec.kwargs}: {error}") from error
+        raise ConfigurationError(
+            f"{spec.id} cannot be made with {spec.kwargs}: {type(error).__name__}: {error}"
+        ) from error
     env = env if folder is None else InScratchFolder(env, folder)
     try:
         return with_wrappers(env, spec.wrappers)
@@ -175,7 +180,7 @@ def import_registering(module: str) -> None:
         found = importlib.import_module(place)
         if function:
             getattr(found, function)()
-    except (ImportError, AttributeError) as error:
+    except Exception as error:  # whatever a foreign module raises
         raise MissingExtraError(
             f"{module}, which registers the environment with Gymnasium, cannot be imported ({error}). What the shipped "
             "dreams need is installed by: pip install 'dreamenv[real]'"

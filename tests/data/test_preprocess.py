@@ -310,6 +310,19 @@ def test_a_reward_that_is_no_number_blames_the_environment() -> None:
         env.step(0)
 
 
+def no_licence() -> gym.Env[Any, Any]:
+    raise ValueError("no licence")
+
+
+def test_whatever_a_constructor_raises_is_one_line_about_the_environment() -> None:
+    gym.register("Licensed-v0", entry_point=no_licence)
+    try:
+        with pytest.raises(ConfigurationError, match=r"Licensed-v0 cannot be made with \{\}: ValueError: no licence"):
+            make_real_env(RealEnvSpec("Licensed-v0"))
+    finally:
+        del gym.registry["Licensed-v0"]
+
+
 class Littering(Scripted):
     def __init__(self, broken: bool = False) -> None:
         super().__init__()
