@@ -7,6 +7,7 @@
 
 from dreamenv.sb3.branches import Branches, BranchSchedule
 from dreamenv.sb3.callbacks import Comparison, DreamRealCallback, RealFramesCallback
+from dreamenv.sb3.imagination import ImaginationAugmented, ImitateInImagination
 from dreamenv.sb3.mixed_buffer import MixedReplayBuffer
 from dreamenv.sb3.mixing import MixingCallback
 from dreamenv.sb3.models import ALGORITHMS, algorithm, load_model
@@ -19,6 +20,8 @@ __all__ = [
     "Comparison",
     "DreamRealCallback",
     "DreamVecEnv",
+    "ImaginationAugmented",
+    "ImitateInImagination",
     "MixedReplayBuffer",
     "MixingCallback",
     "RealFramesCallback",
