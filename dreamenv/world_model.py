@@ -105,7 +105,7 @@ class WorldModel:
         if observation == "state":
             return spaces.Box(-_LARGEST, _LARGEST, flatten_state(self._blank_state()).shape[1:], np.float32)
         if observation == "pixels":
-            if self.vision.is_image and not self.vision.can_decode:
+            if not self.vision.can_decode:
                 raise ConfigurationError(
                     f"observation='pixels': this model of {self.real.id} dreams without pictures: its vision does not "
                     "decode. Use observation='features'."

@@ -15,6 +15,7 @@ MEMORIES: Register[type[MemoryModel[Any]]] = Register(
         "probabilistic_ensemble": "dreamenv.memory.ensemble.model:ProbabilisticEnsemble",
         "rssm": "dreamenv.memory.rssm.model:RSSM",
         "tabular": "dreamenv.memory.tabular:TabularMemory",
+        "value_equivalent": "dreamenv.memory.value_equivalent.model:ValueEquivalent",
     },
 )
 

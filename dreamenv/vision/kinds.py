@@ -11,8 +11,10 @@ VISIONS: Register[type[Vision]] = Register(
         "conv_autoencoder": "dreamenv.vision.joint:ConvAutoencoder",
         "conv_vae": "dreamenv.vision.vae:ConvVAE",
         "identity": "dreamenv.vision.identity:IdentityVision",
+        "picture_encoder": "dreamenv.vision.encoder:PictureEncoder",
         "stacked": "dreamenv.vision.stacked:StackedVision",
         "symlog_mlp": "dreamenv.vision.joint:SymlogMLP",
+        "vector_encoder": "dreamenv.vision.encoder:VectorEncoder",
     },
 )
 

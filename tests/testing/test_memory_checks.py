@@ -13,6 +13,7 @@ from torch import Tensor
 from dreamenv.memory.base import LatentMixture, MemoryModel, Prediction
 from dreamenv.memory.ensemble.model import ProbabilisticEnsemble
 from dreamenv.memory.tabular import TabularMemory
+from dreamenv.memory.value_equivalent.model import ValueEquivalent
 from dreamenv.noise.base import GeneratorNoise, Noise, as_noise
 from dreamenv.testing import CountingMemory, NoisyMemory, check_memory
 from dreamenv.testing.fakes import BOX, DISCRETE, FakeState, draw_weights
@@ -55,6 +56,13 @@ def test_mdn_rnn(options: dict[str, Any], space: str) -> None:
 @pytest.mark.parametrize("options", [{"propagation": "step"}, {"propagation": "episode", "termination": "cut"}])
 def test_ensemble(options: dict[str, Any], space: str) -> None:
     check_memory(ensemble(space, **options), SPACES[space])
+
+
+@pytest.mark.parametrize("termination", ["sample", "cut"])
+def test_value_equivalent(termination: str) -> None:
+    memory = ValueEquivalent(3, DISCRETE, 6, width=8, support=4, termination=termination, termination_weight=2.0)
+    draw_weights(memory, torch.Generator().manual_seed(1))
+    check_memory(memory.eval(), DISCRETE)
 
 
 def test_table() -> None:

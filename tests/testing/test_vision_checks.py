@@ -11,6 +11,7 @@ from torch import Tensor
 from dreamenv.testing import check_vision
 from dreamenv.testing.fakes import small_vae
 from dreamenv.vision.base import Vision
+from dreamenv.vision.encoder import PictureEncoder, VectorEncoder
 from dreamenv.vision.identity import IdentityVision
 
 VECTORS = torch.randn(3, 2, generator=torch.Generator().manual_seed(0))
@@ -20,6 +21,8 @@ def test_shipped_visions() -> None:
     pictures = torch.randint(256, (3, 64, 64, 3), generator=torch.Generator().manual_seed(0)).to(torch.uint8)
     check_vision(small_vae(4).eval(), pictures)
     check_vision(IdentityVision(2).eval(), VECTORS)
+    check_vision(VectorEncoder(2, 5, 4).eval(), VECTORS)
+    check_vision(PictureEncoder(5, 1).eval(), pictures)
 
 
 class Encoder(Vision):

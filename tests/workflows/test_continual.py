@@ -172,5 +172,5 @@ def test_dreams_longer_than_any_episode_are_refused(tmp_path: Path) -> None:
 
 
 def test_a_recipe_that_fits_whole_data_sets(tmp_path: Path) -> None:
-    with pytest.raises(ConfigurationError, match="leave update_every out, or take recipe='rssm'"):
+    with pytest.raises(ConfigurationError, match="leave update_every out, or take recipe='rssm' or 'value_equivalent'"):
         loop(tmp_path, replace(TINY, train=TrainOptions("ensemble")))

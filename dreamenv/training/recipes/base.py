@@ -194,7 +194,7 @@ class Recipe(ABC, Generic[OptionsT]):
         """
         raise ConfigurationError(
             f"{type(self).__name__} fits V and M anew each round and cannot learn after every episode: "
-            "leave update_every out, or take recipe='rssm'"
+            "leave update_every out, or take recipe='rssm' or 'value_equivalent'"
         )
 
     def refit(self, options: OptionsT, *, replayed: int | None = None) -> OptionsT:

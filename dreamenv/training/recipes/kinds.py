@@ -14,6 +14,7 @@ RECIPES: Register[type[Recipe[Any]]] = Register(
         "ensemble": "dreamenv.training.recipes.ensemble:EnsembleRecipe",
         "rssm": "dreamenv.training.recipes.rssm:RSSMRecipe",
         "tabular": "dreamenv.training.recipes.tabular:TabularRecipe",
+        "value_equivalent": "dreamenv.training.recipes.value_equivalent:ValueEquivalentRecipe",
     },
 )
 

@@ -1,0 +1,391 @@
+"""MuZero: what a search needs, learned from n-step returns and the policies of searches, and nothing reconstructed."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import asdict, dataclass, field, replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from dreamenv.data.episodes import EpisodeCache
+from dreamenv.data.split import held_out_episodes
+from dreamenv.errors import ConfigurationError
+from dreamenv.memory.heads import masked_mean
+from dreamenv.memory.value_equivalent.model import HiddenState, ValueEquivalent
+from dreamenv.noise.base import seeded_weights, step_generator
+from dreamenv.planners.mcts import MCTS
+from dreamenv.training.checkpoint import restore_training, training_tensors
+from dreamenv.training.explained import explained
+from dreamenv.training.fit import FitOptions, Losses, Scalars, fit, training_step
+from dreamenv.training.recipes.base import ContinualFit, Fitted, Job, Recipe, begin_with, steps_for
+from dreamenv.training.unrolls import UnrollBatch, Unrolls
+from dreamenv.vision.base import Vision
+from dreamenv.vision.encoder import PictureEncoder, VectorEncoder
+
+# Held-out moments that are measured at each validation
+_MEASURED = 128
+_LEAST_STD = 0.01
+
+
+@dataclass(frozen=True)
+class EncoderOptions:
+    """Sizes of V: channels of the first convolution for pictures, units of the hidden layers for vectors."""
+
+    depth: int = 16
+    width: int = 128
+
+
+@dataclass(frozen=True)
+class NetworkOptions:
+    """Keyword arguments of `ValueEquivalent`."""
+
+    hidden_size: int = 64
+    width: int = 128
+    support: int = 40
+    termination: str = "sample"
+    termination_weight: float = 1.0
+
+
+@dataclass(frozen=True)
+class SearchOptions:
+    """The searches whose policies are learned.
+
+    Attributes:
+        simulations: Of each; by Gumbel's root selection without noise.
+        depth: Most actions from the root.
+        discount: γ per action, of searches and returns.
+    """
+
+    simulations: int = 8
+    depth: int = 8
+    discount: float = 0.997
+
+    def planner(self) -> MCTS:
+        """The search."""
+        return MCTS(
+            simulations=self.simulations,
+            horizon=self.depth,
+            rollout=0,
+            particles=1,
+            discount=self.discount,
+            gumbel=True,
+            gumbel_noise=0.0,
+        )
+
+    def __post_init__(self) -> None:
+        self.planner()  # refuses what is out of range
+
+
+@dataclass(frozen=True)
+class TargetOptions:
+    """What is learned from a moment.
+
+    Attributes:
+        unroll: Dreamed steps behind each real observation (K).
+        returns: Real rewards of a return, behind which a value follows (n).
+        rate: How far the slow copy, which gives values and searches, moves at each step.
+        value: Weight of the value's loss next to those of reward, end and policy.
+    """
+
+    unroll: int = 5
+    returns: int = 10
+    rate: float = 0.01
+    value: float = 0.25
+
+    def __post_init__(self) -> None:
+        if min(self.unroll, self.returns) < 1 or not 0 < self.rate <= 1 or self.value < 0:
+            raise ConfigurationError(
+                "need unroll and returns of at least 1, rate in (0, 1] and value of at least 0; got "
+                f"{self.unroll}, {self.returns}, {self.rate}, {self.value}"
+            )
+
+
+@dataclass(frozen=True)
+class UnrolledFitOptions:
+    """How the whole is fitted: `batch_size` moments a step; the others are as for `fit`."""
+
+    steps: int = 5000
+    batch_size: int = 64
+    learning_rate: float = 1e-3
+    clip: float = 5.0
+    validate_every: int = 250
+
+    def optimiser(self) -> FitOptions:
+        """The part of it that `fit` takes."""
+        return FitOptions(self.steps, self.learning_rate, self.clip, self.validate_every, None, "float32")
+
+
+@dataclass(frozen=True)
+class ValueEquivalentOptions:
+    """Hyperparameters of `ValueEquivalentRecipe`.
+
+    Attributes:
+        encoder: Sizes of V.
+        memory: Sizes of M.
+        search: Searches whose policies are learned.
+        targets: What is learned from a moment.
+        fit: How it is fitted.
+        refit_steps: Optimiser steps of a later fit, which starts from the model before.
+    """
+
+    encoder: EncoderOptions = field(default_factory=EncoderOptions)
+    memory: NetworkOptions = field(default_factory=NetworkOptions)
+    search: SearchOptions = field(default_factory=SearchOptions)
+    targets: TargetOptions = field(default_factory=TargetOptions)
+    fit: UnrolledFitOptions = field(default_factory=UnrolledFitOptions)
+    refit_steps: int = 2000
+
+
+class ValueEquivalentRecipe(Recipe[ValueEquivalentOptions]):
+    """V and M fitted together to what a search needs (Schrittwieser et al. 2020).
+
+    Policies are reanalysed at every step: each moment of a batch is searched anew with a slow copy of the model, as
+    MuZero Reanalyse does with a share of them (Schrittwieser et al. 2021, "Online and offline reinforcement learning by
+    planning with a learned model"). So episodes carry no statistics of searches, and those of any agent will do.
+
+    Stage and checkpoint: "model", `model/` in the job's folder.
+    """
+
+    options_type = ValueEquivalentOptions
+
+    def fit(self, job: Job[ValueEquivalentOptions]) -> Fitted:
+        options = job.options
+        networks = Networks.of(job)
+        held_out = held_out_episodes(job.cache)
+        training = networks.unrolls(job.cache, held_out=~held_out)
+        unseen = networks.unrolls(job.cache, held_out=held_out)
+        reached = 0
+
+        def losses(step: int) -> Losses:
+            nonlocal reached
+            reached = step + 1
+            return networks.losses(training, step, job.seed)
+
+        def validate() -> Scalars:
+            # Targets move, so that losses of two moments do not compare: the last weights are kept
+            found = networks.measure(unseen, seed=job.seed)
+            return found | {"total": found["loss"], "loss": -float(reached)}
+
+        fitted = fit(
+            networks,
+            losses,
+            validate,
+            options.fit.optimiser(),
+            checkpoint=job.folder / "model" / "checkpoint.safetensors",
+            settings={
+                "data": job.data,
+                "seed": job.seed,
+                "vision": networks.vision.config(),
+                "memory": networks.memory.config(),
+                "search": asdict(options.search),
+                "targets": asdict(options.targets),
+                "batch_size": options.fit.batch_size,
+            },
+            progress=lambda step, steps, scalars: job.report("model", step, steps, scalars),
+        )
+        networks.set_unit(training, seed=job.seed)
+        held = {name: value for name, value in fitted.best.items() if name != "loss"}
+        return Fitted(networks.vision, networks.memory, held)
+
+    def refit(self, options: ValueEquivalentOptions, *, replayed: int | None = None) -> ValueEquivalentOptions:
+        steps = options.refit_steps if replayed is None else steps_for(replayed, options.fit.batch_size)
+        return replace(options, fit=replace(options.fit, steps=steps))
+
+    def continual(
+        self, job: Job[ValueEquivalentOptions], tensors: dict[str, Tensor] | None = None
+    ) -> ContinualValueEquivalent:
+        return ContinualValueEquivalent(job, tensors)
+
+
+class Networks(nn.Module):
+    """V and M, and the slow copy that gives values and searches.
+
+    Args:
+        vision: V.
+        memory: M.
+        job: Whose options, environment and actions they are for.
+    """
+
+    def __init__(self, vision: Vision, memory: ValueEquivalent, job: Job[ValueEquivalentOptions]) -> None:
+        super().__init__()
+        self.vision, self.memory = vision, memory
+        self.slow_vision = copy.deepcopy(vision).requires_grad_(False)
+        self.slow_memory = copy.deepcopy(memory).requires_grad_(False)
+        self._options = job.options
+        self._planner = job.options.search.planner()
+        # A world model puts its parts into evaluation mode, which changes nothing here: no layer is random
+        self._searched = job.world_model(self.slow_vision, self.slow_memory)
+
+    @classmethod
+    def of(cls, job: Job[ValueEquivalentOptions]) -> Networks:
+        """For the job's observations and actions; with its model to begin with, with its weights.
+
+        Raises:
+            ConfigurationError: Observations, actions or rewards that they cannot take.
+        """
+        options, shape = job.options, job.cache.observations.shape[1:]
+        pictures = job.cache.observations.dtype == np.uint8
+        if pictures and shape != PictureEncoder.observation_shape:
+            raise ConfigurationError(
+                f"pictures of shape {shape}; the encoder takes {PictureEncoder.observation_shape}. Preprocess them to "
+                "that (image_size: 64)."
+            )
+        size = options.memory.hidden_size
+        with seeded_weights(job.seed):
+            vision: Vision
+            if pictures:
+                vision = PictureEncoder(size, options.encoder.depth)
+            else:
+                vision = VectorEncoder(shape[0], size, options.encoder.width)
+            memory = ValueEquivalent(vision.embedding_size, job.action_space, **asdict(options.memory))
+        if job.begin is not None:
+            begin_with(vision, job.begin.vision)
+            begin_with(memory, job.begin.memory)
+        return cls(vision, memory, job).to(job.device)
+
+    def unrolls(self, cache: EpisodeCache, *, held_out: NDArray[np.bool_] | None = None) -> Unrolls:
+        """Moments of the episodes that are chosen, or of all.
+
+        Raises:
+            ConfigurationError: Rewards that M cannot say.
+        """
+        largest = float(np.abs(cache.rewards).max())
+        if largest > self.memory.reward_head.largest:
+            raise ConfigurationError(
+                f"rewards of up to {largest:g}; memory.support={self._options.memory.support} reaches "
+                f"{self.memory.reward_head.largest:g}. Take a larger one."
+            )
+        episodes = np.arange(cache.episodes) if held_out is None else np.flatnonzero(held_out)
+        targets = self._options.targets
+        return Unrolls(
+            cache, episodes, steps=targets.unroll, returns=targets.returns, discount=self._options.search.discount
+        )
+
+    def losses(self, unrolls: Unrolls, step: int, seed: int) -> Losses:
+        """Of a batch that depends on `step` and `seed`; the slow copy follows by one step."""
+        self.follow(self._options.targets.rate)
+        batch = unrolls.draw(self._options.fit.batch_size, np.random.default_rng([seed, step]))
+        return self.losses_of(batch.to(self.memory.device), step_generator(seed, step, self.memory.device))
+
+    def losses_of(self, batch: UnrollBatch, generator: torch.Generator) -> Losses:
+        """Means over the moments that count (Schrittwieser et al. 2020, eq. 1), the first one as much as all the others
+        together; what comes back through the dynamics is halved at each step (appendix G)."""
+        policy, value = self.targets(batch, generator)
+        state = self.memory.initial(self.vision.encode(batch.observations[:, 0]), noise=generator)
+        steps = batch.actions.shape[1]
+        parts: dict[str, list[Tensor]] = {"policy": [], "value": [], "reward": [], "termination": []}
+        for moment in range(steps + 1):
+            scale = 1.0 if moment == 0 else 1 / steps
+            if moment > 0:
+                state = self.memory.advance(
+                    HiddenState(0.5 * state.hidden + 0.5 * state.hidden.detach()), batch.actions[:, moment - 1]
+                )
+                played = batch.played[:, moment - 1].float()
+                rewards, ends = batch.rewards[:, moment - 1], batch.terminated[:, moment - 1]
+                reward = self.memory.reward_head.loss(state.hidden, rewards)
+                termination = self.memory.termination_head.loss(state.hidden, ends)
+                parts["reward"].append(scale * masked_mean(reward, played))
+                parts["termination"].append(scale * masked_mean(termination, played))
+            acts = batch.acts[:, moment].float()
+            surprise = -(policy[:, moment] * self.memory.prior(state).log_softmax(-1)).sum(-1)
+            parts["policy"].append(scale * masked_mean(surprise, acts))
+            missed = self.memory.value_head.loss(state.hidden, value[:, moment])
+            parts["value"].append(scale * masked_mean(missed, acts))
+        found = {name: torch.stack(losses).sum() for name, losses in parts.items()}
+        weight = self._options.targets.value
+        return {"loss": found["policy"] + weight * found["value"] + found["reward"] + found["termination"]} | found
+
+    @torch.no_grad()
+    def targets(self, batch: UnrollBatch, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Policies of searches `[B, K + 1, n]` and n-step returns `[B, K + 1]`, both by the slow copy."""
+        rows, moments = batch.acts.shape
+        embedding = self.slow_vision.encode(batch.observations.flatten(0, 1))
+        roots = self.slow_memory.initial(embedding, noise=generator)
+        plan = self._planner.plan(self._searched, roots, noise=generator)
+        assert plan.policy is not None
+        ahead = self.slow_memory.initial(self.slow_vision.encode(batch.ahead.flatten(0, 1)), noise=generator)
+        value = batch.returns + batch.weight * self.slow_memory.value(ahead).view(rows, moments)
+        return plan.policy.float().view(rows, moments, -1), value
+
+    @torch.no_grad()
+    def follow(self, rate: float) -> None:
+        """Move the slow copy by `rate` towards V and M."""
+        pairs = ((self.slow_vision, self.vision), (self.slow_memory, self.memory))
+        for slow, fast in pairs:
+            for kept, part in zip(slow.parameters(), fast.parameters(), strict=True):
+                kept.lerp_(part, rate)
+
+    @torch.no_grad()
+    def measure(self, unrolls: Unrolls, *, seed: int) -> Scalars:
+        """Losses on `_MEASURED` moments, the share of the rewards' variance that is explained at the last unrolled
+        step, and how often the policy's likeliest action is that of the search."""
+        device = self.memory.device
+        batch = unrolls.draw(_MEASURED, np.random.default_rng([seed, 2**31])).to(device)
+        scalars = {
+            name: float(part) for name, part in self.losses_of(batch, step_generator(seed, 2**31, device)).items()
+        }
+        policy, _ = self.targets(batch, step_generator(seed, 2**31, device))
+        state = self.memory.initial(self.vision.encode(batch.observations[:, 0]), noise=step_generator(seed, 0, device))
+        same = (self.memory.prior(state).argmax(-1) == policy[:, 0].argmax(-1)).float()
+        for step in range(batch.actions.shape[1]):
+            state = self.memory.advance(state, batch.actions[:, step])
+        played = batch.played[:, -1]
+        rewards = batch.rewards[:, -1][played], self.memory.reward_head(state.hidden)[played]
+        return scalars | {
+            "agreement": float(same.mean()),
+            "reward_r2": explained(*rewards) if bool(played.any()) else 0.0,
+        }
+
+    @torch.no_grad()
+    def set_unit(self, unrolls: Unrolls, *, seed: int) -> None:
+        """Set the unit in which errors of M's latents are given: their spread over moments of the data."""
+        device = self.memory.device
+        batch = unrolls.draw(_MEASURED, np.random.default_rng([seed, 2**31 + 1])).to(device)
+        state = self.memory.initial(self.vision.encode(batch.observations[:, 0]), noise=step_generator(seed, 0, device))
+        self.memory.latent_std.copy_(state.hidden.std(0).clamp(min=_LEAST_STD))
+
+
+class ContinualValueEquivalent(ContinualFit):
+    """V and M of MuZero that learn on while episodes come in; the learning rate is constant."""
+
+    def __init__(self, job: Job[ValueEquivalentOptions], tensors: dict[str, Tensor] | None = None) -> None:
+        self._options, self._seed, self._device = job.options, job.seed, job.device
+        self._networks = Networks.of(job)
+        self.vision, self.memory = self._networks.vision, self._networks.memory
+        self.replayed = job.options.fit.batch_size
+        self._optimiser = torch.optim.Adam(self._networks.parameters(), lr=job.options.fit.learning_rate)
+        self._file = job.folder / "continual.safetensors"
+        self.take(job.cache)
+        if tensors is not None:
+            restore_training(tensors, self._networks, self._optimiser)
+
+    def take(self, cache: EpisodeCache) -> None:
+        self._unrolls = self._networks.unrolls(cache)
+
+    def update(self, step: int) -> tuple[Scalars, HiddenState]:
+        scalars = training_step(
+            self._networks,
+            lambda number: self._networks.losses(self._unrolls, number, self._seed),
+            self._optimiser,
+            step,
+            self._device,
+            torch.float32,
+            self._options.fit.clip,
+            self._file,
+        )
+        batch = self._unrolls.draw(self._options.fit.batch_size, np.random.default_rng([self._seed, step]))
+        with torch.no_grad():
+            seen = self.vision.encode(batch.observations[:, 0].to(self._device))
+            return scalars, self._networks.memory.initial(seen, noise=step_generator(self._seed, step, self._device))
+
+    def measure(self, cache: EpisodeCache) -> Scalars:
+        return self._networks.measure(self._networks.unrolls(cache), seed=self._seed)
+
+    def finish(self) -> None:
+        self._networks.set_unit(self._unrolls, seed=self._seed)
+
+    def tensors(self) -> dict[str, Tensor]:
+        return training_tensors(self._networks, self._optimiser)

@@ -1,0 +1,189 @@
+"""MuZero's recipe: it learns a small task's values and policy, goes on to the bit, and plays itself in the loop."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from gymnasium import spaces
+
+from dreamenv.data.episodes import EpisodeCache
+from dreamenv.envs import DreamEnv
+from dreamenv.errors import ConfigurationError
+from dreamenv.options import options_from
+from dreamenv.training.pipeline import TrainOptions
+from dreamenv.training.recipes.base import Job
+from dreamenv.training.recipes.value_equivalent import (
+    Networks,
+    SearchOptions,
+    TargetOptions,
+    ValueEquivalentOptions,
+    ValueEquivalentRecipe,
+)
+from dreamenv.types import RealEnvSpec
+from dreamenv.workflows.loop import run_loop
+from dreamenv.workflows.loop_options import LoopOptions
+from dreamenv.world_model import WorldModel
+
+TINY = {
+    "encoder": {"width": 16},
+    "memory": {"hidden_size": 8, "width": 16, "support": 8},
+    "search": {"simulations": 4, "depth": 4, "discount": 0.9},
+    "targets": {"unroll": 2, "returns": 3, "rate": 0.1},
+    "fit": {"batch_size": 16, "steps": 300, "learning_rate": 2e-2, "validate_every": 150},
+}
+
+
+def corridor(rng: np.random.Generator, episodes: int = 40) -> EpisodeCache:
+    """Random walks over places 0 to 3 as one-hot vectors; the right end pays 1 and ends the task."""
+    rows: list[np.ndarray] = []
+    actions: list[int] = []
+    rewards: list[float] = []
+    lengths, terminated = [], []
+    for _ in range(episodes):
+        place, steps = int(rng.integers(3)), 0
+        rows.append(np.eye(4, dtype=np.float32)[place])
+        while place < 3 and steps < 12:
+            action = int(rng.integers(2))
+            place = max(place + 2 * action - 1, 0)
+            steps += 1
+            rows.append(np.eye(4, dtype=np.float32)[place])
+            actions.append(action)
+            rewards.append(float(place == 3))
+        lengths.append(steps)
+        terminated.append(place == 3)
+    first = np.concatenate([[0], np.cumsum(np.array(lengths[:-1]) + 1)])
+    return EpisodeCache(
+        np.stack(rows),
+        np.array(actions),
+        np.array(rewards, np.float32),
+        first,
+        np.array(lengths),
+        np.array(terminated),
+        np.ones(episodes, bool),
+    )
+
+
+def job(folder: Path) -> Job[ValueEquivalentOptions]:
+    return Job(
+        options_from(ValueEquivalentOptions, TINY),
+        corridor(np.random.default_rng(0)),
+        RealEnvSpec("CartPole-v1"),
+        spaces.Discrete(2),
+        folder,
+        seed=1,
+    )
+
+
+@pytest.mark.slow
+def test_it_learns_values_policy_rewards_and_ends(tmp_path: Path) -> None:
+    fitted = ValueEquivalentRecipe().fit(job(tmp_path))
+    memory, noise = fitted.memory, torch.Generator().manual_seed(0)
+    memory.requires_grad_(False)
+    fitted.vision.requires_grad_(False)
+    state = memory.initial(fitted.vision.encode(torch.eye(4)[:3]), noise=noise)
+    prior, value = memory.prior(state), memory.value(state)
+    assert prior is not None
+    assert value is not None
+    assert prior.argmax(1).tolist() == [1, 1, 1], "to the right"
+    # Returns are those of the random walk: next to the end about half of 1 and half of what the step back is worth
+    assert 0.3 < value[2] < 1.1
+    assert value[2] > value[0]
+    # Two steps to the right of place 1 pay 1 and end it, although nobody has shown the second state
+    for _ in range(2):
+        state, said = memory.imagine(state, torch.ones(3, dtype=torch.int64), noise=noise, temperature=0.0)
+    assert float(said.reward[1]) == pytest.approx(1, abs=0.3)
+    assert float(said.reward[0]) == pytest.approx(0, abs=0.3)
+    assert said.terminated.tolist()[:2] == [False, True]
+    assert fitted.held_out["agreement"] > 0.7
+    assert "loss" not in fitted.held_out
+    assert bool((memory.latent_std > 0).all())
+
+
+def test_targets_are_those_of_the_slow_copy(tmp_path: Path) -> None:
+    networks = Networks.of(job(tmp_path))
+    unrolls = networks.unrolls(job(tmp_path).cache)
+    slow: Any = networks.slow_memory
+    fast: Any = networks.memory
+    batch = unrolls.moments(np.arange(8))
+    with torch.no_grad():
+        slow.value_head.network[-1].bias[11] = 50.0
+    policy, value = networks.targets(batch, torch.Generator().manual_seed(0))
+    torch.testing.assert_close(policy.sum(-1), torch.ones(policy.shape[:2]))
+    worth = float(slow.value_head.places[11])
+    assert worth == 3
+    expected = batch.returns + batch.weight * slow.value_head(torch.zeros(8))
+    torch.testing.assert_close(value, expected)
+    before = slow.value_head.network[0].weight.clone()
+    with torch.no_grad():
+        fast.value_head.network[0].weight.add_(1.0)
+    networks.follow(0.25)
+    torch.testing.assert_close(slow.value_head.network[0].weight, before + 0.25)
+
+
+def test_it_goes_on_to_the_bit(tmp_path: Path) -> None:
+    recipe = ValueEquivalentRecipe()
+    unbroken = recipe.continual(job(tmp_path))
+    for step in range(3):
+        scalars, states = unbroken.update(step)
+    assert {"policy", "value", "reward", "termination"} <= scalars.keys()
+    assert states.hidden.shape == (16, 8)
+    broken = recipe.continual(job(tmp_path))
+    broken.update(0)
+    again = recipe.continual(job(tmp_path), {name: part.clone() for name, part in broken.tensors().items()})
+    for step in (1, 2):
+        again.update(step)
+    for (name, part), other in zip(unbroken.tensors().items(), again.tensors().values(), strict=True):
+        assert torch.equal(part, other), name
+    more = corridor(np.random.default_rng(1), episodes=50)
+    again.take(more)
+    assert "agreement" in again.measure(more)
+    again.finish()
+
+
+@pytest.mark.integration
+def test_it_plays_itself(tmp_path: Path) -> None:
+    search = "planner:mcts,simulations=3,rollout=0,particles=1,horizon=3,gumbel=true"
+    loop = LoopOptions(
+        rounds=2,
+        first_frames=40,
+        greedy_episodes=2,
+        noisy_episodes=0,
+        train=TrainOptions("value_equivalent", TINY, replay_starts=8),
+        train_ratio=1.0,
+        update_every=1,
+        learner=search,
+        validation_episodes=1,
+    )
+    table = run_loop(RealEnvSpec("CartPole-v1", max_episode_steps=15), tmp_path, loop, workers=0, seed=3)
+    assert [row.number for row in table] == [0, 1]
+    model = WorldModel.load(tmp_path / "bundle")
+    assert not model.vision.can_decode
+    assert model.provenance["recipe"] == "value_equivalent"
+    env = DreamEnv(model)
+    observation, _ = env.reset(seed=1)
+    assert observation.shape == (8,)
+    following, reward, *_ = env.step(1)
+    assert np.isfinite(following).all()
+    assert np.isfinite(reward)
+    with pytest.raises(ConfigurationError, match="dreams without pictures"):
+        DreamEnv(model, observation="pixels")
+
+
+def test_bad_input(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="simulations must be an integer of at least 1, got 0"):
+        SearchOptions(simulations=0)
+    with pytest.raises(ConfigurationError, match="need unroll and returns of at least 1"):
+        TargetOptions(unroll=0)
+    made = job(tmp_path)
+    with pytest.raises(ConfigurationError, match="policy over Discrete actions"):
+        ValueEquivalentRecipe().fit(replace(made, action_space=spaces.Box(-1, 1, (1,))))
+    large = replace(made.cache, rewards=made.cache.rewards * 1e4)
+    with pytest.raises(ConfigurationError, match=r"rewards of up to 10000; memory\.support=8 reaches"):
+        ValueEquivalentRecipe().fit(replace(made, cache=large))
+    assert ValueEquivalentRecipe().refit(made.options, replayed=160).fit.steps == 10
+    assert ValueEquivalentRecipe().refit(made.options).fit.steps == made.options.refit_steps
