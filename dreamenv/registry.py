@@ -98,12 +98,14 @@ class TrainSection(Strict):
         recipe: Name of the recipe.
         options: Options of that recipe; whoever trains checks them, since this module knows no recipe.
         loop: Fields of `LoopOptions`, for `dreamenv loop`.
+        mbpo: Fields of `MBPOOptions`, for `dreamenv mbpo`.
     """
 
     frames: int = Field(default=50_000, ge=1)
     recipe: str = "mdn_rnn"
     options: dict[str, Any] = Field(default_factory=dict)
     loop: dict[str, Any] = Field(default_factory=dict)
+    mbpo: dict[str, Any] = Field(default_factory=dict)
 
 
 class EnvironmentSection(Strict):

@@ -16,7 +16,7 @@ from dreamenv.cli.stopping import INTERRUPTED, TERMINATED, unwinding
 from dreamenv.cli.streams import prepare_streams
 
 # What these verbs have begun, the same command continues
-_RESUMABLE = {"collect", "train", "evolve", "train-agent", "loop", "distill", "demo", "reproduce"}
+_RESUMABLE = {"collect", "train", "evolve", "train-agent", "loop", "mbpo", "distill", "demo", "reproduce"}
 
 app = typer.Typer(
     name="dreamenv",

@@ -9,7 +9,20 @@ from typer.core import TyperGroup
 LOOK, TRAIN, MEASURE, PUBLISH = "Look", "Train", "Measure", "Publish"
 GROUPS = (LOOK, TRAIN, MEASURE, PUBLISH)
 # Verbs of a group in the order in which they are used; others follow by name
-_ORDER = ("list", "serve", "play", "video", "collect", "train", "evolve", "train-agent", "loop", "distill", "demo")
+_ORDER = (
+    "list",
+    "serve",
+    "play",
+    "video",
+    "collect",
+    "train",
+    "evolve",
+    "train-agent",
+    "loop",
+    "mbpo",
+    "distill",
+    "demo",
+)
 START = "Start here: dreamenv serve DreamCarRacing-v0"
 
 

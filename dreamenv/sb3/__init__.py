@@ -7,7 +7,9 @@
 
 from dreamenv.sb3.branches import Branches, BranchSchedule
 from dreamenv.sb3.callbacks import Comparison, DreamRealCallback, RealFramesCallback
+from dreamenv.sb3.critic import CriticCallback
 from dreamenv.sb3.imagination import ImaginationAugmented, ImitateInImagination
+from dreamenv.sb3.mbpo import Epoch, MBPOOptions, learn_mbpo, read_mbpo
 from dreamenv.sb3.mixed_buffer import MixedReplayBuffer
 from dreamenv.sb3.mixing import MixingCallback
 from dreamenv.sb3.models import ALGORITHMS, algorithm, load_model
@@ -18,13 +20,18 @@ __all__ = [
     "BranchSchedule",
     "Branches",
     "Comparison",
+    "CriticCallback",
     "DreamRealCallback",
     "DreamVecEnv",
+    "Epoch",
     "ImaginationAugmented",
     "ImitateInImagination",
+    "MBPOOptions",
     "MixedReplayBuffer",
     "MixingCallback",
     "RealFramesCallback",
     "algorithm",
+    "learn_mbpo",
     "load_model",
+    "read_mbpo",
 ]

@@ -26,6 +26,10 @@ except ImportError as _error:
     raise missing_extra("stable-baselines3", "sb3") from _error
 
 
+# The arrays of real transitions
+_KEPT = ("observations", "next_observations", "actions", "rewards", "dones", "timeouts")
+
+
 class MixedReplayBuffer(ReplayBuffer):
     """Real transitions as in `ReplayBuffer`, and beside them the freshest dreamed branches; a batch holds
     `round(real_fraction * batch_size)` real ones and dreamed ones for the rest (Janner et al. 2019, algorithm 2).
@@ -170,6 +174,31 @@ class MixedReplayBuffer(ReplayBuffer):
             self.rewards[:rows].reshape(-1),
             ((self.dones[:rows] > 0) & ~self._time_limit[:rows]).reshape(-1),
         )
+
+    def tensors(self) -> dict[str, Tensor]:
+        """The real transitions, for `load_tensors`; dreamed ones are not kept, they are dreamed anew."""
+        rows = self.size()
+        found = {name: torch.from_numpy(getattr(self, name)[:rows].copy()) for name in _KEPT}
+        return found | {"position": torch.tensor(self.pos), "limits": torch.from_numpy(self._time_limit[:rows].copy())}
+
+    def load_tensors(self, kept: dict[str, Tensor]) -> None:
+        """The inverse of `tensors`, for a buffer of the same size whose model remembers nothing.
+
+        Raises:
+            ConfigurationError: More transitions than there is room for, or of another shape.
+        """
+        rows = len(kept["rewards"])
+        for name in _KEPT:
+            own = getattr(self, name)
+            if rows > self.buffer_size or own.shape[1:] != tuple(kept[name].shape[1:]):
+                raise ConfigurationError(
+                    f"got {name} of shape {tuple(kept[name].shape)}, expected up to {self.buffer_size} of "
+                    f"{own.shape[1:]}"
+                )
+            own[:rows] = kept[name].numpy()
+        self._time_limit[:rows] = kept["limits"].numpy()
+        self.pos = int(kept["position"])
+        self.full = rows == self.buffer_size
 
     def start_states(self, count: int, noise: torch.Generator) -> Any:
         """Memory states of `count` real moments, drawn uniformly with replacement: those at which an action was taken.

@@ -21,3 +21,6 @@ def test_a_preset_is_one_that_its_recipe_and_the_loop_take(file: Path) -> None:
         fit = {"recipe": train.recipe, "options": options}
         loop = overlay(train.loop, {"first_frames": train.frames, "train": fit})
         assert options_from(LoopOptions, loop, where=file.name).rounds > 0
+        if train.mbpo:
+            mbpo = pytest.importorskip("dreamenv.sb3.mbpo")
+            assert options_from(mbpo.MBPOOptions, train.mbpo, where=file.name).steps > 0

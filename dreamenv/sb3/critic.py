@@ -1,0 +1,118 @@
+"""Whether a critic promises more than rewards allow: how learning from dreams goes wrong."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dreamenv.errors import ConfigurationError, NonFiniteError, missing_extra
+
+try:
+    from stable_baselines3.common.callbacks import BaseCallback
+except ImportError as _error:
+    raise missing_extra("stable-baselines3", "sb3") from _error
+
+_ROWS = 256
+# What the critic may exceed the sum of the largest rewards by: it is fitted, and the largest reward may still come
+_SLACK = 2.0
+
+
+class CriticCallback(BaseCallback):
+    """Compares what the critic says of real transitions with what rewards allow, and tells when it is beyond.
+
+    A return is at most R / (1 - γ) in size, where R is the largest size of a reward seen in reality. An algorithm that
+    is paid for entropy (SAC) has α·A·2 more for each step, α being the weight and A the number of action dimensions. A
+    critic whose mean absolute value is more than twice that has diverged. A warning says so once; the log has it as
+    `critic/value` and `critic/limit`.
+
+    Args:
+        every: Real steps between looks.
+
+    Attributes:
+        value: Mean absolute value at the last look; None before the first one.
+        limit: What was allowed then.
+        diverged_at: Real steps at which the critic was first beyond the limit; None where it never was.
+
+    Raises:
+        ConfigurationError: `every` below 1, or, when training begins, an algorithm without critic or replay buffer.
+        NonFiniteError: The critic is NaN or infinite.
+    """
+
+    def __init__(self, *, every: int = 250) -> None:
+        super().__init__()
+        if every < 1:
+            raise ConfigurationError(f"every must be at least 1, got {every}")
+        self._every, self._next = every, 0
+        self.value: float | None = None
+        self.limit = math.inf
+        self.diverged_at: int | None = None
+
+    def _on_training_start(self) -> None:
+        model: Any = self.model
+        if getattr(model, "replay_buffer", None) is None or not (hasattr(model, "critic") or hasattr(model, "q_net")):
+            raise ConfigurationError(
+                f"{type(model).__name__} has no critic and replay buffer to look at; take sac, td3, ddpg, tqc or dqn"
+            )
+        self._next = self.num_timesteps + self._every
+
+    def _on_step(self) -> bool:
+        return True
+
+    def _on_rollout_end(self) -> None:
+        if self.num_timesteps >= self._next:
+            self._next = self.num_timesteps + self._every
+            self.look()
+
+    def look(self) -> None:
+        """Compare now.
+
+        Raises:
+            NonFiniteError: The critic is NaN or infinite.
+        """
+        model: Any = self.model
+        size = model.replay_buffer.size()
+        if size == 0:
+            return
+        rows = np.linspace(0, size - 1, min(size, _ROWS)).astype(np.int64)
+        self.value = float(self._values(rows).abs().mean())
+        largest = float(np.abs(model.replay_buffer.rewards[:size]).max()) + self._entropy()
+        self.limit = _SLACK * largest / max(1 - float(model.gamma), 1e-6)
+        self.logger.record("critic/value", self.value)
+        self.logger.record("critic/limit", self.limit)
+        if not math.isfinite(self.value):
+            raise NonFiniteError(
+                f"the critic is {self.value} after {self.num_timesteps} real steps. Take fewer updates a real step, "
+                "shorter branches or a smaller learning rate."
+            )
+        if self.value > self.limit and self.diverged_at is None:
+            self.diverged_at = self.num_timesteps
+            warnings.warn(
+                f"the critic diverges: after {self.num_timesteps} real steps it says {self.value:.3g} on average, and "
+                f"the rewards allow {self.limit:.3g} at most. Take fewer updates a real step, shorter branches, a "
+                "larger share of real transitions or a smaller learning rate.",
+                RuntimeWarning,
+                stacklevel=2,
+            )
+
+    @torch.no_grad()
+    def _values(self, rows: Any) -> Tensor:
+        model: Any = self.model
+        buffer = model.replay_buffer
+        seen, _ = model.policy.obs_to_tensor(buffer.observations[rows, 0])
+        if hasattr(model, "q_net"):
+            found: Tensor = model.q_net(seen)
+            return found.amax(1)
+        actions = torch.as_tensor(buffer.actions[rows, 0], dtype=torch.float32, device=model.device)
+        said = model.critic(seen, actions)
+        return torch.cat([part.flatten(1) for part in (said if isinstance(said, tuple) else (said,))], dim=1)
+
+    def _entropy(self) -> float:
+        model: Any = self.model
+        weight = getattr(model, "log_ent_coef", None)
+        alpha = float(weight.detach().exp()) if weight is not None else float(getattr(model, "ent_coef_tensor", 0.0))
+        return alpha * 2 * math.prod(model.action_space.shape or (1,))

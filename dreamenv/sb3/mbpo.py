@@ -1,0 +1,322 @@
+"""MBPO as one call that can be interrupted: an off-policy algorithm that learns from real steps and short dreams."""
+
+from __future__ import annotations
+
+import copy
+import json
+import math
+import shutil
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from dreamenv.data.preprocess import make_raw_env
+from dreamenv.errors import BundleError, ConfigurationError, missing_extra
+from dreamenv.files import atomic, read_json, write_json
+from dreamenv.options import plain
+from dreamenv.run_lock import alone_in
+from dreamenv.sb3.branches import BranchSchedule
+from dreamenv.sb3.critic import CriticCallback
+from dreamenv.sb3.mixed_buffer import MixedReplayBuffer
+from dreamenv.sb3.mixing import MixingCallback
+from dreamenv.sb3.models import algorithm
+from dreamenv.training.checkpoint import load_tensors, save_tensors
+from dreamenv.training.recipes.ensemble import EnsembleMemoryOptions
+from dreamenv.training.recipes.fit_ensemble import EnsembleFitOptions, ensemble_world_model
+from dreamenv.types import RealEnvSpec
+from dreamenv.world_model import WorldModel
+
+try:
+    from stable_baselines3.common.evaluation import evaluate_policy
+    from stable_baselines3.common.monitor import Monitor
+    from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
+    from stable_baselines3.common.vec_env import DummyVecEnv
+except ImportError as _error:
+    raise missing_extra("stable-baselines3", "sb3") from _error
+
+# Seeds of the scores' episodes, which no training step has
+_SCORE_SEED = 1_000_000
+_MOST_UPDATES = 1000
+
+
+@dataclass(frozen=True)
+class MBPOOptions:
+    """Hyperparameters of `learn_mbpo` (Janner et al. 2019, algorithm 2 and appendix C).
+
+    Attributes:
+        algo: "sac", "td3", "ddpg", "dqn", or one of sb3-contrib.
+        steps: Real steps.
+        epoch: Real steps after which it is scored and a checkpoint is written; real episodes begin anew there.
+        learning_starts: Real steps with random actions at the beginning.
+        updates: Gradient steps of the agent for each real step, 1 to 1,000 (the source: 20 to 40).
+        real_fraction: Share of real transitions in a batch.
+        branches: Length of branches by real steps.
+        rollout_batch: Branches of a refill.
+        rollout_every, refit_every: Real steps between refills, and between fits of the model.
+        retain: Refills of branches that are held.
+        model: Of the ensemble.
+        fit: How it is fitted.
+        agent: Keyword arguments of the algorithm, such as `{"learning_rate": 0.0003}`.
+        score_episodes: Real episodes of each score, from which nothing is learned.
+        critic_every: Real steps between looks at the critic; see `CriticCallback`.
+
+    Raises:
+        ConfigurationError: A number out of range.
+    """
+
+    algo: str = "sac"
+    steps: int = 20_000
+    epoch: int = 1000
+    learning_starts: int = 250
+    updates: int = 20
+    real_fraction: float = 0.05
+    branches: BranchSchedule = field(default_factory=BranchSchedule)
+    rollout_batch: int = 10_000
+    rollout_every: int = 250
+    refit_every: int = 250
+    retain: int = 1
+    model: EnsembleMemoryOptions = field(default_factory=EnsembleMemoryOptions)
+    fit: EnsembleFitOptions = field(default_factory=EnsembleFitOptions)
+    agent: dict[str, Any] = field(default_factory=dict)
+    score_episodes: int = 5
+    critic_every: int = 250
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.updates <= _MOST_UPDATES:
+            raise ConfigurationError(f"updates must be from 1 to {_MOST_UPDATES} a real step, got {self.updates}")
+        if min(self.steps, self.epoch, self.learning_starts, self.score_episodes) < 1:
+            raise ConfigurationError(
+                "steps, epoch, learning_starts and score_episodes must be at least 1; got "
+                f"{self.steps}, {self.epoch}, {self.learning_starts}, {self.score_episodes}"
+            )
+        if self.learning_starts > self.steps:
+            raise ConfigurationError(
+                f"learning_starts={self.learning_starts} of steps={self.steps}: nothing would ever be learned"
+            )
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """What an epoch came to.
+
+    Attributes:
+        real_steps: Real steps learned from so far.
+        mean, std: Undiscounted real return of the deterministic policy, and its sample standard deviation.
+        returns: Of each scored episode.
+        branch_length: Of the dreams at its end.
+        critic: Mean absolute value of the critic; None where it was not looked at.
+        critic_limit: What the rewards allow; None as above.
+        diverged: Whether the critic was beyond it.
+        seconds: That the epoch took, its score included.
+    """
+
+    real_steps: int
+    mean: float
+    std: float
+    returns: tuple[float, ...]
+    branch_length: int
+    critic: float | None
+    critic_limit: float | None
+    diverged: bool
+    seconds: float
+
+
+@alone_in("out_dir")
+def learn_mbpo(
+    real: RealEnvSpec,
+    out_dir: str | Path,
+    options: MBPOOptions | None = None,
+    *,
+    seed: int = 0,
+    device: str = "cpu",
+    on_epoch: Callable[[Epoch], None] = lambda epoch: None,
+) -> list[Epoch]:
+    """Learn from real steps and dreamed branches, and leave the agent in `<out_dir>/agent.zip`.
+
+    The ensemble is in `<out_dir>/checkpoint/<epoch>/model.safetensors`; mbpo.json holds settings and epochs. Each epoch
+    begins from the checkpoint of the one before, also in a run that nobody interrupts: the same call continues a run
+    that was killed, and on the CPU it ends as an unbroken one.
+
+    Args:
+        real: The real environment, of vector observations that hold all there is to know.
+        out_dir: Folder.
+        options: Hyperparameters; None takes the defaults.
+        seed: Of everything.
+        device: Of agent and ensemble.
+        on_epoch: Called after each epoch.
+
+    Raises:
+        ConfigurationError: Observations that are no vector, actions that the algorithm does not take, branches longer
+            than episodes, or a folder that holds a run with other settings.
+        BundleError: A checkpoint that is damaged.
+        NonFiniteError: Dream, fit or critic became NaN or infinite.
+    """
+    folder, options = Path(out_dir), options or MBPOOptions()
+    settings = json.loads(json.dumps({"real": real.to_json(), "seed": seed, "options": plain(options)}))
+    epochs = _begun(folder, settings)
+    for number in range(len(epochs), math.ceil(options.steps / options.epoch)):
+        begun = time.perf_counter()
+        run = _Epoch(real, folder, options, seed, number, device)
+        try:
+            epoch = run.learn(begun)
+        finally:
+            run.close()
+        epochs.append(epoch)
+        write_json(folder / "mbpo.json", {**settings, "epochs": [asdict(row) for row in epochs]})
+        shutil.rmtree(_checkpoint(folder, number - 1), ignore_errors=True)
+        on_epoch(epoch)
+    return epochs
+
+
+def read_mbpo(out_dir: str | Path) -> list[Epoch]:
+    """The epochs of a run so far.
+
+    Raises:
+        BundleError: mbpo.json is missing or damaged.
+    """
+    file = Path(out_dir) / "mbpo.json"
+    try:
+        rows = read_json(file)["epochs"]
+        return [Epoch(**{**row, "returns": tuple(row["returns"])}) for row in rows]
+    except (OSError, KeyError, TypeError, ValueError) as error:
+        raise BundleError(f"{file}: no record of a run of MBPO ({error!r}); begin in another folder") from error
+
+
+def _begun(folder: Path, settings: dict[str, Any]) -> list[Epoch]:
+    file = folder / "mbpo.json"
+    if not file.exists():
+        write_json(file, {**settings, "epochs": []})
+        return []
+    epochs, found = read_mbpo(folder), read_json(file)
+    for name, wanted in settings.items():
+        if found.get(name) != wanted:
+            raise ConfigurationError(
+                f"{folder} holds a run with {name}={found.get(name)!r}, this call has {wanted!r}. Take another folder, "
+                "or the same settings to continue."
+            )
+    return epochs
+
+
+def _checkpoint(folder: Path, number: int) -> Path:
+    return folder / "checkpoint" / f"{number:04d}"
+
+
+class _Epoch:
+    """One epoch, from the checkpoint of the last one to its own."""
+
+    def __init__(
+        self, real: RealEnvSpec, folder: Path, options: MBPOOptions, seed: int, number: int, device: str
+    ) -> None:
+        self._real, self._folder, self._options, self._number = real, folder, options, number
+        self._seed = seed * 10_000 + number
+        self._envs: Any = DummyVecEnv([self._env])
+        self._model = self._world_model(seed).to(device)
+        self._agent = self._algorithm(seed, device)
+        if number:
+            self._restore(_checkpoint(folder, number - 1))
+        self._agent.set_random_seed(self._seed)
+
+    def learn(self, begun: float) -> Epoch:
+        """Learn, write the checkpoint, score."""
+        options = self._options
+        mixing = MixingCallback(
+            self._model,
+            refit_every=options.refit_every,
+            rollout_every=options.rollout_every,
+            rollout_batch=options.rollout_batch,
+            schedule=options.branches,
+            fit_options=asdict(options.fit),
+            seed=self._seed,
+        )
+        critic = CriticCallback(every=options.critic_every)
+        steps = min(options.epoch, options.steps - self._number * options.epoch)
+        self._agent.learn(steps, callback=[mixing, critic], reset_num_timesteps=False)
+        critic.look()
+        self._keep(_checkpoint(self._folder, self._number))
+        returns = self._score()
+        return Epoch(
+            self._agent.num_timesteps,
+            statistics.fmean(returns),
+            statistics.stdev(returns) if len(returns) > 1 else 0.0,
+            tuple(returns),
+            mixing.schedule.length(self._agent.num_timesteps),
+            critic.value,
+            critic.limit if math.isfinite(critic.limit) else None,
+            critic.diverged_at is not None,
+            round(time.perf_counter() - begun, 1),
+        )
+
+    def close(self) -> None:
+        """Close the environments."""
+        self._envs.close()
+
+    def _env(self) -> Any:
+        return Monitor(make_raw_env(self._real))
+
+    def _world_model(self, seed: int) -> WorldModel:
+        return ensemble_world_model(self._envs.envs[0], seed=seed, **asdict(self._options.model))
+
+    def _algorithm(self, seed: int, device: str) -> OffPolicyAlgorithm:
+        options = self._options
+        kind: Any = algorithm(options.algo, self._envs.action_space)
+        if not issubclass(kind, OffPolicyAlgorithm):
+            raise ConfigurationError(
+                f"algo={options.algo!r} learns from its own steps alone; take sac, td3, ddpg, tqc or dqn"
+            )
+        buffer = {"real_fraction": options.real_fraction, "retain": options.retain, "seed": self._seed}
+        if self._number:
+            # The class of the buffer is not read from the file, nor is the seed of the epoch before
+            changed = {"replay_buffer_class": MixedReplayBuffer, "replay_buffer_kwargs": buffer}
+            file = _checkpoint(self._folder, self._number - 1) / "agent.zip"
+            if not file.exists():
+                raise BundleError(f"{file} is missing, without which this run cannot go on; begin in another folder")
+            loaded: OffPolicyAlgorithm = kind.load(file, env=self._envs, device=device, custom_objects=changed)
+            return loaded
+        made: OffPolicyAlgorithm = kind(
+            "MlpPolicy",
+            self._envs,
+            buffer_size=options.steps,
+            learning_starts=options.learning_starts,
+            train_freq=1,
+            gradient_steps=options.updates,
+            replay_buffer_class=MixedReplayBuffer,
+            replay_buffer_kwargs=buffer,
+            seed=seed,
+            device=device,
+            **copy.deepcopy(options.agent),  # the algorithm writes into what it is given
+        )
+        return made
+
+    def _buffer(self) -> MixedReplayBuffer:
+        buffer = self._agent.replay_buffer
+        assert isinstance(buffer, MixedReplayBuffer)
+        return buffer
+
+    def _keep(self, place: Path) -> None:
+        place.mkdir(parents=True, exist_ok=True)
+        memory = self._model.memory
+        save_tensors(place / "model.safetensors", memory.state_dict(), {"config": memory.config()})
+        save_tensors(place / "replay.safetensors", self._buffer().tensors(), {})
+        for file in (place / "agent.zip", self._folder / "agent.zip"):
+            with atomic(file) as temporary, temporary.open("wb") as out:
+                self._agent.save(out)
+
+    def _restore(self, place: Path) -> None:
+        memory, _ = load_tensors(place / "model.safetensors")
+        self._model.memory.load_state_dict(memory)
+        replay, _ = load_tensors(place / "replay.safetensors")
+        self._buffer().load_tensors(replay)
+
+    def _score(self) -> list[float]:
+        envs = DummyVecEnv([self._env] * self._options.score_episodes)
+        envs.seed(_SCORE_SEED)
+        try:
+            found: Any = evaluate_policy(
+                self._agent, envs, self._options.score_episodes, return_episode_rewards=True, warn=False
+            )
+        finally:
+            envs.close()
+        return [float(value) for value in found[0]]

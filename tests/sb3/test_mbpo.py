@@ -1,0 +1,169 @@
+"""MBPO as one call: epochs, what a killed run goes on with, and a critic that promises too much."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+pytest.importorskip("stable_baselines3")
+
+from stable_baselines3 import PPO, SAC
+
+from dreamenv.errors import BundleError, ConfigurationError, NonFiniteError
+from dreamenv.sb3 import CriticCallback, Epoch, MBPOOptions, MixedReplayBuffer, learn_mbpo, load_model, read_mbpo
+from dreamenv.sb3.branches import BranchSchedule
+from dreamenv.training.recipes.ensemble import EnsembleMemoryOptions
+from dreamenv.training.recipes.fit_ensemble import EnsembleFitOptions
+from dreamenv.types import RealEnvSpec
+from tests.sb3.line_env import Line, filled
+
+LINE = RealEnvSpec("Line-v0")
+TINY = MBPOOptions(
+    steps=60,
+    epoch=30,
+    learning_starts=10,
+    updates=2,
+    real_fraction=0.25,
+    branches=BranchSchedule(1, 3, 20, 50),
+    rollout_batch=20,
+    rollout_every=10,
+    refit_every=15,
+    model=EnsembleMemoryOptions(members=2, elites=2, hidden_size=8, layers=1),
+    fit=EnsembleFitOptions(batch_size=16, max_epochs=1),
+    agent={"batch_size": 16, "policy_kwargs": {"net_arch": [8, 8]}},
+    score_episodes=2,
+    critic_every=10,
+)
+
+
+@pytest.fixture(scope="module")
+def unbroken(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Epoch]]:
+    folder = tmp_path_factory.mktemp("mbpo")
+    return folder, learn_mbpo(LINE, folder, TINY, seed=3)
+
+
+def test_each_epoch_is_scored_and_the_agent_is_left(unbroken: tuple[Path, list[Epoch]]) -> None:
+    folder, epochs = unbroken
+    assert [row.real_steps for row in epochs] == [30, 60]
+    assert [row.branch_length for row in epochs] == [1, 3]
+    assert all(len(row.returns) == 2 and row.mean == pytest.approx(np.mean(row.returns)) for row in epochs)
+    assert all(row.critic is not None and not row.diverged for row in epochs)
+    agent: Any = load_model(folder / "agent.zip", "sac")
+    assert agent.num_timesteps == 60
+    # 2 updates a step, for the steps behind those with random actions
+    assert agent._n_updates == pytest.approx(2 * 50, abs=2)
+    assert read_mbpo(folder) == epochs
+    assert [path.name for path in (folder / "checkpoint").iterdir()] == ["0001"], "older checkpoints are removed"
+
+
+def test_a_killed_run_ends_as_an_unbroken_one(unbroken: tuple[Path, list[Epoch]], tmp_path: Path) -> None:
+    class Killed(Exception):
+        pass
+
+    def kill(epoch: Epoch) -> None:
+        raise Killed
+
+    with pytest.raises(Killed):
+        learn_mbpo(LINE, tmp_path, TINY, seed=3, on_epoch=kill)
+    # Killed again while the second epoch writes its checkpoint
+    broken = tmp_path / "checkpoint" / "0001"
+    broken.mkdir()
+    (broken / "replay.safetensors").write_bytes(b"cut")
+    again = learn_mbpo(LINE, tmp_path, TINY, seed=3)
+    folder, epochs = unbroken
+    assert [replace(row, seconds=0.0) for row in again] == [replace(row, seconds=0.0) for row in epochs]
+    ours, theirs = (load_model(path / "agent.zip", "sac").policy.state_dict() for path in (tmp_path, folder))
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+
+
+def test_a_finished_run_changes_nothing_and_refuses_other_settings(unbroken: tuple[Path, list[Epoch]]) -> None:
+    folder, epochs = unbroken
+    assert learn_mbpo(LINE, folder, TINY, seed=3) == epochs
+    with pytest.raises(ConfigurationError, match="holds a run with seed=3, this call has 4"):
+        learn_mbpo(LINE, folder, TINY, seed=4)
+
+
+def test_a_damaged_run_is_named(tmp_path: Path) -> None:
+    (tmp_path / "mbpo.json").write_text(json.dumps({"epochs": [{"real_steps": 1}]}))
+    with pytest.raises(BundleError, match="no record of a run of MBPO"):
+        learn_mbpo(LINE, tmp_path, TINY)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"updates": 0}, "updates must be from 1 to 1000 a real step, got 0"),
+        ({"updates": 1001}, "updates must be from 1 to 1000 a real step, got 1001"),
+        ({"epoch": 0}, "must be at least 1"),
+        ({"learning_starts": 61}, "nothing would ever be learned"),
+    ],
+)
+def test_options_out_of_range_are_refused(wrong: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigurationError, match=message):
+        replace(TINY, **wrong)
+
+
+def test_what_it_cannot_learn_from_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="an ensemble takes a Box of one dimension"):
+        learn_mbpo(RealEnvSpec("FrozenLake-v1"), tmp_path / "a", replace(TINY, algo="dqn"))
+    with pytest.raises(ConfigurationError, match="branches of up to 9 steps; the model's horizon is 8 steps"):
+        learn_mbpo(LINE, tmp_path / "b", replace(TINY, branches=BranchSchedule(1, 9, 0, 5)))
+    with pytest.raises(ConfigurationError, match="algo='ppo' learns from its own steps alone"):
+        learn_mbpo(LINE, tmp_path / "c", replace(TINY, algo="ppo"))
+
+
+def sac(**options: Any) -> Any:
+    kept = {"policy_kwargs": {"net_arch": [8, 8]}, "learning_starts": 30, "device": "cpu", "seed": 0}
+    return SAC("MlpPolicy", Line(), **(kept | options))
+
+
+def test_a_critic_beyond_what_rewards_allow_is_told_once() -> None:
+    agent, critic = sac(), CriticCallback(every=5)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        agent.learn(20, callback=critic)
+    assert critic.value is not None
+    assert critic.value < critic.limit
+    # Rewards of at most 25 (x' within 5), a weight of 1 for the entropy of one action, and γ of 0.99
+    assert critic.limit <= 2 * (25 + 2) / 0.01 * 1.01
+    with torch.no_grad():
+        for name, part in agent.critic.named_parameters():
+            if name.endswith("4.bias"):
+                part.fill_(1e4)
+    with pytest.warns(RuntimeWarning, match="the critic diverges: after 20 real steps it says 1e\\+04"):
+        critic.look()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # once is enough
+        critic.look()
+    assert critic.diverged_at == 20
+    with torch.no_grad():
+        next(agent.critic.parameters()).fill_(torch.nan)
+    with pytest.raises(NonFiniteError, match="the critic is nan after 20 real steps"):
+        critic.look()
+
+
+def test_an_algorithm_without_a_critic_to_look_at_is_refused() -> None:
+    with pytest.raises(ConfigurationError, match="PPO has no critic"):
+        PPO("MlpPolicy", Line(), n_steps=8, batch_size=8, device="cpu").learn(8, callback=CriticCallback())
+    with pytest.raises(ConfigurationError, match="every must be at least 1"):
+        CriticCallback(every=0)
+
+
+def test_a_buffer_is_restored_as_it_was() -> None:
+    kept, other = filled(7), filled(1)
+    other.load_tensors(kept.tensors())
+    assert (other.pos, other.real_size) == (kept.pos, kept.real_size)
+    for ours, theirs in zip(
+        vars(other.real_transitions()).values(), vars(kept.real_transitions()).values(), strict=True
+    ):
+        np.testing.assert_array_equal(ours, theirs)
+    small = MixedReplayBuffer(4, kept.observation_space, kept.action_space, "cpu", 2, seed=0)
+    with pytest.raises(ConfigurationError, match="expected up to 2 of"):
+        small.load_tensors(kept.tensors())
