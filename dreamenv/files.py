@@ -95,6 +95,26 @@ def write_json(file: str | Path, content: Any) -> None:
     write_text(file, json.dumps(content, indent=2) + "\n")
 
 
+def create_json(file: str | Path, content: Any) -> bool:
+    """Write `content` as JSON, whole or not at all, unless `file` is there already; whether it was written.
+
+    Of several processes that do so at once, one succeeds.
+
+    Raises:
+        StorageError: No space is left, or the folder cannot be written to.
+    """
+    file = Path(file)
+    temporary = file.with_name(f".{file.stem}.{os.getpid()}-{threading.get_native_id()}.part{file.suffix}")
+    try:
+        write_json(temporary, content)
+        os.link(temporary, file)
+    except FileExistsError:
+        return False
+    finally:
+        temporary.unlink(missing_ok=True)
+    return True
+
+
 def sweep(folder: str | Path) -> None:
     """Remove what `atomic` has left in `folder` of processes that were killed."""
     for part in Path(folder).glob(".*.part*"):

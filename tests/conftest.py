@@ -50,6 +50,17 @@ def folder_of_this_process(tmp_path_factory: pytest.TempPathFactory) -> Iterator
     os.chdir(before)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def no_measured_precision(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """What is faster on this machine decides nothing: for "auto" both precisions take the same time here."""
+    from dreamenv.memory import precision
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(precision.CACHE_VARIABLE, str(tmp_path_factory.mktemp("cache")))
+        patch.setattr(precision, "seconds_of_a_step", lambda *_: dict.fromkeys(precision.PRECISIONS, 1.0))
+        yield
+
+
 @pytest.fixture(scope="session")
 def run_python(tmp_path_factory: pytest.TempPathFactory, root: Path) -> RunPython:
     """Run `python ARGUMENTS` in a folder of its own, with dreamenv from `package` (the checkout by default).

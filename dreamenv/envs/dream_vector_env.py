@@ -41,9 +41,10 @@ class DreamVectorEnv(VectorEnv[NDArray[Any], NDArray[Any], NDArray[Any]]):
             row's action and returns the new episode's first observation, reward 0 and both flags False. SAME_STEP: the
             step that ends returns it, and `infos` holds `final_obs` and `final_info`. DISABLED: the caller resets ended
             rows with `reset(options={"reset_mask": mask})`.
-        precision: Of M's products, "float32", "bfloat16", or "auto": bfloat16 for 256 dreams or more on a processor
-            with matrix units for it (AMX), else float32. In bfloat16 states and sampling stay in float32, and dreams
-            follow the same distribution up to the rounding of the weights.
+        precision: Of M's products, "float32", "bfloat16", or "auto": for 256 dreams or more what a short measurement
+            finds faster on this machine, else float32; the answer is kept (`dreamenv.memory.precision`). In bfloat16
+            states and sampling stay in float32, and dreams follow the same distribution up to the rounding of the
+            weights.
         compiled: Make the step by `torch.compile`: faster from some hundred dreams on, above all in bfloat16. The first
             step waits for the compiler (on the CPU some ten seconds, and g++ has to be there).
         render_mode: None, "rgb_array" (`render` gives a tuple of N frames) or "human" (a window of the first 16).

@@ -55,3 +55,9 @@ class ActionEncoder(nn.Module):
         if action.is_floating_point():
             return action
         return nn.functional.one_hot(action.long() - self.start, self.size).float()
+
+    def some(self, rows: int) -> Tensor:
+        """An action for each of `rows` dreams, `[rows, A]` or `[rows]`, in the middle of the space or its first."""
+        if self.discrete:
+            return torch.full((rows,), self.start, device=self.low.device)
+        return ((self.low + self.high) / 2).expand(rows, -1)

@@ -167,7 +167,7 @@ class MemoryModel(nn.Module, ABC, Generic[StateT]):
         Args:
             rows: How many dreams will be stepped at once, or about so many.
             precision: Of the products: "float32", "bfloat16", or "auto", the one that is faster for so many dreams
-                here.
+                here: a memory that has both measures it once (`dreamenv.memory.precision`).
             compiled: By `torch.compile`; the first step of each number of rows waits for it.
 
         Raises:

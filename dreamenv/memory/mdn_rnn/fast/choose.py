@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from dreamenv.memory.base import Stepper
 from dreamenv.memory.mdn_rnn.fast.batched import BatchedStepper
 from dreamenv.memory.mdn_rnn.fast.compiled import CompiledStepper
-from dreamenv.memory.mdn_rnn.fast.precision import faster_precision
 from dreamenv.memory.mdn_rnn.fast.single import SingleStepper
 from dreamenv.memory.mdn_rnn.model import MDNRNN
 from dreamenv.memory.mdn_rnn.state import MDNRNNState
+from dreamenv.memory.precision import faster_precision
 
 
 def fast_stepper(memory: MDNRNN, rows: int, precision: str, compiled: bool) -> Stepper[MDNRNNState]:
@@ -18,7 +20,7 @@ def fast_stepper(memory: MDNRNN, rows: int, precision: str, compiled: bool) -> S
         ConfigurationError: There is no compiler, see `CompiledStepper`.
     """
     if precision == "auto":
-        precision = faster_precision(rows, memory.device)
+        precision = faster_precision(memory, rows, partial(BatchedStepper, memory), memory.action_encoder.some)
     if compiled:
         return CompiledStepper(memory, precision)
     if rows == 1 and memory.device.type == "cpu":
