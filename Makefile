@@ -56,7 +56,7 @@ test-integrations: $(INTEGRATIONS)/.installed
 $(RAY)/.installed: pyproject.toml constraints.txt constraints-ray.txt
 	test -x $(RAY)/bin/pip || $(PYTHON) -m venv $(RAY)
 	$(RAY)/bin/python -m pip install --disable-pip-version-check --constraint constraints.txt \
-		--constraint constraints-ray.txt --editable '.[real,train,ray]' pytest hypothesis
+		--constraint constraints-ray.txt --editable '.[real,train,sb3,ray]' pytest hypothesis
 	@touch $@
 
 test-ray: $(RAY)/.installed

@@ -22,6 +22,8 @@ _DECISIVE = ("python", "ray", "dreamenv")
 _ROUNDING = ("torch", "numpy", "gymnasium", "processor")
 
 _connected: str | None = None
+# Versions of nodes by their ids, which no other node will ever have
+_met: dict[str, dict[str, str]] = {}
 
 
 def connect(address: str) -> Any:
@@ -132,27 +134,31 @@ def _gcs_address(ray: Any) -> str:
 
 
 def _probe(ray: Any) -> dict[str, dict[str, str]]:
-    """Versions by node, asked of all nodes at once; a node that leaves meanwhile is not among them.
+    """Versions by node; those of nodes that this process has not met are asked for, of all at once.
+
+    A node that leaves meanwhile is not among them.
 
     Raises:
         ConfigurationError: A node does not answer.
     """
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+    alive = {node["NodeID"]: node for node in ray.nodes() if node["Alive"]}
     task = ray.remote(num_cpus=0, max_retries=0)(_make_probe())
     asked = {
-        task.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)).remote(): node
-        for node in ray.nodes()
-        if node["Alive"]
+        task.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node_id, soft=False)).remote(): node_id
+        for node_id in alive
+        if node_id not in _met
     }
-    answered, silent = ray.wait(list(asked), num_returns=len(asked), timeout=_SECONDS_TO_PROBE)
+    answered, silent = ray.wait(list(asked), num_returns=len(asked), timeout=_SECONDS_TO_PROBE) if asked else ([], [])
     if silent:
         raise ConfigurationError(
             f"nodes of the cluster do not answer within {_SECONDS_TO_PROBE:g} s: "
-            + ", ".join(_name(asked[answer]) for answer in silent)
+            + ", ".join(_name(alive[asked[answer]]) for answer in silent)
         )
-    versions = {_name(asked[answer]): _answer(ray, answer) for answer in answered}
-    return {name: found for name, found in versions.items() if found is not None}
+    found = {asked[answer]: _answer(ray, answer) for answer in answered}
+    _met.update({node_id: versions for node_id, versions in found.items() if versions is not None})
+    return {_name(node): _met[node_id] for node_id, node in alive.items() if node_id in _met}
 
 
 def _answer(ray: Any, reference: Any) -> dict[str, str] | None:

@@ -371,8 +371,8 @@ def test_nodes_of_other_versions_are_named(nodes: Nodes, monkeypatch: pytest.Mon
 
     def other(given: Any) -> dict[str, dict[str, str]]:
         found = probe(given)
-        found[next(iter(found))][what] = "0.0.7"
-        return found
+        one = next(iter(found))
+        return found | {one: found[one] | {what: "0.0.7"}}
 
     monkeypatch.setattr(cluster_module, "_probe", other)
     with pytest.raises(ConfigurationError, match=rf"the nodes of the cluster differ: {what} 0\.0\.7 on \S+/\w{{6}}; "):
