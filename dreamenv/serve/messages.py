@@ -18,6 +18,8 @@ from dreamenv.types import KEYS
 LARGEST_MESSAGE = 32_768
 # The largest whole number that JavaScript keeps
 MOST_SEED = 2**53 - 1
+# Far beyond those of any picture, and near enough for M to say something finite of it
+LARGEST_LATENT = 1e4
 _SHOWN_ERRORS = 3
 
 
@@ -109,7 +111,7 @@ class Latent(_Message):
     """Latent numbers to decode, in the view of the latents."""
 
     type: Literal["latent"]
-    values: list[float] = Field(min_length=1, max_length=1024)
+    values: list[Annotated[float, Field(ge=-LARGEST_LATENT, le=LARGEST_LATENT)]] = Field(min_length=1, max_length=1024)
 
 
 class RealFrame(_Message):

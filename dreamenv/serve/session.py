@@ -17,7 +17,7 @@ from dreamenv.play.driver import AGENT
 from dreamenv.play.fan import Fan
 from dreamenv.play.game import DREAM, REAL, Game
 from dreamenv.play.opening import Opening
-from dreamenv.play.worlds import RealWorld, Standing
+from dreamenv.play.worlds import RealWorld
 from dreamenv.serve import messages
 from dreamenv.serve.clip import Clip
 from dreamenv.serve.greeting import FRAMES_PER_SECOND, greeting
@@ -25,6 +25,7 @@ from dreamenv.serve.limits import Places
 from dreamenv.serve.messages import Message, error_reply
 from dreamenv.serve.pictures import Kind, numbers_message, picture_message
 from dreamenv.serve.place import place_of, state_at
+from dreamenv.serve.status import status_message
 
 Outgoing = bytes | dict[str, Any]
 _STATUS_SECONDS = 0.5
@@ -115,29 +116,13 @@ class Session:
         return outgoing
 
     def _status(self) -> dict[str, Any]:
-        game, moment = self._game, self._game.moment
-        reward, end = moment.predicted_reward, moment.termination_probability
-        if self._view == "latents":
-            expected = game.foresee(game.state if self._edited is None else game.edited(self._edited))
-            reward, end = float(expected.reward[0]), float(expected.termination_probability[0])
-        return {
-            "type": "status",
-            "view": self._view,
-            "world": game.world,
-            "wheel": game.wheel,
-            "paused": game.paused,
-            "temperature": game.temperature,
-            "rate": game.rate,
-            "steps_per_second": round(self._steps_per_second(), 2),
-            "step": moment.step,
-            "return": round(moment.undiscounted_return, 3),
-            "reward": round(moment.reward, 4),
-            "predicted_reward": round(reward, 4),
-            "termination_probability": round(end, 5),
-            "ended": moment.ended,
-            "race": _standing(moment.race),
-            "fan": self._fan_status(),
-        }
+        expected = self._expected(self._edited) if self._view == "latents" else None
+        return status_message(self._game, view=self._view, fan=self._fan, expected=expected)
+
+    def _expected(self, latent: NDArray[np.float32] | None) -> tuple[float, float]:
+        """Reward and probability of an end that M expects of the next step, of `latent` instead of the present one."""
+        said = self._game.foresee(self._game.state if latent is None else self._game.edited(latent))
+        return float(said.reward[0]), float(said.termination_probability[0])
 
     def _press(self, message: messages.Keys) -> None:
         self._game.hands = Hands.of_keys(message.keys)
@@ -271,21 +256,6 @@ class Session:
                 found.append(numbers_message(Kind.MIXTURE, mixture.to_array()))
         return found
 
-    def _steps_per_second(self) -> float:
-        if self._view == "latents" or self._game.paused:
-            return 0.0
-        return self._game.steps_per_second if self._fan is None else self._fan.step_rate.value
-
-    def _fan_status(self) -> dict[str, Any] | None:
-        fan = self._fan
-        if fan is None:
-            return None
-        return {
-            "step": fan.step,
-            "returns": [round(float(value), 2) for value in fan.returns],
-            "alive": fan.alive.tolist(),
-        }
-
     def _error(self, error: DreamEnvError) -> dict[str, Any]:
         return error_reply(type(error).__name__, str(error))
 
@@ -299,17 +269,6 @@ def _make_real(places: Places, opening: Opening, generator: np.random.Generator)
     except BaseException:
         places.give_back()
         raise
-
-
-def _standing(race: Standing | None) -> dict[str, Any] | None:
-    if race is None:
-        return None
-    return {
-        "return": round(race.real_return, 3),
-        "dream_ended": race.dream_ended,
-        "real_ended": race.real_ended,
-        "drift": round(race.drift, 4),
-    }
 
 
 _OBEYED_BY: dict[type[Message], Callable[[Session, Any], None]] = {

@@ -54,6 +54,7 @@ BAD: list[tuple[str, str]] = [
     ('{"type": "pause", "paused": 1}', "boolean"),
     ('{"type": "latent", "values": []}', "at least 1"),
     (json.dumps({"type": "latent", "values": [0.0] * 1025}), "at most 1024"),
+    ('{"type": "latent", "values": [0.0, 1e39]}', "less than or equal to 10000"),
     ('{"type": "world", "world": "heaven"}', "'dream', 'real' or 'race'"),
     ('{"type": "begin", "seed": -1}', "greater than or equal to 0"),
     (json.dumps({"type": "begin", "seed": 1, "moment": "A" * 16385}), "at most 16384"),

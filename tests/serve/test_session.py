@@ -210,6 +210,9 @@ def test_latents_are_changed_and_dreamed_on_from() -> None:
     assert (player.picture(Kind.LATENT) != before).any()
     player('{"type": "latent", "values": [1]}')
     assert player.errors() == ["ConfigurationError"]
+    far = Player(small_opening())
+    figures = far('{"type": "view", "view": "latents"}', '{"type": "latent", "values": [1e4, -1e4, 1e4, 1e4]}')
+    assert np.isfinite([figures["predicted_reward"], figures["termination_probability"]]).all()
     status = player('{"type": "dream_on"}', '{"type": "pause", "paused": true}')
     assert (status["view"], status["step"]) == ("drive", 0)
     np.testing.assert_array_equal(player.session._game.moment.latent, np.float32(values) + 9)

@@ -202,6 +202,8 @@ def test_weights_are_copied_once_for_all_steppers_of_an_unchanged_model() -> Non
     first = shared_weights(memory, torch.float32)
     memory.stepper(3)
     assert shared_weights(memory, torch.float32) is first
+    arrays = [SingleStepper(memory)._gates for _ in range(2)]
+    assert arrays[0] is arrays[1], "players step one row each, and none has weights of its own"
     with torch.no_grad():
         memory.reward_head.network[2].bias.add_(1.0)
     assert shared_weights(memory, torch.float32) is not first
