@@ -33,6 +33,7 @@ def test_every_example_is_run_here(root: Path) -> None:
         "09_dyna_q.py",
         "10_cleanrl_style_ppo.py",
         "11_compare_planners.py",
+        "12_alphazero_tictactoe.py",
     ]
     assert all(text.count(name) > 1 for name in names)
 
@@ -197,3 +198,19 @@ def test_ppo_in_one_file(run_python: RunPython, root: Path) -> None:
     example = root / "examples" / "10_cleanrl_style_ppo.py"
     output = run_python(example, "DreamDoom-v0", "--steps", "1600", "--envs", "8", "--length", "100").stdout
     assert "update 2, 1600 dreamed actions: mean return " in output
+
+
+def test_alphazero_plays_tictactoe(run_python: RunPython, root: Path, tmp_path: Path) -> None:
+    """The game itself is tested in tests/agents/test_tictactoe.py."""
+    example = root / "examples" / "12_alphazero_tictactoe.py"
+    options = {"rounds": 2, "decisions": 20, "steps": 5, "simulations": 4, "games": 2}
+    numbers = [part for name, value in options.items() for part in (f"--{name}", str(value))]
+    command = (example, "--out", tmp_path, "--json", tmp_path / "table.json", *numbers)
+    output = run_python(*command).stdout
+    assert output.count("round ") == 2
+    table = json.loads((tmp_path / "table.json").read_text(encoding="utf-8"))
+    for player in ("network", "search"):
+        sides = table[player]["sides"]
+        assert all(sum(side.values()) == 2 for side in sides.values())
+        assert all(side["wins"] == 0 for side in sides.values()), "nobody wins against the perfect player"
+        assert table[player]["mean"] == 1 - table[player]["losses"] / 4
