@@ -53,6 +53,11 @@ def placed(board: Board, square: int) -> Board:
     return (*board[:square], 1, *board[square + 1 :])
 
 
+def square_of(board: Board, action: int) -> int:
+    """The square that an action takes: its own, or the next free one behind it."""
+    return next(place % 9 for place in range(action, action + 9) if not board[place % 9])
+
+
 @cache
 def outcome(board: Board) -> int:
     """What the one to move gets if nobody errs: 1, 0 or -1."""
@@ -103,8 +108,7 @@ class TicTacToe(gym.Env[NDArray[np.float32], np.int64]):
 
     def step(self, action: Any) -> tuple[NDArray[np.float32], float, bool, bool, dict[str, Any]]:
         """Take a square."""
-        square = next(place % 9 for place in range(int(action), int(action) + 9) if not self.board[place % 9])
-        self.board = placed(self.board, square)
+        self.board = placed(self.board, square_of(self.board, int(action)))
         if not winner(self.board) and legal(self.board):
             self._answer()
         result = winner(self.board)
@@ -132,12 +136,12 @@ def seen(board: Board) -> NDArray[np.float32]:
 
 
 def chances(network: PolicyValue, board: Board) -> NDArray[np.float64]:
-    """`[9]`, the network's chances of the free squares."""
+    """`[9]`, the network's chances of the squares; what an action would take counts for the square that it takes."""
     with torch.no_grad():
         found = network.chances(torch.from_numpy(seen(board)[None]))[0].double().numpy()
-    free = np.array([not square for square in board])
-    found = np.where(free, found + 1e-9, 0)
-    return np.asarray(found / found.sum())
+    squares = np.zeros(9)
+    np.add.at(squares, [square_of(board, action) for action in range(9)], found)
+    return np.asarray(squares / squares.sum())
 
 
 def sampled(network: PolicyValue, *, aimlessly: float = 0.2) -> Opponent:
