@@ -39,6 +39,7 @@ class ActionMapping:
         space: Discrete from 0, where the real space is a choice or up to 128 combinations of choices; else a Box of one
             dimension with finite bounds. In it a number that has to be whole is rounded: from `low - 0.5` to
             `high + 0.5`, so that each has the same share.
+        as_it_is: It is the real space itself, and actions pass unchanged.
         steps: What is different from the real space, in words; empty where nothing is.
 
     Args:
@@ -56,13 +57,14 @@ class ActionMapping:
         if not elements:
             raise ConfigurationError(f"{spec.id}: actions {real_space} leave nothing to choose")
         self._elements, notes = _bounded(elements, spec)
-        self._as_it_is = as_it_is or (_is_plain_box(real_space) and self._elements == elements)
+        unchanged = isinstance(real_space, spaces.Discrete) and real_space.start == 0 and spec.action_bounds is None
+        self.as_it_is = as_it_is or unchanged or (_is_plain_box(real_space) and self._elements == elements)
         combinations = math.prod(element.choices for element in self._elements if element.whole)
         self._chosen = all(element.whole for element in self._elements) and combinations <= MOST_COMBINATIONS
         if isinstance(real_space, spaces.Discrete):
             self._chosen, combinations = True, int(real_space.n)
         self.space: Any
-        if self._as_it_is:
+        if self.as_it_is:
             self.space = real_space
         elif self._chosen:
             self.space = spaces.Discrete(combinations)
@@ -71,15 +73,13 @@ class ActionMapping:
             low = np.array([element.low for element in self._elements]) - margin
             high = np.array([element.high for element in self._elements]) + margin
             self.space = spaces.Box(low.astype(np.float32), high.astype(np.float32), dtype=np.float32)
-        kept = self._as_it_is or (isinstance(real_space, spaces.Discrete) and self.space == real_space)
-        self.steps = () if kept else (f"actions {real_space} are taken as {self.space}", *notes)
+        self.steps = () if self.as_it_is else (f"actions {real_space} are taken as {self.space}", *notes)
 
     def to_real(self, action: Any) -> Any:
         """The real environment's action of one of `space`."""
         if isinstance(self._real, spaces.Discrete):
-            # ViZDoom takes an array without axes, as agents return it, for a row of buttons and presses all of them
-            return np.asarray(action)[()] + (0 if self._as_it_is else self._real.start)
-        if self._as_it_is:
+            return np.asarray(action)[()] + (0 if self.as_it_is else self._real.start)
+        if self.as_it_is:
             return action
         return _assembled(self._real, iter(self._numbers(action)))
 
@@ -100,8 +100,8 @@ class ActionMapping:
         Raises:
             ValueError: It is outside of what `space` can say.
         """
-        if self._as_it_is:
-            return np.asarray(action, np.float32)
+        if self.as_it_is:
+            return np.int64(action) if isinstance(self._real, spaces.Discrete) else np.asarray(action, np.float32)
         numbers = _taken_apart(self._real, action)
         for number, element in zip(numbers, self._elements, strict=True):
             if not element.low <= number <= element.high:

@@ -30,12 +30,14 @@ class Preparation:
         space: Of what comes out.
         is_image: Whether that are pictures.
         steps: What is made, in words.
+        plain: They are vectors already, of which float32 is all that is made.
         prepare: From an observation to one of `space`; a `ConfigurationError` where it is none of the space declared.
     """
 
     space: spaces.Box
     is_image: bool
     steps: tuple[str, ...]
+    plain: bool
     prepare: Callable[[Any], NDArray[Any]]
 
 
@@ -158,7 +160,7 @@ def _picture(space: spaces.Box, layout: _Layout, select: Callable[[Any], Any], s
             array = np.repeat(array, 3, axis=2)
         return resize_area(array, size)
 
-    return Preparation(spaces.Box(0, 255, (size, size, 3), np.uint8), True, tuple(steps), prepare)
+    return Preparation(spaces.Box(0, 255, (size, size, 3), np.uint8), True, tuple(steps), False, prepare)
 
 
 def _to_bytes(space: spaces.Box, spec: RealEnvSpec) -> tuple[Callable[[NDArray[Any]], NDArray[np.uint8]], str]:
@@ -233,9 +235,9 @@ class _Part:
 def _vector(space: gym.Space[Any], select: Callable[[Any], Any], spec: RealEnvSpec) -> Preparation:
     part = _part(space, spec)
     joined = spaces.Box(part.low, part.high, dtype=np.float32)
-    plain = isinstance(space, spaces.Box) and len(space.shape) == 1
-    steps = () if plain and spec.observation_key is None else (f"{space} as a vector of {len(part.low)} numbers",)
-    return Preparation(joined, False, steps, lambda observation: part.read(select(observation)))
+    plain = isinstance(space, spaces.Box) and len(space.shape) == 1 and spec.observation_key is None
+    steps = () if plain else (f"{space} as a vector of {len(part.low)} numbers",)
+    return Preparation(joined, False, steps, plain, lambda observation: part.read(select(observation)))
 
 
 def _part(space: gym.Space[Any], spec: RealEnvSpec) -> _Part:

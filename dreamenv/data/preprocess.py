@@ -10,6 +10,7 @@ from typing import Any, SupportsFloat
 
 import gymnasium as gym
 import numpy as np
+from gymnasium import spaces
 from gymnasium.envs.registration import EnvSpec
 from numpy.typing import NDArray
 
@@ -208,10 +209,10 @@ class PreprocessedEnv(gym.Wrapper[Any, Any, Any, Any]):
         super().__init__(env)
         self.real_spec = spec
         self.actions = ActionMapping(env.action_space, spec)
-        prepared = preparation_of(env.observation_space, spec)
-        self._prepare, self.is_image = prepared.prepare, prepared.is_image
-        self.preparation = (*prepared.steps, *self.actions.steps)
-        self.observation_space, self.action_space = prepared.space, self.actions.space
+        self._observations = preparation_of(env.observation_space, spec)
+        self.is_image = self._observations.is_image
+        self.preparation = (*self._observations.steps, *self.actions.steps)
+        self.observation_space, self.action_space = self._observations.space, self.actions.space
         self._last: NDArray[Any] | None = None
         limit = spec.max_episode_steps or (env.spec.max_episode_steps if env.spec is not None else None)
         self._most_frames, self._frames = MOST_FRAMES if limit is None else None, 0
@@ -247,7 +248,11 @@ class PreprocessedEnv(gym.Wrapper[Any, Any, Any, Any]):
         return self._last.copy(), info | {"real_frames": 0, "observation_valid": True}
 
     def step(self, action: Any) -> tuple[Any, SupportsFloat, bool, bool, dict[str, Any]]:
-        action = self.actions.to_real(action)
+        if not self.actions.as_it_is:
+            action = self.actions.to_real(action)
+        elif isinstance(self.action_space, spaces.Discrete):
+            # ViZDoom takes an array without axes, as agents return it, for a row of buttons and presses all of them
+            action = np.asarray(action)[()]
         total, frames = 0.0, 0
         terminated = truncated = False
         observation: Any = None
@@ -279,6 +284,14 @@ class PreprocessedEnv(gym.Wrapper[Any, Any, Any, Any]):
             )
         info = dict(info) | {"real_frames": frames, "observation_valid": not meaningless}
         return self._last.copy(), total, bool(terminated), bool(truncated), info
+
+    def _prepare(self, observation: Any) -> NDArray[Any]:
+        """What V takes of an observation."""
+        if self._observations.plain:
+            vector = np.asarray(observation)
+            if vector.shape == self.observation_space.shape:
+                return vector.astype(np.float32)
+        return self._observations.prepare(observation)
 
     def _number(self, reward: Any) -> float:
         """A reward as a number."""
