@@ -13,9 +13,8 @@ from gymnasium.utils import seeding
 from numpy.typing import NDArray
 
 from dreamenv.envs.loading import open_world_model
-from dreamenv.envs.one_thread import OneThread, by_one_thread
 from dreamenv.envs.render import RENDER_MODES, Window, check_render_mode, draw_dreams
-from dreamenv.envs.rollout import DreamRollout
+from dreamenv.envs.rollout import DreamRollout, OneThread, by_one_thread
 from dreamenv.errors import ConfigurationError, InvalidActionError, StepError
 from dreamenv.types import Start
 from dreamenv.world_model import WorldModel

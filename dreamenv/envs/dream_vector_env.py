@@ -17,9 +17,8 @@ from numpy.typing import NDArray
 
 from dreamenv.envs.arguments import checked_autoreset_mode, checked_reset_mask, checked_time_limit, row_seeds
 from dreamenv.envs.loading import open_world_model
-from dreamenv.envs.one_thread import OneThread, by_one_thread
 from dreamenv.envs.render import RENDER_MODES, Window, check_render_mode, draw_dreams, window_frame
-from dreamenv.envs.rollout import DreamRollout
+from dreamenv.envs.rollout import DreamRollout, OneThread, by_one_thread
 from dreamenv.errors import ConfigurationError, StepError
 from dreamenv.memory.base import Outcome
 from dreamenv.types import Start

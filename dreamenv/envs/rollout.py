@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import math
-from collections.abc import Sequence
-from typing import Any
+import threading
+from collections.abc import Callable, Sequence
+from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar, cast
 
 import numpy as np
 import torch
@@ -12,10 +14,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from dreamenv.envs.actions import ActionChecker
-from dreamenv.envs.one_thread import OneThread, by_one_thread
 from dreamenv.errors import ConfigurationError, NonFiniteError, StepError
 from dreamenv.memory.base import Outcome
-from dreamenv.memory.ordinary import in_ordinary_torch
+from dreamenv.memory.ordinary import in_ordinary_torch, ordinary_torch
 from dreamenv.memory.states import select
 from dreamenv.noise.hashed import EpisodeNoise
 from dreamenv.types import Start
@@ -23,6 +24,57 @@ from dreamenv.world_model import WorldModel
 
 # Pictures decoded at once; the decoder's activations are about 100 kB a picture.
 _DECODE_ROWS = 256
+
+
+class OneThread:
+    """A context that a second thread cannot enter while a first one is in it; the first may enter it again."""
+
+    def __init__(self) -> None:
+        self._lock = threading.RLock()
+
+    def __enter__(self) -> None:
+        if not self._lock.acquire(blocking=False):
+            raise StepError(
+                "another thread is stepping or resetting these dreams; give each thread an environment of its own, "
+                "which shares the model's weights, or take turns"
+            )
+
+    def __exit__(self, *reason: object) -> None:
+        self._lock.release()
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> OneThread:
+        return OneThread()
+
+    def __reduce__(self) -> tuple[type[OneThread], tuple[()]]:
+        return OneThread, ()
+
+
+class _Guarded(Protocol):
+    @property
+    def one_thread(self) -> OneThread: ...
+
+
+SelfT = TypeVar("SelfT", bound=_Guarded)
+P = ParamSpec("P")
+ResultT = TypeVar("ResultT")
+
+
+def by_one_thread(method: Callable[Concatenate[SelfT, P], ResultT]) -> Callable[Concatenate[SelfT, P], ResultT]:
+    """A method that runs within its object's `one_thread`, and within `ordinary_torch` whatever the caller has set.
+
+    Raises:
+        StepError: Another thread is in one of these methods.
+    """
+
+    @functools.wraps(method)
+    def run(self: SelfT, /, *args: P.args, **kwargs: P.kwargs) -> ResultT:
+        with self.one_thread:
+            if not torch.is_inference_mode_enabled() and torch.get_default_dtype() is torch.float32:
+                return method(self, *args, **kwargs)
+            with ordinary_torch():
+                return method(self, *args, **kwargs)
+
+    return cast(Callable[Concatenate[SelfT, P], ResultT], run)
 
 
 class DreamRollout:
@@ -98,7 +150,6 @@ class DreamRollout:
         """`[N]` steps since the row's episode started."""
         return self._noise.steps
 
-    @in_ordinary_torch
     @by_one_thread
     @torch.no_grad()
     def reset(self, rows: NDArray[np.int64], generators: Sequence[np.random.Generator]) -> None:
@@ -120,7 +171,6 @@ class DreamRollout:
         self.returns[rows] = 0.0
         self.last_reward[rows] = 0.0
 
-    @in_ordinary_torch
     @by_one_thread
     def step(self, actions: Any, active: NDArray[np.bool_] | None = None) -> Outcome:
         """Imagine one step of every row.
@@ -166,7 +216,6 @@ class DreamRollout:
                 f"number. Reset, and lower temperature={self.temperature} if it comes again."
             )
 
-    @in_ordinary_torch
     def observations(self, rows: NDArray[np.int64] | None = None) -> NDArray[Any]:
         """Fresh observations of `rows` (None: all), `[R, F]` or `[R, Z]` float32, or `[R, 64, 64, 3]` uint8."""
         if self.observation == "pixels":
@@ -195,7 +244,6 @@ class DreamRollout:
         """Latents of all rows, `[N, Z]` float32."""
         return self.world_model.memory.latent(self._rows_of_state(None)).float().cpu().numpy().copy()
 
-    @in_ordinary_torch
     @by_one_thread
     def get_state(self) -> dict[str, Any]:
         """A snapshot of plain tensors and arrays that shares no memory with this rollout.
@@ -213,7 +261,6 @@ class DreamRollout:
             "last_reward": self.last_reward.copy(),
         }
 
-    @in_ordinary_torch
     @by_one_thread
     def set_state(self, state: dict[str, Any]) -> None:
         """Go back to a snapshot; the dreams continue bit for bit. The snapshot may be used again.

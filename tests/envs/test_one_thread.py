@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from dreamenv.envs import DreamEnv, DreamVectorEnv
-from dreamenv.envs.one_thread import OneThread
+from dreamenv.envs.rollout import OneThread
 from dreamenv.errors import StepError
 from dreamenv.testing.fakes import fake_world_model
 
