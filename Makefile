@@ -1,7 +1,7 @@
 # Each target makes .venv itself when it is missing, and installs anew when pyproject.toml or constraints.txt change.
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-integrations test-ray test-oldest fuzz torture lint bench docs screenshots wheel
+.PHONY: help demo test test-integrations test-ray test-oldest fuzz torture lint bench docs screenshots try-readme wheel
 
 PYTHON ?= python3
 VENV := .venv
@@ -28,8 +28,9 @@ help:
 	@echo "make torture  runs that are stopped at any moment, 10 million dreamed steps, 10,000 visitors, into build/torture.json"
 	@echo "make lint    ruff, mypy and import-linter"
 	@echo "make bench   steps per second of the dreams and of what else there is, into bench.json"
-	@echo "make docs    the documentation site, into build/docs; its notebooks are run (DREAMENV_NOTEBOOK_SHARE=0.1: less)"
+	@echo "make docs    the documentation site, into build/docs"
 	@echo "make screenshots  pictures of the web page in a headless Chromium, into build/screenshots/"
+	@echo "make try-readme  the first screen of README.md in a bare virtual environment; before a release"
 	@echo "make wheel   sdist and wheel, into dist/"
 
 $(INSTALLED): pyproject.toml constraints.txt
@@ -100,3 +101,6 @@ wheel: $(INSTALLED)
 
 screenshots: $(INSTALLED)
 	$(BIN)/python -m tests.serve.screenshots --out build/screenshots
+
+try-readme: $(INSTALLED)
+	$(BIN)/python -m tests.docs.try_readme

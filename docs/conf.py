@@ -25,6 +25,7 @@ extensions = [
     "myst_nb",
     "sphinx_copybutton",
     "sphinxext.opengraph",
+    "api_pages",
     "dream_pages",
     "glossary_links",
     "heading_levels",
@@ -34,13 +35,15 @@ exclude_patterns = ["extensions", "pictures", "static"]
 # Every reference within the project must be found. Names of other packages are not: their inventories lie on foreign
 # hosts, and the build asks no host for anything. Type variables are no place to go to.
 nitpicky = True
+# A word in backticks of a docstring can be an attribute of several classes; it is no link then
+suppress_warnings = ["ref.python"]
 nitpick_ignore_regex = [(r"py:.*", r"(?!dreamenv\.).*"), (r"py:.*", r"dreamenv\..*T")]
 
 myst_enable_extensions = ["colon_fence", "deflist"]
 myst_heading_anchors = 3
 
-nb_execution_mode = "cache"
-nb_execution_cache_path = str(DOCS.parent / "build" / "jupyter_cache")
+# Stored pictures are shown; a notebook without any is run
+nb_execution_mode = "auto"
 nb_execution_timeout = 3600
 nb_execution_raise_on_error = True
 nb_merge_streams = True

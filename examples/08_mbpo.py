@@ -130,7 +130,7 @@ def learn(method: str, seed: int, arguments: argparse.Namespace) -> dict[str, An
 
 
 def settings_of(method: str, settings: dict[str, Any]) -> dict[str, Any]:
-    """What a run depends on beside its method and seed."""
+    """What a run depends on, apart from its method and seed."""
     others = {"out", "seeds", "methods"} | (SHORT_ONLY | {"updates"} if method == "sac" else ALONE_ONLY)
     others |= set() if method == "mixed" else MIXED_ONLY
     return {name: value for name, value in settings.items() if name not in others}

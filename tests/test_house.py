@@ -49,7 +49,7 @@ def test_runnable_keeps_marked_blocks_at_their_lines() -> None:
 
 @pytest.mark.slow
 @pytest.mark.integration
-@pytest.mark.parametrize("document", DOCUMENTS, ids=name_of)
+@pytest.mark.parametrize("document", [page for page in DOCUMENTS if page.parent.name != "api"], ids=name_of)
 def test_code_in_documents_runs(document: Path, run_python: RunPython, tmp_path: Path) -> None:
     """The blocks of one document run in order as one script, so a later block may use names of an earlier one."""
     if not document.exists():
@@ -60,6 +60,18 @@ def test_code_in_documents_runs(document: Path, run_python: RunPython, tmp_path:
     assert code.strip(), "README.md has no block marked `python run`"
     script = tmp_path / f"{document.stem}.py"
     script.write_text(code, encoding="utf-8")
+    run_python(script, timeout=600)
+
+
+@pytest.mark.slow
+@pytest.mark.integration
+def test_the_lines_of_the_api_run(run_python: RunPython, tmp_path: Path) -> None:
+    """Every page of the API but its first has a few lines; they share a process, since each loads a dream."""
+    pages = [page for page in DOCUMENTS if page.parent.name == "api" and page.stem != "index"]
+    codes = [runnable(page.read_text(encoding="utf-8")) for page in pages]
+    assert [page.stem for page, code in zip(pages, codes, strict=True) if not code.strip()] == []
+    script = tmp_path / "api.py"
+    script.write_text("\n".join(codes), encoding="utf-8")
     run_python(script, timeout=600)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 import zipfile
@@ -70,6 +71,20 @@ def test_wheel_holds_the_package_and_nothing_else(wheel: Path, root: Path) -> No
     assert "dreamenv/figures/templates/base.html" in templates
     assert templates <= set(names)
     assert any(name.endswith(".dist-info/licenses/LICENSE") for name in names)
+
+
+def test_a_package_index_shows_the_readme_whole(wheel: Path, root: Path) -> None:
+    """It has no files of the repository: what is left leads to another host or within the page."""
+    with zipfile.ZipFile(wheel) as archive:
+        (name,) = [name for name in archive.namelist() if name.endswith(".dist-info/METADATA")]
+        metadata = archive.read(name).decode()
+    assert "\nDescription-Content-Type: text/markdown\n" in metadata
+    assert "\nProject-URL: " in metadata
+    links = re.findall(r"\]\(([^)]+)\)", metadata)
+    assert links
+    assert [link for link in links if not link.startswith(("https://", "#"))] == []
+    assert "](docs/" in (root / "README.md").read_text(encoding="utf-8")
+    assert "What the models see and dream" not in metadata
 
 
 @pytest.mark.parametrize("dream", DREAMS)

@@ -12,7 +12,7 @@ import gymnasium as gym
 import numpy as np
 
 from dreamenv import registry
-from dreamenv.bundle_config import read_config
+from dreamenv.bundle_config import CONFIG_FILE, read_config
 from dreamenv.envs import DreamEnv, DreamVectorEnv
 from dreamenv.files import read_json, sha256_of
 from dreamenv.registry import DreamEntry, read_registry, shipped_registry_path
@@ -173,7 +173,9 @@ def measurement(what: str, name: str, figures: str | Path = SHIPPED) -> dict[str
     record = read_json(entry.folder / RECORD)
     folder = registry.find(name).checkpoint
     measured = record["sha256"][name]
-    changed = [part for part, sha256 in measured.items() if sha256_of(folder / part) != sha256]
+    # config.json holds the recorded scores too, so its hash tells nothing about the dream
+    parts = {part: sha256 for part, sha256 in measured.items() if part != CONFIG_FILE}
+    changed = [part for part, sha256 in parts.items() if sha256_of(folder / part) != sha256]
     note = f"Measured by `dreamenv reproduce {entry.name}` on the shipped bundle."
     if changed:
         short = ", ".join(f"{part} {measured[part][:12]}" for part in changed)

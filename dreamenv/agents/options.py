@@ -108,7 +108,7 @@ class ImaginationOptions:
 
     Attributes:
         steps: Optimiser steps.
-        batch_size: Dreams a step.
+        batch_size: Dreams per step.
         horizon: Length of a dream in actions.
         discount: γ per action.
         trace: λ of the λ-return.

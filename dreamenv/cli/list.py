@@ -39,7 +39,7 @@ def list_dreams(
 
 
 def _describe(entry: DreamEntry) -> dict[str, Any]:
-    """A dream's entry and what its bundle says of itself; the model is not loaded."""
+    """A dream's entry and what its bundle records; the model is not loaded."""
     from dreamenv.agents.saved import AGENT_FILE, read_agent_provenance
     from dreamenv.bundle_config import CONFIG_FILE, WEIGHTS_FILE, read_config
 

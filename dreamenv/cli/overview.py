@@ -23,7 +23,7 @@ _ORDER = (
     "distill",
     "demo",
 )
-START = "Start here: dreamenv serve DreamCarRacing-v0"
+START = "Start here: dreamenv serve DreamCarRacing-v0 --open"
 
 
 class Verbs(TyperGroup):

@@ -1,4 +1,4 @@
-"""N dreams as one Gymnasium vector environment, one batched computation a step."""
+"""N dreams as one Gymnasium vector environment, one batched computation per step."""
 
 from __future__ import annotations
 

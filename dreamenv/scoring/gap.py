@@ -1,4 +1,4 @@
-"""The gap between dream and reality, measured on real episodes that trained and chose nothing."""
+"""The gap between dream and reality, measured on real episodes of evaluation seeds."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Errors of open-loop dreams: M left alone with the real actions, beside what really followed."""
+"""Errors of open-loop dreams: what M dreams under the real actions, compared with what really followed."""
 
 from __future__ import annotations
 

@@ -89,3 +89,9 @@ def test_a_table_that_is_none_is_refused(tmp_path: Path) -> None:
             read_rounds(tmp_path)
     (tmp_path / "rounds.json").write_text(json.dumps(ROUNDS), encoding="utf-8")
     assert read_rounds(tmp_path) == ROUNDS
+
+
+def test_a_run_that_has_logged_once_is_a_point() -> None:
+    figure = training_figure({"memory/train/loss": [(1, 0.5)], "memory/held_out/loss": [(1, 0.6), (2, 0.5)]})
+    assert figure is not None
+    assert [line.get_marker() for line in figure.axes[0].lines] == ["o", ""]
