@@ -66,8 +66,8 @@ test-ray: $(RAY)/.installed
 $(OLDEST)/.installed: pyproject.toml tests/oldest.py
 	test -x $(OLDEST)/bin/pip || $(PYTHON) -m venv $(OLDEST)
 	$(PYTHON) tests/oldest.py > $(OLDEST)/requirements.txt
-	grep '^torch==' constraints.txt >> $(OLDEST)/requirements.txt
-	$(OLDEST)/bin/python -m pip install --disable-pip-version-check --requirement $(OLDEST)/requirements.txt
+	$(OLDEST)/bin/python -m pip install --disable-pip-version-check $$(grep '^torch==' constraints.txt) uv
+	$(OLDEST)/bin/uv pip install --python $(OLDEST)/bin/python --requirement $(OLDEST)/requirements.txt
 	@touch $@
 
 # Not installed there, since Gymnasium's oldest Box2D has no wheel; the tests import the package from this folder.

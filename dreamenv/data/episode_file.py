@@ -1,13 +1,13 @@
-"""One episode as one lossless HDF5 file, which carries a sum of each thing it holds."""
+"""One episode as one lossless HDF5 file, with a sum of the whole in front.
+
+HDF5 lets a file begin with a block of the user's. It holds the sum, so that HDF5, which may crash over damaged bytes,
+is given none.
+"""
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import io
-import json
-import os
-import stat
 from collections.abc import Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 from pydantic import Field, PositiveInt
 
 from dreamenv.errors import EpisodeFileError, missing_extra
-from dreamenv.schema import Sha256, Strict, checked
+from dreamenv.files import read_bytes
+from dreamenv.schema import Strict, checked
 from dreamenv.types import Episode
 
 if TYPE_CHECKING:
@@ -28,7 +29,8 @@ if TYPE_CHECKING:
 FORMAT_VERSION = 2
 FIELDS = ("observations", "actions", "rewards")
 _CHUNK_FRAMES = 16
-_SUM = "sha256"
+_BLOCK, _BEGIN = 512, b"dreamenv episode, sha256 of the rest: "
+_MOST_BYTES = 16 << 30
 _SET_ASIDE = "set it aside with `dreamenv data check --set-aside`, and collect again"
 # What gzip can make of a byte, and room for a file's own structure
 _MOST_EXPANSION, _ROOM = 1100, 1 << 20
@@ -36,7 +38,7 @@ _KINDS = {"observations": "fiu", "actions": "fi", "rewards": "f"}
 
 
 class AttributesSection(Strict):
-    """What an episode's file says beside its arrays; `sums` are of the arrays, `sha256` of all this."""
+    """What an episode's file says beside its arrays."""
 
     format_version: int
     terminated: bool
@@ -46,8 +48,6 @@ class AttributesSection(Strict):
     policy: str
     real_frames: PositiveInt
     undiscounted_return: float = Field(allow_inf_nan=False)
-    sums: dict[str, Sha256]
-    sha256: Sha256
 
 
 def _h5py() -> ModuleType:
@@ -76,11 +76,9 @@ def episode_bytes(episode: Episode) -> bytes:
         "policy": str(episode.policy),
         "real_frames": int(episode.real_frames),
         "undiscounted_return": episode.undiscounted_return,
-        "sums": {name: _sum_of_array(array) for name, array in arrays.items()},
     }
-    attributes[_SUM] = _sum_of(attributes)
     file = io.BytesIO()
-    with h5py.File(file, "w") as data:
+    with h5py.File(file, "w", userblock_size=_BLOCK) as data:
         for name, array in arrays.items():
             settings: dict[str, Any] = {"fletcher32": True}
             if name == "observations":
@@ -88,8 +86,14 @@ def episode_bytes(episode: Episode) -> bytes:
             rows = _CHUNK_FRAMES if name == "observations" else len(array)
             data.create_dataset(name, data=array, chunks=(max(1, min(rows, len(array))), *array.shape[1:]), **settings)
         for name, value in attributes.items():
-            data.attrs[name] = json.dumps(value) if name == "sums" else value
-    return file.getvalue()
+            data.attrs[name] = value
+    return sealed(file.getvalue())
+
+
+def sealed(content: bytes) -> bytes:
+    """An episode's file with the sum of all that is behind the block at its beginning."""
+    rest = content[_BLOCK:]
+    return (_BEGIN + hashlib.sha256(rest).hexdigest().encode()).ljust(_BLOCK, b"\0") + rest
 
 
 def read_episode(file: str | Path) -> Episode:
@@ -102,9 +106,9 @@ def read_episode(file: str | Path) -> Episode:
     file = Path(file)
     with open_file(file) as data:
         attributes = _attributes(file, data)
-        arrays: dict[str, Any] = {name: _array(file, data, name, attributes) for name in FIELDS}
+        arrays: dict[str, Any] = {name: _array(file, data, name) for name in FIELDS}
     _check_arrays(arrays, str(file))
-    kept = attributes.model_dump(exclude={"format_version", "undiscounted_return", "sums", _SUM})
+    kept = attributes.model_dump(exclude={"format_version", "undiscounted_return"})
     try:
         return Episode(**arrays, **kept)
     except ValueError as error:
@@ -118,7 +122,7 @@ def read_attributes(file: Path) -> dict[str, Any]:
         EpisodeFileError: As `read_episode`.
     """
     with open_file(file) as data:
-        return _attributes(file, data).model_dump(exclude={"format_version", "sums", _SUM})
+        return _attributes(file, data).model_dump(exclude={"format_version"})
 
 
 def read_steps(file: Path) -> tuple[NDArray[Any], NDArray[np.float32]]:
@@ -128,8 +132,7 @@ def read_steps(file: Path) -> tuple[NDArray[Any], NDArray[np.float32]]:
         EpisodeFileError: As `read_episode`.
     """
     with open_file(file) as data:
-        attributes = _attributes(file, data)
-        found = {name: _array(file, data, name, attributes) for name in ("actions", "rewards")}
+        found = {name: _array(file, data, name) for name in ("actions", "rewards")}
     _check_arrays(found, str(file))
     return found["actions"], found["rewards"]
 
@@ -138,9 +141,7 @@ def read_steps(file: Path) -> tuple[NDArray[Any], NDArray[np.float32]]:
 def open_file(file: Path) -> Iterator[Any]:
     """An episode's file for reading; what HDF5 raises about it becomes an EpisodeFileError that names it."""
     try:
-        status = os.stat(file)
-        if not stat.S_ISREG(status.st_mode):
-            raise OSError(errno.EINVAL, "not a regular file")
+        _check_sum(read_bytes(file, most=_MOST_BYTES))
         with _h5py().File(file, "r") as data:
             yield data
     # HDF5 finds damage late, and h5py has many ways to say so
@@ -148,6 +149,15 @@ def open_file(file: Path) -> Iterator[Any]:
         if isinstance(error, EpisodeFileError):
             raise
         raise EpisodeFileError(f"{file}: cannot be read ({_first_line(error)}); {_SET_ASIDE}") from error
+
+
+def _check_sum(content: bytes) -> None:
+    begin, wanted = content[: len(_BEGIN)], content[len(_BEGIN) : len(_BEGIN) + 64]
+    if begin != _BEGIN:
+        raise ValueError("it does not begin as an episode of dreamenv; was it written by another version?")
+    found = hashlib.sha256(memoryview(content)[_BLOCK:]).hexdigest().encode()
+    if found != wanted:
+        raise ValueError("its sha256 is not the one it was written with")
 
 
 def dataset(file: Path, data: Any, name: str) -> Any:
@@ -171,11 +181,8 @@ def dataset(file: Path, data: Any, name: str) -> Any:
     return found
 
 
-def _array(file: Path, data: Any, name: str, attributes: AttributesSection) -> NDArray[Any]:
-    array = np.ascontiguousarray(dataset(file, data, name)[()])
-    if _sum_of_array(array) != attributes.sums.get(name):
-        raise EpisodeFileError(f"{file}: {name} are not those that were written (other sha256); {_SET_ASIDE}")
-    return array
+def _array(file: Path, data: Any, name: str) -> NDArray[Any]:
+    return np.ascontiguousarray(dataset(file, data, name)[()])
 
 
 def _attributes(file: Path, data: Any) -> AttributesSection:
@@ -188,22 +195,14 @@ def _attributes(file: Path, data: Any) -> AttributesSection:
             f"{file}: format_version {found['format_version']}, this dreamenv reads {FORMAT_VERSION}. "
             "Upgrade dreamenv, or collect again."
         )
-    section = checked(AttributesSection, found, file, EpisodeFileError)
-    if _sum_of({name: value for name, value in found.items() if name != _SUM}) != section.sha256:
-        raise EpisodeFileError(f"{file}: its attributes are not those that were written (other sha256); {_SET_ASIDE}")
-    return section
+    return checked(AttributesSection, found, file, EpisodeFileError)
 
 
 def _plain(file: Path, name: str, value: Any) -> Any:
     """An attribute as JSON has it."""
     if isinstance(value, np.generic):
         value = value.item()
-    if name == "sums" and isinstance(value, str):
-        try:
-            value = json.loads(value)
-        except (ValueError, RecursionError) as error:
-            raise EpisodeFileError(f"{file}: sums: not JSON ({error}); {_SET_ASIDE}") from error
-    if not isinstance(value, (bool, int, float, str, dict)):
+    if not isinstance(value, (bool, int, float, str)):
         raise EpisodeFileError(f"{file}: {name}: found {type(value).__name__}, expected one value; {_SET_ASIDE}")
     return value
 
@@ -219,16 +218,6 @@ def _check_arrays(arrays: Mapping[str, NDArray[Any]], where: str, advice: str = 
             raise EpisodeFileError(
                 f"{where}: {name} hold {array[step]} at step {step}, expected finite numbers{advice}"
             )
-
-
-def _sum_of(attributes: Mapping[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(attributes, sort_keys=True).encode()).hexdigest()
-
-
-def _sum_of_array(array: NDArray[Any]) -> str:
-    digest = hashlib.sha256(f"{array.dtype.str} {array.shape}".encode())
-    digest.update(array.tobytes())
-    return digest.hexdigest()
 
 
 def _first_line(error: BaseException) -> str:

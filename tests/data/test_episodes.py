@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import numpy as np
 import pytest
 
 from dreamenv.data import episodes as module
-from dreamenv.data.episode_file import episode_bytes, read_attributes, read_episode
+from dreamenv.data.episode_file import episode_bytes, read_attributes, read_episode, sealed
 from dreamenv.data.episodes import EpisodeStore, build_cache
 from dreamenv.data.split import held_out_episodes
 from dreamenv.errors import ConfigurationError, EpisodeFileError
@@ -114,20 +115,33 @@ def test_damage_within_the_frames_is_noticed(tmp_path: Path) -> None:
 
 def test_what_is_no_episode_is_refused(tmp_path: Path) -> None:
     file = tmp_path / "00000000.h5"
-    file.write_bytes(episode_bytes(vector_episode(3)))
-    with h5py.File(file, "a") as data:
-        data.attrs["format_version"] = 99
+
+    def change(edit: Callable[[h5py.File], Any]) -> None:
+        file.write_bytes(episode_bytes(vector_episode(3)))
+        with h5py.File(file, "a") as data:
+            edit(data)
+        file.write_bytes(sealed(file.read_bytes()))
+
+    change(lambda data: data.attrs.__setitem__("format_version", 99))
     with pytest.raises(EpisodeFileError, match="format_version 99, this dreamenv reads 2"):
         read_episode(file)
-    with h5py.File(file, "a") as data:
-        data.attrs["format_version"] = 2
-    with h5py.File(file, "a") as data:
-        del data["rewards"]
+    change(lambda data: data.__delitem__("rewards"))
     with pytest.raises(EpisodeFileError, match="rewards"):
+        read_episode(file)
+
+    def shorten(data: h5py.File) -> None:
+        del data["rewards"]
+        data["rewards"] = np.zeros(2, np.float32)
+
+    change(shorten)
+    with pytest.raises(EpisodeFileError, match="2 rewards needs 3 observations and 2 actions"):
+        read_episode(file)
+    change(lambda data: data.attrs.clear())
+    with pytest.raises(EpisodeFileError, match="it is not an episode of dreamenv"):
         read_episode(file)
     with h5py.File(file, "w") as data:
         data["something"] = 1
-    with pytest.raises(EpisodeFileError, match="it is not an episode of dreamenv"):
+    with pytest.raises(EpisodeFileError, match="it does not begin as an episode of dreamenv"):
         read_episode(file)
 
 

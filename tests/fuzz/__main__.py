@@ -37,8 +37,9 @@ def main() -> int:
                 flush=True,
             )
             bad += [f"{name}: {report}" for report in found.bad]
-            figures[name] = {outcome: found.counts[outcome] for outcome in OUTCOMES}
-            figures[name] |= {"inputs": arguments.inputs, "slowest_seconds": found.slowest, "grown_mb": found.grown}
+            key = name.replace(", ", "-").replace(" ", "-")
+            figures[key] = {outcome: found.counts[outcome] for outcome in OUTCOMES}
+            figures[key] |= {"inputs": arguments.inputs, "slowest_seconds": found.slowest, "grown_mb": found.grown}
     total = {outcome: sum(each[outcome] for each in figures.values()) for outcome in OUTCOMES}
     print(f"in all: {total}; {len(bad)} that must not be")
     for report in bad[:40]:

@@ -138,7 +138,7 @@ def _registries(folder: Path) -> dict[str, Subject]:
     def read() -> Any:
         return {name: entry.section.model_dump_json() for name, entry in registry.read_registry(file).items()}
 
-    return {"registry.yaml": Subject((file,), read, guarded=False)}
+    return {"registry": Subject((file,), read, guarded=False)}
 
 
 def _data(folder: Path) -> dict[str, Subject]:
@@ -168,7 +168,7 @@ def _data(folder: Path) -> dict[str, Subject]:
     return {
         "episode": Subject((episode,), read),
         "cache of episodes": Subject(tuple(sorted(cache.iterdir())), read_cache),
-        "collection.json": Subject((record,), read_record, damage_json, guarded=False),
+        "record of a collection": Subject((record,), read_record, damage_json, guarded=False),
     }
 
 
@@ -203,8 +203,8 @@ def _records(folder: Path) -> dict[str, Subject]:
     }  # fmt: skip
     write_json(run / "rounds.json", [row, row | {"number": 1}])
     return {
-        "ledger.json": Subject((run / "ledger.json",), lambda: read_ledger(run), damage_json, guarded=False),
-        "rounds.json": Subject((run / "rounds.json",), lambda: read_rounds(run), damage_json, guarded=False),
+        "ledger": Subject((run / "ledger.json",), lambda: read_ledger(run), damage_json, guarded=False),
+        "table of rounds": Subject((run / "rounds.json",), lambda: read_rounds(run), damage_json, guarded=False),
     }
 
 

@@ -11,9 +11,9 @@ from tests.fuzz.run import fuzz
 from tests.fuzz.subjects import Subject, subjects
 
 KINDS = (
-    "bundle", "bundle, sums made anew", "agent", "agent, sums made anew", "registry.yaml", "episode",
-    "cache of episodes", "collection.json", "checkpoint of training", "checkpoint of evolution", "ledger.json",
-    "rounds.json", "message of the page", "model of stable-baselines3",
+    "bundle", "bundle, sums made anew", "agent", "agent, sums made anew", "registry", "episode",
+    "cache of episodes", "record of a collection", "checkpoint of training", "checkpoint of evolution", "ledger",
+    "table of rounds", "message of the page", "model of stable-baselines3",
 )  # fmt: skip
 
 

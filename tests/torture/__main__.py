@@ -32,7 +32,7 @@ def main() -> int:
     arguments = parser.parse_args()
     chosen = arguments.only or ["runs", "dreams", "environments", "page"]
     faults: list[str] = []
-    figures: dict[str, Any] = {"runs": {}, "endured": []}
+    figures: dict[str, Any] = {"runs": {}, "endured": {}}
     if "runs" in chosen:
         for verb in VERBS:
             began = time.monotonic()
@@ -43,12 +43,12 @@ def main() -> int:
                 f"{verb}: stopped by {stopped}; {len(found.faults)} faults ({time.monotonic() - began:.0f} s)",
                 flush=True,
             )
-            figures["runs"][verb] = found.stopped
+            figures["runs"][verb] = {"stopped": sum(found.stopped.values()), "faults": len(found.faults)}
             faults += found.faults
     for endured in _endured(arguments, chosen):
         files = f", {endured.more_files:+d} open files" if "close" in endured.what else ""
         print(f"{endured.count:,} {endured.what}: memory {endured.grown_mb:+.1f} MB{files}", flush=True)
-        figures["endured"].append(asdict(endured))
+        figures["endured"][endured.key] = asdict(endured) | {"faults": len(endured.faults)}
         faults += endured.faults
     print(f"{len(faults)} faults")
     for fault in faults[:40]:

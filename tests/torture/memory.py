@@ -21,6 +21,7 @@ class Endured:
     """What was measured.
 
     Attributes:
+        key: Its name among the figures.
         what: What was repeated.
         count: How often.
         grown_mb: Growth of resident memory after a warm-up.
@@ -28,6 +29,7 @@ class Endured:
         faults: What must not be.
     """
 
+    key: str
     what: str
     count: int
     grown_mb: float = 0.0
@@ -59,7 +61,7 @@ def dream_on(dream: str, steps: int, *, rows: int = 1024) -> Endured:
     envs.action_space.seed(0)
     envs.reset(seed=0)
     calls = -(-steps // rows)
-    found = Endured(f"steps of {dream}", calls * rows)
+    found = Endured(f"steps-{dream}", f"steps of {dream}", calls * rows)
     warm = max(1, calls // 20)
     for call in range(calls):
         observation, reward, *_ = envs.step(envs.action_space.sample())
@@ -78,7 +80,7 @@ def dream_on(dream: str, steps: int, *, rows: int = 1024) -> Endured:
 
 def make_and_close(dream: str, times: int) -> Endured:
     """Make an environment, step once and close it, again and again."""
-    found = Endured(f"gym.make and close of {dream}", times)
+    found = Endured("environments", f"gym.make and close of {dream}", times)
 
     def once() -> None:
         env = gym.make(dream)

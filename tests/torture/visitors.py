@@ -21,7 +21,7 @@ MOST_GROWTH_MB = 120.0
 
 def visit(dream: str, *, connections: int, at_once: int) -> Endured:
     """Let `at_once` clients come, play a few steps and go, until there have been `connections` visits."""
-    found = Endured(f"visits of the page of {dream}, {at_once} at once", connections)
+    found = Endured("visits", f"visits of the page of {dream}, {at_once} at once", connections)
     command = [sys.executable, "-m", "dreamenv", "serve", dream, "--port", "0", "--players", str(at_once)]
     command += ["--real-games", "0"]
     server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
