@@ -117,6 +117,7 @@ def evolve(
     folder = Path(out_dir)
     folder.mkdir(parents=True, exist_ok=True)
     state = EvolutionState.resume(folder, settings)
+    state.precision = state.precision or _precision(world_model, options)
     for fitness in state.fitness:
         search.ask()
         search.tell(fitness)
@@ -187,6 +188,12 @@ def _settings(world_model: WorldModel, options: EvolutionOptions) -> dict[str, A
     }
 
 
+def _precision(world_model: WorldModel, options: EvolutionOptions) -> str:
+    """Of all dreams of a run: a measurement may come out otherwise later, or where a worker is."""
+    at_once = options.population if options.workers is None else options.part
+    return world_model.memory.stepper(at_once * options.rollouts).precision
+
+
 class _Run:
     """The parts of a run that belong together: model, optimiser, and what has been found so far."""
 
@@ -245,7 +252,8 @@ class _Run:
         return fitness
 
     def _options(self) -> PopulationOptions:
-        settings = self._state.settings
+        settings, precision = self._state.settings, self._state.precision
+        assert precision is not None
         return PopulationOptions(
             rollouts=settings["rollouts"],
             horizon=settings["horizon"],
@@ -255,6 +263,7 @@ class _Run:
             action_map=settings["action_map"],
             expected=settings["expected"],
             max_batch=self._max_batch,
+            precision=precision,
         )
 
     def validated(

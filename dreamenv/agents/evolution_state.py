@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -19,7 +19,7 @@ from dreamenv.schema import Strict, checked
 from dreamenv.tensor_files import read_sealed, write_sealed
 
 CHECKPOINT_FILE = "evolution.safetensors"
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 _ANEW = "Delete it to begin anew."
 
 
@@ -78,6 +78,7 @@ class EvolutionState:
         best_validation: Its score.
         best_generation: Its generation.
         elapsed: Seconds spent, interrupted calls included.
+        precision: In which all generations dream; None until it is chosen.
     """
 
     settings: dict[str, Any]
@@ -87,6 +88,7 @@ class EvolutionState:
     best_validation: ValidationScore | None = None
     best_generation: int | None = None
     elapsed: float = 0.0
+    precision: str | None = None
 
     @property
     def real_frames(self) -> int:
@@ -104,6 +106,7 @@ class EvolutionState:
             "best_validation": asdict(self.best_validation) if self.best_validation else None,
             "best_generation": self.best_generation,
             "elapsed": self.elapsed,
+            "precision": self.precision,
         }
         metadata = {"format_version": str(FORMAT_VERSION), "record": json.dumps(record)}
         tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
@@ -149,6 +152,7 @@ class EvolutionState:
             None if record.best_validation is None else record.best_validation.score(),
             record.best_generation,
             record.elapsed,
+            record.precision,
         )
 
 
@@ -190,6 +194,7 @@ class _Record(Strict):
     best_validation: _Validation | None
     best_generation: PositiveInt | None
     elapsed: NonNegativeFloat
+    precision: Literal["float32", "bfloat16"]
 
 
 def _refuse_other_settings(file: Path, found: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:

@@ -20,15 +20,27 @@ from dreamenv.agents import (
     EvolutionOptions,
     Generation,
     LinearController,
+    PopulationOptions,
     ValidationScore,
+    evolution,
     evolve,
     load_agent,
+    score_population,
 )
 from dreamenv.errors import BundleError, ConfigurationError, NonFiniteError
+from dreamenv.memory import precision
 from dreamenv.memory.base import Prediction
 from dreamenv.noise.base import Noise, as_noise
 from dreamenv.world_model import WorldModel
-from tests.fakes import BOX, DISCRETE, CountingMemory, FakeState, NoisyMemory, fake_world_model
+from tests.fakes import (
+    BOX,
+    DISCRETE,
+    CountingMemory,
+    FakeState,
+    NoisyMemory,
+    fake_world_model,
+    trained_like_world_model,
+)
 
 HORIZON = 8
 
@@ -290,3 +302,22 @@ def test_tensorboard_scalars(tmp_path: Path) -> None:
     pytest.importorskip("tensorboard")
     evolved(sign_model(), tmp_path, generations=2, tensorboard=True, **SMALL)
     assert list((tmp_path / "tensorboard").iterdir())
+
+
+def test_a_run_keeps_the_precision_that_it_began_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A later measurement may come out otherwise; half of a run in another precision would be another run."""
+    model, asked = trained_like_world_model(), []
+
+    def score(model: Any, weights: Any, options: PopulationOptions, **rest: Any) -> Any:
+        asked.append(options.precision)
+        return score_population(model, weights, options, **rest)
+
+    monkeypatch.setattr(evolution, "score_population", score)
+    settings: dict[str, Any] = {"population": 8, "rollouts": 32, "horizon": 2, "seed": 4}
+    for generations, seconds in ((1, 2.0), (2, 0.5)):
+        monkeypatch.setenv(precision.CACHE_VARIABLE, str(tmp_path / f"cache {generations}"))
+        monkeypatch.setattr(precision, "seconds_of_a_step", lambda *_, it=seconds: {"float32": it, "bfloat16": 1.0})
+        evolved(model, tmp_path / "run", generations=generations, **settings)
+    assert asked == ["bfloat16", "bfloat16"]
+    evolved(model, tmp_path / "later", generations=1, **settings)
+    assert asked[2:] == ["float32"]
