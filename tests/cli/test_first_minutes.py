@@ -150,7 +150,7 @@ def test_errors_of_ours_have_no_line() -> None:
 
 def test_missing_files_of_publish_are_one_line(typed: Any) -> None:
     status, _, err = typed("publish", "DreamDoom-v0", "--run", "r", "--score", "no.json", "--baseline", "no.json")
-    assert (status, err) == (2, "dreamenv: no.json: No such file or directory\n")
+    assert (status, err) == (2, "dreamenv: no.json: cannot be read (No such file or directory)\n")
 
 
 def test_a_bundle_without_an_agent_is_no_broken_one(bundle: Path) -> None:
