@@ -151,12 +151,10 @@ def test_a_page_at_rest_shows_no_steps(page: Page) -> None:
 
 def test_pause_step_reset_and_hand_over_by_key(page: Page) -> None:
     # A button that was clicked with the mouse does not take the space bar: the dream would begin anew
-    page.wait("Number(document.body.dataset.step) > 0")
     page.click("#reset")
-    page.wait("Number(document.body.dataset.step) > 1")
+    page.wait("Number(document.body.dataset.step) > 0")
     page.tap(" ", "Space")
     page.wait("document.getElementById('pause').textContent === 'Resume'")
-    assert page.run("Number(document.body.dataset.step)") > 0
     shown = page.run("document.body.dataset.pictures")
 
     def stands_still() -> bool:
