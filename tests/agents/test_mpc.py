@@ -213,7 +213,7 @@ def test_load_agent_takes_the_name_and_a_model(tmp_path: Any) -> None:
     ("name", "message"),
     [
         ("planner:cme", "planner 'cme' is not known. Did you mean cem?"),
-        ("planner:", "planner '' is not known. Known: cem, mcts, mppi, shooting"),
+        ("planner:", "planner '' is not known. Known: cem, gradient, ilqr, mcts, mppi, shooting"),
         ("planner:cem,horizn=3", "got 'horizn=3', expected SETTING=VALUE of planner 'cem'. Did you mean horizon"),
         ("planner:cem,horizon", "got 'horizon', expected SETTING=VALUE"),
         ("planner:cem,horizon=long", "got 'horizon=long', expected a whole number"),

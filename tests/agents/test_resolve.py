@@ -216,7 +216,7 @@ def test_a_worker_is_described_the_same_agent(tmp_path: Path, kind: str) -> None
 def test_own_kinds_are_saved_and_loaded_once_they_are_registered(tmp_path: Path) -> None:
     model = own_kinds.drawn_model()
     agent = own_kinds.spy_agent(model)
-    with pytest.raises(BundleError, match="kind 'spy' cannot be saved; these can: actor_critic, linear"):
+    with pytest.raises(BundleError, match="kind 'spy' cannot be saved; these can: actor_critic, distilled, linear"):
         save_agent(agent, tmp_path)
     assert not resolve_agent(agent, model).portable
     with own_kinds.own_kinds():
