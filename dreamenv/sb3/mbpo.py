@@ -104,7 +104,8 @@ class Epoch:
 
     Attributes:
         real_steps: Real steps learned from so far.
-        mean, std: Undiscounted real return of the deterministic policy, and its sample standard deviation.
+        mean: Undiscounted real return of the deterministic policy.
+        std: Its sample standard deviation.
         returns: Of each scored episode.
         branch_length: Of the dreams at its end.
         critic: Mean absolute value of the critic; None where it was not looked at.
