@@ -242,7 +242,7 @@ def test_a_killed_driver_is_started_again(nodes: Nodes, tmp_path: Path, root: Pa
     episodes = tmp_path / "broken" / "episodes"
     for least in (2, 60):
         with subprocess.Popen(command, env=with_package(root), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as it:
-            assert wait_for(lambda least=least: len(list(episodes.glob("0*.h5"))) > least, 120)  # type: ignore[misc]
+            assert wait_for(lambda least=least: len(list(episodes.glob("0*.h5"))) > least, 600)  # type: ignore[misc]
             it.kill()
     assert len(list(episodes.glob("0*.h5"))) < 200
     subprocess.run(command, env=with_package(root), check=True, capture_output=True)
