@@ -233,7 +233,6 @@ def test_an_evolution_is_that_of_local_workers(nodes: Nodes, tmp_path: Path, opt
 
 
 def test_a_killed_driver_is_started_again(nodes: Nodes, tmp_path: Path, root: Path) -> None:
-    collect(CARTPOLE, tmp_path / "whole" / "episodes", episodes=40, workers=0, seed=3)
     command = [
         sys.executable, "-m", "dreamenv", "collect", "--real", "CartPole-v1", "--episodes", "200", "--seed", "3",
         "--workers", nodes.address, "--out", str(tmp_path / "broken"),
