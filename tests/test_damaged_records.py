@@ -102,7 +102,7 @@ def test_a_flipped_bit_in_a_checkpoint_is_noticed(tmp_path: Path, place: int) ->
 
 
 def test_a_checkpoint_of_evolution_that_does_not_fit(tmp_path: Path) -> None:
-    EvolutionState({}, [np.zeros(4)], [Generation(1, 0.0, 0.0, 0.0, 0.1)]).save(tmp_path)
+    EvolutionState({}, [np.zeros(4)], [Generation(1, 0.0, 0.0, 0.0, 0.1)], precision="float32").save(tmp_path)
     file = tmp_path / "evolution.safetensors"
 
     def drop(metadata: dict[str, str]) -> None:

@@ -175,7 +175,9 @@ def _data(folder: Path) -> dict[str, Subject]:
 def _checkpoints(folder: Path) -> dict[str, Subject]:
     file = folder / "checkpoint.safetensors"
     save_tensors(file, {"model.weight": torch.arange(64.0), "adam.0.step": torch.tensor(3.0)}, {"step": 3})
-    state = EvolutionState({"seed": 0}, [np.arange(4.0)], [Generation(1, 0.5, 1.0, 0.25, 0.1)], elapsed=1.0)
+    state = EvolutionState(
+        {"seed": 0}, [np.arange(4.0)], [Generation(1, 0.5, 1.0, 0.25, 0.1)], elapsed=1.0, precision="float32"
+    )
     evolved = folder / "evolved"
     evolved.mkdir()
     state.save(evolved)
