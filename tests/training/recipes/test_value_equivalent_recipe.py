@@ -17,13 +17,8 @@ from dreamenv.errors import ConfigurationError
 from dreamenv.options import options_from
 from dreamenv.training.pipeline import TrainOptions
 from dreamenv.training.recipes.base import Job
-from dreamenv.training.recipes.value_equivalent import (
-    Networks,
-    SearchOptions,
-    TargetOptions,
-    ValueEquivalentOptions,
-    ValueEquivalentRecipe,
-)
+from dreamenv.training.recipes.value_equivalent import Networks, ValueEquivalentRecipe
+from dreamenv.training.recipes.value_equivalent_options import SearchOptions, TargetOptions, ValueEquivalentOptions
 from dreamenv.types import RealEnvSpec
 from dreamenv.workflows.loop import run_loop
 from dreamenv.workflows.loop_options import LoopOptions
