@@ -199,7 +199,7 @@ class PreprocessedEnv(gym.Wrapper[Any, Any, Any, Any]):
     Attributes:
         actions: From its actions to those of the real environment, and back.
         is_image: Whether observations are pictures.
-        preparation: What is done to observations and actions, in words.
+        preparation: What is made of observations and actions, in words.
 
     Raises:
         ConfigurationError: Observations or actions of which neither can be made; the wrapper that helps is named.

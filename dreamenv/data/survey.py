@@ -25,7 +25,7 @@ class Survey:
         observation_space, action_space: Its own spaces, in words.
         keys: The entries of a Dict observation.
         limit: Its own time limit in real frames; None where it has none.
-        preparation: What is done to observations and actions, in words.
+        preparation: What is made of observations and actions, in words.
         refused: Why it cannot be taken as it is; empty where it can.
         is_image: Whether V will have pictures.
         latents: Numbers of a vector observation; 0 for pictures.
