@@ -20,7 +20,7 @@ from dreamenv.agents.mpc import MPCAgent, mpc_agent
 from dreamenv.agents.options import DistillationOptions
 from dreamenv.agents.random_agent import RandomAgent
 from dreamenv.agents.resolve import load_agent
-from dreamenv.errors import ConfigurationError
+from dreamenv.errors import ConfigurationError, SpaceMismatchError
 from dreamenv.planners import CEM, MCTS, RandomShooting
 from dreamenv.training.checkpoint import load_tensors
 from tests.agents.small_dreams import CHOICE, MOVE, TARGET, StairsMemory, TargetMemory, small_dream
@@ -229,3 +229,13 @@ def test_an_agent_that_cannot_guide(tmp_path: Path) -> None:
     save_agent(controller, tmp_path)
     with pytest.raises(ConfigurationError, match="kind 'linear' has no policy and value to search with"):
         mpc_agent(f"planner:mcts,guide={tmp_path}", model)
+
+
+def test_a_planner_that_takes_no_guide(tmp_path: Path) -> None:
+    model = small_dream(TargetMemory(), MOVE)
+    options = replace(TINY, rounds=1, decisions=20, steps=1)
+    distill(model, RandomShooting(horizon=1, candidates=2), out_dir=tmp_path, options=options)
+    with pytest.raises(ConfigurationError, match="planner 'gradient' takes no guide; 'mcts', 'cem' and 'mppi' do"):
+        mpc_agent(f"planner:gradient,guide={tmp_path}", model)
+    with pytest.raises(SpaceMismatchError, match="action spaces differ"):
+        mpc_agent(f"planner:mcts,guide={tmp_path}", small_dream(StairsMemory(), CHOICE))
