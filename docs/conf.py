@@ -92,12 +92,20 @@ def skip_field_aliases(app: Any, what: str, name: str, member: Any, skip: bool, 
 
 
 def prepare_docstring(app: Any, what: str, name: str, documented: Any, options: Any, lines: list[str]) -> None:
-    """Drop what torch writes into every module, and mark where code ends.
+    """Drop what torch writes into every module, mark where code ends, and keep bars such as those of |x|.
 
-    Docstrings may go on behind code (`Episode`s); reStructuredText wants a mark there.
+    Docstrings may go on behind code (`Episode`s), and may use bars, which reStructuredText takes for substitutions; it
+    wants a mark in both places.
     """
     own = [line for line in lines if not line.startswith("Initialize internal Module state")]
-    lines[:] = [re.sub(r"(?<!`)(`[^`\n]+`)(?=\w)", r"\1\\ ", line) for line in own]
+    lines[:] = [re.sub(r"(?<!`)(`[^`\n]+`)(?=\w)", r"\1\\ ", _with_bars(line)) for line in own]
+
+
+def _with_bars(line: str) -> str:
+    """A line whose pairs of bars outside code are bars."""
+    parts = line.split("`")
+    parts[::2] = [re.sub(r"\|(?=\S[^|]*\|)|(?<=\S)\|", r"\\|", part) for part in parts[::2]]
+    return "`".join(parts)
 
 
 def setup(app: Any) -> None:
