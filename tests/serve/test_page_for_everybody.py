@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from tests.accessibility import violations
 from tests.play.openings import known_opening, small_opening
@@ -98,14 +100,24 @@ def test_the_keyboard_alone_is_enough(page: Page) -> None:
 
 
 def test_preferences_are_kept_to(server: Any, page: Page) -> None:
-    def backgrounds() -> set[str]:
-        buttons = "[...document.querySelectorAll('[data-wheel-button]')]"
-        return set(page.run(f"{buttons}.map((button) => getComputedStyle(button).backgroundColor)"))
+    def backgrounds() -> set[tuple[int, ...]]:
+        """What is seen of the two buttons, near the left edge: computed styles do not know of forced colours."""
+        found = set()
+        for button in page.driver.find_elements("css selector", "[data-wheel-button]"):
+            picture = Image.open(io.BytesIO(button.screenshot_as_png)).convert("RGB")
+            found.add(picture.getpixel((4, picture.height // 2)))
+        return found
 
     page.wait("document.querySelector('[data-wheel-button=agent]').getAttribute('aria-pressed') === 'true'")
-    page.prefer({"forced-colors": "active"})
+    page.prefer({"forced-colors": "active", "prefers-reduced-motion": "reduce"})  # at once, not by and by
     assert page.run("matchMedia('(forced-colors: active)').matches")
-    wait_until(lambda: len(backgrounds()) == 2)
+    assert len(backgrounds()) == 2
+    # Without a rule of the page's they would look the same
+    page.run(
+        "document.styleSheets[0].deleteRule([...document.styleSheets[0].cssRules]"
+        ".findIndex((rule) => rule.conditionText === '(forced-colors: active)'))"
+    )
+    assert len(backgrounds()) == 1
     page.driver.get("about:blank")
     calm = Page(page.driver, server.address, media={"prefers-reduced-motion": "reduce"})
     calm.wait("document.getElementById('pause').textContent === 'Resume'")
