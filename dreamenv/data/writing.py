@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from pathlib import Path
 from types import TracebackType
 
@@ -28,7 +28,11 @@ class Writing:
         Raises:
             OSError, DreamEnvError: An earlier one could not be written.
         """
-        while self._waiting and (self._waiting[0].done() or len(self._waiting) >= _MOST_WAITING):
+        finished, going_on = wait(self._waiting, timeout=0)
+        self._waiting = deque(write for write in self._waiting if write in going_on)
+        for write in finished:
+            write.result()
+        if len(self._waiting) >= _MOST_WAITING:
             self._waiting.popleft().result()
         self._waiting.append(self._threads.submit(self._store.put, index, content))
 
