@@ -54,23 +54,12 @@ def _visits(address: str, connections: int, at_once: int, found: Endured) -> Non
             if number >= connections:
                 return
             for _ in range(_TRIES):
-                if come(number):
+                if _come(address, number):
                     break
                 time.sleep(0.1)  # places are given back a moment after a visitor has gone
             else:
                 with lock:
                     refused[0] += 1
-
-    def come(number: int) -> bool:
-        try:
-            with connect(address, open_timeout=_PATIENCE) as socket:
-                socket.recv(_PATIENCE)
-                socket.send(json.dumps({"type": "wheel", "wheel": "agent"}))
-                for _ in range(number % 4):
-                    socket.recv(_PATIENCE)
-        except (WebSocketException, OSError, TimeoutError):
-            return False
-        return True
 
     threads = [threading.Thread(target=come_and_go) for _ in range(at_once)]
     for thread in threads:
@@ -79,3 +68,16 @@ def _visits(address: str, connections: int, at_once: int, found: Endured) -> Non
         thread.join()
     if refused[0]:
         found.faults.append(f"{found.what}: {refused[0]} of {connections} were turned away again and again")
+
+
+def _come(address: str, number: int) -> bool:
+    """Whether a visitor has found a place, has played a little, and has gone."""
+    try:
+        with connect(address, open_timeout=_PATIENCE) as socket:
+            socket.recv(_PATIENCE)
+            socket.send(json.dumps({"type": "wheel", "wheel": "agent"}))
+            for _ in range(number % 4):
+                socket.recv(_PATIENCE)
+    except (WebSocketException, OSError, TimeoutError):
+        return False
+    return True
