@@ -26,7 +26,7 @@ from dreamenv.training.ledger import read_ledger
 Capture = pytest.CaptureFixture[str]
 # What these verbs make is looked at, played or put in place.
 NO_FIGURES = {"play", "plot", "publish", "serve", "video"}
-NOTHING_IS_DRAWN = {"data show", "list", "publish"}
+NOTHING_IS_DRAWN = {"data check", "data show", "list", "publish"}
 
 
 def commands_of(group: Any, *names: str) -> Iterator[tuple[str, Any]]:
@@ -103,7 +103,8 @@ def test_one_word_means_one_thing(call: Any, verb: str) -> None:
         assert parameters["--json"].metavar == "FILE"
     if "--workers" in parameters:
         help_text = " ".join(call(*verb.split(), "--help")[1].split())
-        assert "0 plays them in this one. [default: (one a core); x>=0]" in help_text
+        assert "0 works in this one." in help_text
+        assert "[default: (one a core)]" in help_text
 
 
 def test_verbs_that_report_figures_write_json_and_those_that_draw_take_a_seed() -> None:
@@ -176,15 +177,38 @@ def test_sigterm_is_told_as_ctrl_c_is(call: Any, monkeypatch: pytest.MonkeyPatch
 
 @pytest.mark.integration
 def test_an_error_in_a_worker_is_one_line(root: Path, tmp_path: Path) -> None:
-    """Blackjack shows a tuple, which no world model takes."""
-    command = [sys.executable, "-m", "dreamenv", "collect", "--real", "Blackjack-v1", "--episodes", "1"]
-    environment = {**os.environ, "PYTHONPATH": str(root)}
-    ended = subprocess.run(
-        [*command, "--workers", "1", "--out", str(tmp_path)], env=environment, capture_output=True, text=True
+    """The environment can be made, so that nobody notices before a worker plays it."""
+    (tmp_path / "worn_out.py").write_text(
+        """
+import gymnasium as gym
+import numpy as np
+
+
+class WornOut(gym.Env):
+    observation_space = gym.spaces.Box(-1, 1, (2,), np.float32)
+    action_space = gym.spaces.Discrete(2)
+
+    def reset(self, *, seed=None, options=None):
+        raise RuntimeError("the motor is gone")
+
+
+gym.register("WornOut-v0", entry_point=WornOut, max_episode_steps=5)
+""",
+        encoding="utf-8",
     )
-    assert (ended.returncode, ended.stdout) == (2, "")
-    (line,) = ended.stderr.splitlines()
-    assert line.startswith("dreamenv: Blackjack-v1")
+    command = [sys.executable, "-m", "dreamenv", "collect", "--real", "worn_out:WornOut-v0", "--episodes", "1"]
+    environment = {**os.environ, "PYTHONPATH": f"{root}{os.pathsep}{tmp_path}"}
+    ended = subprocess.run(
+        [*command, "--workers", "1", "--out", str(tmp_path / "run")], env=environment, capture_output=True, text=True
+    )
+    assert ended.returncode == 2
+    assert set(re.sub(r"\d+", "N", line) for line in ended.stdout.splitlines()) == {
+        "episode N is skipped: RuntimeError: the motor is gone"
+    }
+    line = ended.stderr.splitlines()[-1]
+    assert line.startswith("dreamenv: ")
+    assert "the motor is gone" in line
+    assert "Traceback" not in ended.stderr
 
 
 def test_an_error_of_ours_is_not_hidden(call: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -51,7 +51,11 @@ ENSEMBLE: dict[str, Any] = {
         (VisionOptions, ConvVAE, set()),
         (MemoryOptions, MDNRNN, {"latent_size", "action_space"}),
         (joint.MemoryOptions, RSSM, {"embedding_size", "action_space"}),
-        (EnsembleMemoryOptions, ProbabilisticEnsemble, {"latent_size", "action_space", "termination_fn"}),
+        (
+            EnsembleMemoryOptions,
+            ProbabilisticEnsemble,
+            {"latent_size", "action_space", "termination_fn", "reward_weight", "bonus"},  # the last are no fit's
+        ),
     ],
 )
 def test_options_are_the_arguments_of_what_they_make(
