@@ -202,7 +202,7 @@ gym.register("WornOut-v0", entry_point=WornOut, max_episode_steps=5)
         [*command, "--workers", "1", "--out", str(tmp_path / "run")], env=environment, capture_output=True, text=True
     )
     assert ended.returncode == 2
-    assert set(re.sub(r"\d+", "N", line) for line in ended.stdout.splitlines()) == {
+    assert {re.sub(r"\d+", "N", line) for line in ended.stdout.splitlines()} == {
         "episode N is skipped: RuntimeError: the motor is gone"
     }
     line = ended.stderr.splitlines()[-1]
