@@ -102,9 +102,9 @@ def prepare_docstring(app: Any, what: str, name: str, documented: Any, options: 
 
 
 def _with_bars(line: str) -> str:
-    """A line whose pairs of bars outside code are bars."""
+    """A line whose bars outside code are bars."""
     parts = line.split("`")
-    parts[::2] = [re.sub(r"\|(?=\S[^|]*\|)|(?<=\S)\|", r"\\|", part) for part in parts[::2]]
+    parts[::2] = [part.replace("|", r"\|") for part in parts[::2]]
     return "`".join(parts)
 
 
