@@ -21,6 +21,8 @@ BUILT_IN = {
     "ReproductionError": RuntimeError,
     "StepError": RuntimeError,
     "NonFiniteError": ArithmeticError,
+    "StorageError": OSError,
+    "FolderInUseError": RuntimeError,
 }
 
 

@@ -72,7 +72,8 @@ def _folders(sources: list[str]) -> Folders:
 
     found: Folders = {}
     for source in sources:
-        folder = resolve_bundle(source)[0]
+        # A run is drawn as a run, although its folder is the id of its bundle too
+        folder = Path(source) if _is_run(Path(source)) else resolve_bundle(source)[0]
         name = Path(source).resolve().name if Path(source).is_dir() else source
         if name in found:
             raise ConfigurationError(f"{found[name][0]} and {source} would both be called {name!r} in the pictures")
@@ -82,6 +83,10 @@ def _folders(sources: list[str]) -> Folders:
 
 def _suffix(name: str, folders: Folders) -> str:
     return f"_{name}" if len(folders) > 1 else ""
+
+
+def _is_run(folder: Path) -> bool:
+    return any((folder / name).exists() for name in ("rounds.json", "evolution.json", "tensorboard"))
 
 
 def _is_bundle(folder: Path) -> bool:

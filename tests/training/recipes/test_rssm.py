@@ -156,7 +156,8 @@ def test_over_a_frozen_vision_nothing_is_convolved_again(tmp_path: Path) -> None
     model.save(tmp_path / "bundle", half=False)
     again = WorldModel.load(tmp_path / "bundle")
     np.testing.assert_array_equal(again.encode(cache.observations[:4]), model.encode(cache.observations[:4]))
-    later = RSSMRecipe().fit(job(cache, tmp_path / "later", RSSMRecipe().refit(wanted), begin=model))
+    again_wanted = RSSMRecipe().refit(dataclasses.replace(wanted, refit_steps=2))
+    later = RSSMRecipe().fit(job(cache, tmp_path / "later", again_wanted, begin=model))
     kept = {name: part for name, part in later.vision.state_dict().items() if name.startswith("inner.")}
     assert all(torch.equal(part, vision.state_dict()[name]) for name, part in kept.items())
     assert not torch.equal(later.vision.state_dict()["outer.decoder.2.bias"], vision.outer.decoder[2].bias)
