@@ -83,6 +83,7 @@ class Page:
         media: Mapping[str, str] | None = None,
     ) -> None:
         self.driver = driver
+        self.errors()  # what pages before this one left in the browser's log is not this one's
         self.resize(size)
         self.prefer({"prefers-color-scheme": "dark" if dark else "light", **(media or {})})
         driver.get(address)
