@@ -162,16 +162,14 @@ class ActorCritic(nn.Module):
             slow.lerp_(fast, rate)
 
 
-class ActorCriticAgent:
-    """The actor as an agent with SB3's `predict`.
+class PolicyAgent:
+    """What agents with an `Actor` share: SB3's `predict`.
 
     Attributes:
         actor: The network.
         observation: Observation kind it reads.
         provenance: JSON-ready record of how it came about.
     """
-
-    kind: ClassVar[str] = "actor_critic"
 
     def __init__(
         self,
@@ -209,17 +207,28 @@ class ActorCriticAgent:
         if not bool(torch.isfinite(inputs).all()):
             raise NonFiniteError("the observation given to the actor is not finite")
         with torch.inference_mode():
+            seen = self._seen(inputs)
             if deterministic:
-                action = self.actor.mode(inputs)
+                action = self.actor.mode(seen)
             else:
                 generator = torch.Generator(device).manual_seed(int(self._rng.integers(2**63)))
-                action = self.actor.sample(inputs, as_noise(generator)).action
+                action = self.actor.sample(seen, as_noise(generator)).action
                 if self.actor.discrete:
                     action = self.actor.to_action(action)
         if action.is_floating_point() and not bool(torch.isfinite(action).all()):
             raise NonFiniteError("the actor's action is not finite: its weights are too large")
         array = self.actor.to_action.to_numpy(action)
         return (np.asarray(array[0]) if single else array), state
+
+    def _seen(self, features: Tensor) -> Tensor:
+        """What the actor is given of features `[B, F]`; themselves by default."""
+        return features
+
+
+class ActorCriticAgent(PolicyAgent):
+    """The actor as an agent; see `PolicyAgent` for its attributes."""
+
+    kind: ClassVar[str] = "actor_critic"
 
     def tensors(self) -> dict[str, Tensor]:
         """The actor's parameters."""

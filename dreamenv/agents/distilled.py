@@ -6,16 +6,12 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import gymnasium as gym
-import numpy as np
 import torch
 from gymnasium import spaces
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from dreamenv.agents.actor_critic import Actor, Critic
-from dreamenv.agents.base import as_batch
-from dreamenv.errors import ConfigurationError, NonFiniteError, SpaceMismatchError
-from dreamenv.noise.base import as_noise
+from dreamenv.agents.actor_critic import Actor, Critic, PolicyAgent
+from dreamenv.errors import ConfigurationError, SpaceMismatchError
 
 
 class PolicyValue(nn.Module):
@@ -66,13 +62,11 @@ class PolicyValue(nn.Module):
         return (features - self.mean) / self.std
 
 
-class DistilledAgent:
-    """The policy as an agent with SB3's `predict`.
+class DistilledAgent(PolicyAgent):
+    """The policy as an agent; see `PolicyAgent` for its other attributes.
 
     Attributes:
         guide: Policy and value, which a planner can begin its search from (`planner:mcts,guide=FOLDER`).
-        observation: Observation kind it reads.
-        provenance: JSON-ready record of how it came about.
     """
 
     kind: ClassVar[str] = "distilled"
@@ -87,41 +81,18 @@ class DistilledAgent:
         provenance: dict[str, Any] | None = None,
         seed: int = 0,
     ) -> None:
+        super().__init__(
+            network.actor,
+            observation_space,
+            action_space,
+            observation=observation,
+            provenance=provenance,
+            seed=seed,
+        )
         self.guide = network.eval()
-        self.observation_space = observation_space
-        self.action_space = action_space
-        self.observation = observation
-        self.provenance = dict(provenance or {})
-        self._rng = np.random.default_rng(seed)
 
-    def predict(
-        self,
-        observation: NDArray[Any],
-        state: Any = None,
-        episode_start: NDArray[np.bool_] | None = None,
-        deterministic: bool = True,
-    ) -> tuple[NDArray[Any], Any]:
-        """Actions of observations `[F]` or `[B, F]`: the likeliest, or sampled from the policy.
-
-        Raises:
-            SpaceMismatchError: An observation of another shape.
-            NonFiniteError: An observation that is not finite.
-        """
-        batch, single = as_batch(observation, self.observation_space)
-        inputs = torch.from_numpy(np.ascontiguousarray(batch, dtype=np.float32)).to(self.guide.mean.device)
-        if not bool(torch.isfinite(inputs).all()):
-            raise NonFiniteError("the observation given to the policy is not finite")
-        actor = self.guide.actor
-        with torch.inference_mode():
-            if deterministic:
-                action = self.guide.action(inputs)
-            else:
-                generator = torch.Generator(inputs.device).manual_seed(int(self._rng.integers(2**63)))
-                action = actor.sample(self.guide.standard(inputs), as_noise(generator)).action
-                if actor.discrete:
-                    action = actor.to_action(action)
-        array = actor.to_action.to_numpy(action)
-        return (np.asarray(array[0]) if single else array), state
+    def _seen(self, features: Tensor) -> Tensor:
+        return self.guide.standard(features)
 
     def tensors(self) -> dict[str, Tensor]:
         """The parameters of policy and value, and the units of the features."""

@@ -45,6 +45,11 @@ def save_training(
     save_tensors(file, tensors, record)
 
 
+def below(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Those tensors whose names begin with `prefix`, by what follows it."""
+    return {name.removeprefix(prefix): part for name, part in tensors.items() if name.startswith(prefix)}
+
+
 def training_tensors(module: nn.Module, optimiser: torch.optim.Adam) -> dict[str, Tensor]:
     """Weights and Adam's moments by name."""
     tensors = {f"model.{name}": tensor for name, tensor in module.state_dict().items()}
@@ -55,7 +60,7 @@ def training_tensors(module: nn.Module, optimiser: torch.optim.Adam) -> dict[str
 
 def restore_training(tensors: dict[str, Tensor], module: nn.Module, optimiser: torch.optim.Adam) -> None:
     """The inverse of `training_tensors`, in place; other names are passed over."""
-    module.load_state_dict({k.removeprefix("model."): v for k, v in tensors.items() if k.startswith("model.")})
+    module.load_state_dict(below("model.", tensors))
     state = optimiser.state_dict()
     for name, tensor in tensors.items():
         if name.startswith("adam."):
@@ -87,4 +92,4 @@ def load_training(
         restore_training(tensors, module, optimiser)
     except (RuntimeError, ValueError, KeyError) as error:
         raise BundleError(f"{file}: its tensors are not those of this model ({error}); {_ANEW}") from error
-    return {k.removeprefix("best."): v for k, v in tensors.items() if k.startswith("best.")}, record
+    return below("best.", tensors), record

@@ -12,12 +12,13 @@ import torch
 
 from dreamenv.bundle import StartStates
 from dreamenv.data.collect import Collected, record_episode
+from dreamenv.data.episode_file import read_attributes
 from dreamenv.data.episodes import EpisodeStore
 from dreamenv.data.explore import Actor
 from dreamenv.data.preprocess import PreprocessedEnv, make_real_env
 from dreamenv.errors import BundleError
 from dreamenv.options import plain
-from dreamenv.training.checkpoint import load_tensors, save_tensors
+from dreamenv.training.checkpoint import below, load_tensors, save_tensors
 from dreamenv.training.fit import Scalars
 from dreamenv.training.growing import GrowingCache
 from dreamenv.training.ledger import record_frames
@@ -69,7 +70,7 @@ class Continually(Grain):
         finally:
             env.close()
         learner.save()
-        returns = [read.undiscounted_return for read in store]
+        returns = [read_attributes(file)["undiscounted_return"] for file in store.own_files()]
         collected = Collected(wanted, store.real_frames, float(np.mean(returns)))
         ledger = record_frames(settings.run_dir, f"collect {number}", collected.real_frames)
         folder = settings.folder(number)
@@ -143,13 +144,12 @@ class ContinualLearner:
             progress=settings.of_round(number),
             recorder=self._recorder,
         )
-        fitted = {k.removeprefix("fit."): v for k, v in tensors.items() if k.startswith("fit.")}
-        self.fit = RECIPES[options.train.recipe]().continual(job, fitted or None)
+        self.fit = RECIPES[options.train.recipe]().continual(job, below("fit.", tensors) or None)
         longest = int(self._growing.cache().lengths.max())
         model = self._model(max_episode_steps=longest)
         self.agent = options.make_learner().live(model, seed=settings.seed, checkpoint=self._file)
         if tensors:
-            self.agent.load({k.removeprefix("agent."): v for k, v in tensors.items() if k.startswith("agent.")})
+            self.agent.load(below("agent.", tensors))
         self._saved = time.monotonic()
         self._sums: dict[str, list[float]] = {}
 

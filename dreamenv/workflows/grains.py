@@ -20,6 +20,7 @@ from dreamenv.training.recipes.kinds import RECIPES
 from dreamenv.types import Episode, RealEnvSpec
 from dreamenv.workers import AnyWorkers
 from dreamenv.workflows.learners import Player
+from dreamenv.workflows.live import NOISE
 from dreamenv.workflows.loop_options import LoopOptions
 from dreamenv.world_model import WorldModel
 
@@ -147,7 +148,7 @@ class ByRounds(Grain):
         greedy, noisy = options.greedy_episodes, options.noisy_episodes
         policies = [
             Exploration("agent", max(greedy, 1e-9), seeing | {"probability": [0.0, 0.0]}),
-            Exploration("agent", max(noisy, 1e-9), seeing | {"probability": [0.1, 0.6]}),
+            Exploration("agent", max(noisy, 1e-9), seeing | {"probability": list(NOISE)}),
         ]
         return collect(
             settings.real,

@@ -20,7 +20,7 @@ from dreamenv.agents.saved import AGENT_FILE
 from dreamenv.errors import ConfigurationError
 from dreamenv.files import atomic
 from dreamenv.kinds import Register
-from dreamenv.training.checkpoint import load_tensors
+from dreamenv.training.checkpoint import below, load_tensors
 from dreamenv.training.fit import Scalars
 from dreamenv.workflows.live import LiveActorCritic, LiveAgent, LivePlanner
 from dreamenv.world_model import WorldModel
@@ -97,8 +97,11 @@ class Learner(ABC, Generic[OptionsT]):
             model: V and M, which go on learning.
             seed: Of everything.
             checkpoint: File that errors name as the last good one.
+
+        Raises:
+            ConfigurationError: It learns by rounds only (the default).
         """
-        raise NotImplementedError
+        raise ConfigurationError(f"{type(self).__name__} learns by rounds only: leave update_every out")
 
 
 class ActorCriticLearner(Learner[ImaginationOptions]):
@@ -281,4 +284,4 @@ def _refuse_detail(kind: str, detail: str) -> None:
 def _continue_from(networks: ActorCritic, before: Path) -> None:
     tensors, _ = load_tensors(before / "checkpoint.safetensors")
     with torch.no_grad():
-        networks.load_state_dict({k.removeprefix("best."): v for k, v in tensors.items() if k.startswith("best.")})
+        networks.load_state_dict(below("best.", tensors))

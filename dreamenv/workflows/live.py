@@ -24,8 +24,8 @@ from dreamenv.training.checkpoint import restore_training, training_tensors
 from dreamenv.training.fit import Losses, Scalars, training_step
 from dreamenv.world_model import WorldModel
 
-# The share of steps with noise, as in episodes that a loop by rounds collects
-_NOISE = (0.1, 0.6)
+# The share of steps with noise in an episode that explores, at any grain
+NOISE = (0.1, 0.6)
 _CLIP = 10.0
 
 
@@ -144,7 +144,7 @@ class LivePlanner(LiveAgent):
 
     def actor(self, rng: np.random.Generator, *, greedy: bool) -> Actor:
         actor = AgentActor(self._model, resolve_agent(self._name, self._model), self._name, rng)
-        return Noisy(actor, self._model.action_space, rng, probability=(0.0, 0.0) if greedy else _NOISE)
+        return Noisy(actor, self._model.action_space, rng, probability=(0.0, 0.0) if greedy else NOISE)
 
     def save(self, folder: Path) -> None:
         pass

@@ -14,7 +14,7 @@ from dreamenv.data.split import held_out_episodes
 from dreamenv.errors import ConfigurationError
 from dreamenv.memory.rssm.model import Observed, RSSMState
 from dreamenv.noise.base import step_generator
-from dreamenv.training.checkpoint import restore_training, training_tensors
+from dreamenv.training.checkpoint import below, restore_training, training_tensors
 from dreamenv.training.fit import PRECISIONS, Losses, Scalars, faster_precision, fit, training_step
 from dreamenv.training.mirror import Mirror
 from dreamenv.training.recipes.base import ContinualFit, Fitted, Job, Recipe, steps_for
@@ -46,6 +46,7 @@ class RSSMRecipe(Recipe[RSSMOptions]):
         cache = sight.cache(job.cache)
         model = sight.model(job, cache)
         held_out = held_out_episodes(cache)
+        unseen = np.flatnonzero(held_out)
         training = Replay(
             cache,
             np.flatnonzero(~held_out),
@@ -54,11 +55,7 @@ class RSSMRecipe(Recipe[RSSMOptions]):
             mirror=sight.mirror,
             mirrored=sight.mirrored(job.cache),
         )
-        validation = Replay(
-            cache,
-            np.flatnonzero(held_out),
-            length=window_within(cache, np.flatnonzero(held_out), options.fit.sequence_length),
-        )
+        validation = Replay(cache, unseen, length=window_within(cache, unseen, options.fit.sequence_length))
 
         def losses(step: int) -> Losses:
             batch = training.draw(options.fit.batch_size, np.random.default_rng([job.seed, step]))
@@ -172,7 +169,7 @@ class ContinualRSSM(ContinualFit):
 
     def __init__(self, job: Job[RSSMOptions], tensors: dict[str, Tensor] | None = None) -> None:
         self._options, self._seed, self._device = job.options, job.seed, job.device
-        self._sight = Sight.of(job, None if tensors is None else _within("frozen.", tensors))
+        self._sight = Sight.of(job, None if tensors is None else below("frozen.", tensors))
         self._model = self._sight.model(job, self._sight.cache(job.cache))
         self.vision, self.memory = self._sight.vision(self._model), self._model.memory
         self._rssm = self._model.memory
@@ -240,7 +237,3 @@ def window_within(cache: EpisodeCache, episodes: NDArray[np.int64], length: int)
     """Moments of a window of at most `length`: few episodes may hold less."""
     moments = int((cache.lengths[episodes] + 1).sum())
     return max(min(length, moments), 2)
-
-
-def _within(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    return {name.removeprefix(prefix): part for name, part in tensors.items() if name.startswith(prefix)}
