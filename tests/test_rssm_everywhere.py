@@ -1,4 +1,4 @@
-"""What stands on a memory takes an RSSM of pictures too: nothing above the interface knows which memory it has."""
+"""Whatever works on a memory takes an RSSM of pictures too: nothing above the interface knows which memory it has."""
 
 from __future__ import annotations
 

@@ -67,7 +67,7 @@ class Preset:
 
     @property
     def explore(self) -> list[Exploration]:
-        """Its exploration policies; none where nothing is said."""
+        """Its exploration policies; none by default."""
         return explorations(self.section)
 
     @property

@@ -1,4 +1,4 @@
-"""What is said where the server is started."""
+"""What is printed where the server is started."""
 
 from __future__ import annotations
 

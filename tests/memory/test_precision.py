@@ -1,4 +1,4 @@
-"""What "auto" stands for: a measurement decides, once, and is kept for this machine and model."""
+"""What "auto" means: a measurement decides, once, and is kept for this machine and model."""
 
 from __future__ import annotations
 
