@@ -30,6 +30,14 @@ def gap(
     ] = None,
     algo: Annotated[str | None, typer.Option(help="Algorithm of stable-baselines3 that saved --agent.")] = None,
     episodes: Annotated[int, typer.Option(min=1, help="Real episodes.")] = 20,
+    recorded: Annotated[
+        Path | None,
+        typer.Option(
+            callback=places.folder,
+            metavar="FOLDER",
+            help="Keep the episodes there, or measure on those that it holds, so that models can be compared.",
+        ),
+    ] = None,
     horizons: Annotated[str, typer.Option(help="After how many dreamed actions to compare.")] = "1,5,15,50",
     samples: Annotated[int, typer.Option(min=1, help="Dreams per moment; their mean is the prediction.")] = 16,
     html: Annotated[
@@ -65,6 +73,7 @@ def gap(
         GapOptions(horizons=steps, samples=samples),
         algo=algo,
         episodes=episodes,
+        recorded=recorded,
         seed=seed,
         workers=workers,
         progress=bar.update,

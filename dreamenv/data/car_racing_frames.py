@@ -7,13 +7,14 @@ observation, reward or end (a test compares them bit by bit).
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import gymnasium as gym
 from gymnasium.wrappers import OrderEnforcing, PassiveEnvChecker, TimeLimit
 
+from dreamenv.data.changed_picture import ChangedPicture
 from dreamenv.data.unseen_frames import UnseenFrames
 
 # They hand an observation on as it is
@@ -24,20 +25,23 @@ _PICTURE = "state_pixels"
 class CarRacingFrames(UnseenFrames):
     """Leaves CarRacing's `state_pixels` undrawn."""
 
-    def __init__(self, base: Any) -> None:
-        self._base = base
+    def __init__(self, base: Any, changes: Sequence[ChangedPicture] = ()) -> None:
+        self._base, self._changes = base, changes
 
     @classmethod
     def of(cls, env: gym.Env[Any, Any]) -> CarRacingFrames | None:
+        changes: list[ChangedPicture] = []
         while isinstance(env, gym.Wrapper):
-            if not isinstance(env, _TRANSPARENT):
+            if isinstance(env, ChangedPicture):
+                changes.insert(0, env)
+            elif not isinstance(env, _TRANSPARENT):
                 return None
             env = env.env
         try:
             from gymnasium.envs.box2d.car_racing import CarRacing
         except ImportError:  # the module itself raises it where Box2D is missing
             return None
-        return cls(env) if type(env) is CarRacing and "_render" in vars(CarRacing) else None
+        return cls(env, changes) if type(env) is CarRacing and "_render" in vars(CarRacing) else None
 
     @contextmanager
     def undrawn(self) -> Iterator[None]:
@@ -56,4 +60,7 @@ class CarRacingFrames(UnseenFrames):
     def draw(self) -> Any:
         base = self._base
         base.state = base._render(_PICTURE)
-        return base.state
+        picture = base.state
+        for change in self._changes:
+            picture = change.observation(picture)
+        return picture

@@ -245,9 +245,9 @@ def check_collected(path: str | Path, real: RealEnvSpec) -> None:
                 )
 
 
-def record_imported(path: str | Path, real: RealEnvSpec, source: str) -> None:
-    """Note which real environment the episodes are of that were imported into folder `path`."""
-    write_json(writable_folder(path) / _COLLECTION_FILE, {"real": real.to_json(), "imported": source})
+def record_origin(path: str | Path, real: RealEnvSpec, source: str) -> None:
+    """Note which real environment the episodes are of that `source` has put into folder `path`."""
+    write_json(writable_folder(path) / _COLLECTION_FILE, {"real": real.to_json(), "origin": source})
 
 
 def _collection_files(path: Path) -> list[Path]:
@@ -348,7 +348,7 @@ class _Collection(Strict):
     real: dict[str, Any]
     seed: NonNegativeInt | None = None
     explore: list[dict[str, Any]] | None = None
-    imported: str | None = None
+    origin: str | None = None
     unfinished: _Unfinished | None = None
     skipped: dict[str, str] = Field(default_factory=dict)
 

@@ -19,7 +19,7 @@ import gymnasium as gym
 import numpy as np
 
 from dreamenv.data.actions import ActionMapping
-from dreamenv.data.collect import check_collected, record_imported
+from dreamenv.data.collect import check_collected, record_origin
 from dreamenv.data.episode_file import episode_bytes
 from dreamenv.data.episodes import EpisodeStore
 from dreamenv.data.observations import Preparation, preparation_of
@@ -169,7 +169,7 @@ def import_minari(dataset_id: str, store: EpisodeStore, *, download: bool = Fals
     for episode in episodes:
         store.append(episode)
     if real is not None:
-        record_imported(store.path, real, dataset_id)
+        record_origin(store.path, real, dataset_id)
     return MinariImport(len(episodes), sum(episode.real_frames for episode in episodes), real)
 
 

@@ -12,6 +12,8 @@ import torch
 from numpy.typing import NDArray
 
 from dreamenv.agents.resolve import AnyAgent, resolve_agent
+from dreamenv.data.collect import check_collected, record_origin
+from dreamenv.data.episodes import EpisodeStore
 from dreamenv.envs.loading import open_world_model
 from dreamenv.errors import ConfigurationError
 from dreamenv.scoring.calibration import ends, reward_calibration, termination_calibration
@@ -132,6 +134,7 @@ def dream_gap(
     *,
     algo: str | None = None,
     episodes: int = 20,
+    recorded: str | Path | None = None,
     seed: int = 0,
     workers: AnyWorkers = None,
     progress: Callable[[int], None] = lambda episode: None,
@@ -146,6 +149,9 @@ def dream_gap(
         options: How the gap is measured; None takes the defaults.
         algo: The algorithm of stable-baselines3 that saved the agent, if one did; see `load_agent`.
         episodes: Real episodes.
+        recorded: Folder of real episodes: an empty one keeps those that are played, and from one that holds some the
+            first `episodes` are taken in place of playing, so that several models are measured on the same ones. None
+            of the models may have learned from them.
         seed: Chooses the evaluation episodes, and the dreams.
         workers: Processes that play the episodes; 0 plays in this one, None takes one a core. The result does not
             depend on it. They are spawned, so a script needs its `if __name__ == "__main__"`.
@@ -155,17 +161,42 @@ def dream_gap(
     Raises:
         UnknownDreamError, BundleError: Model or agent cannot be loaded.
         SpaceMismatchError: The agent's spaces are not those of the model.
-        ConfigurationError: A number out of range.
+        ConfigurationError: A number out of range, or recorded episodes of another environment, or too few.
+        EpisodeFileError: A recorded episode is damaged.
         MissingExtraError: The real environment's package is not installed.
     """
     if episodes < 1:
         raise ConfigurationError(f"episodes must be at least 1, got {episodes}")
     model = open_world_model(world_model)
     player = resolve_agent(agent, model, source=world_model, algo=algo)
-    recorded = record_agent(
-        model, player, episodes=episodes, seed=seed, workers=workers, progress=progress, report=report
-    )
-    return measure_gap(model, player, recorded, options, seed=seed)
+    if recorded is not None and len(EpisodeStore(recorded)) > 0:
+        played = _recorded(model, recorded, episodes)
+    else:
+        played = record_agent(
+            model, player, episodes=episodes, seed=seed, workers=workers, progress=progress, report=report
+        )
+        if recorded is not None:
+            _keep(model, played, recorded, player.label)
+    return measure_gap(model, player, played, options, seed=seed)
+
+
+def _recorded(model: WorldModel, folder: str | Path, wanted: int) -> list[Episode]:
+    """The first episodes of a store, which are to be of the model's real environment."""
+    check_collected(folder, model.real)
+    store = EpisodeStore(folder)
+    if len(store) < wanted:
+        raise ConfigurationError(
+            f"{folder} holds {len(store)} episodes and episodes={wanted} are wanted; ask for at most so many, or take "
+            "an empty folder"
+        )
+    return [store[index] for index in range(wanted)]
+
+
+def _keep(model: WorldModel, episodes: Sequence[Episode], folder: str | Path, played_by: str) -> None:
+    store = EpisodeStore(folder)
+    record_origin(folder, model.real, f"evaluation episodes of {played_by}")
+    for index, episode in enumerate(episodes):
+        store.write(index, episode)
 
 
 def measure_gap(

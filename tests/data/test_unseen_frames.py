@@ -17,7 +17,7 @@ from dreamenv.data.car_racing_frames import CarRacingFrames
 from dreamenv.data.preprocess import PreprocessedEnv, make_real_env
 from dreamenv.data.unseen_frames import UNSEEN_FRAMES, UnseenFrames
 from dreamenv.errors import ConfigurationError
-from dreamenv.types import RealEnvSpec
+from dreamenv.types import RealEnvSpec, Wrapper
 
 CAR = registry.find("DreamCarRacing-v0").section.real.spec()
 
@@ -34,10 +34,17 @@ def played(env: PreprocessedEnv, steps: int, seed: int) -> list[tuple[Any, ...]]
     return seen
 
 
-@pytest.mark.parametrize(("repeat", "frames", "seed"), [(4, 1000, 3), (3, 40, 4), (1, 12, 5)])
-def test_observations_rewards_and_ends_are_the_same(repeat: int, frames: int, seed: int) -> None:
-    """(3, 40): the time limit cuts within a repeat, so that the last observation is drawn afterwards."""
-    spec = dataclasses.replace(CAR, action_repeat=repeat, max_episode_steps=frames)
+BLOB = (Wrapper("dreamenv.data.car_racing_road:UnvisitedRoad"), Wrapper("dreamenv.data.variants:Blob"))
+
+
+@pytest.mark.parametrize(
+    ("repeat", "frames", "seed", "wrappers"), [(4, 1000, 3, ()), (3, 40, 4, ()), (1, 12, 5, ()), (3, 40, 6, BLOB)]
+)
+def test_observations_rewards_and_ends_are_the_same(
+    repeat: int, frames: int, seed: int, wrappers: tuple[Wrapper, ...]
+) -> None:
+    """Of 40 frames in threes, the time limit cuts within a repeat, so that the last observation is drawn afterwards."""
+    spec = dataclasses.replace(CAR, action_repeat=repeat, max_episode_steps=frames, wrappers=wrappers)
     fast, plain = make_real_env(spec), make_real_env(dataclasses.replace(spec, skip_unseen_frames=None))
     assert (fast._unseen is None, plain._unseen is None) == (False, True)
     ours, theirs = played(fast, 60, seed), played(plain, 60, seed)

@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 
 from dreamenv.agents import LinearController, RandomAgent, save_agent, weight_shape
 from dreamenv.cli import load_verbs
+from dreamenv.data.episodes import EpisodeStore
 from dreamenv.errors import BundleError, ConfigurationError, SpaceMismatchError, UnknownDreamError
 from dreamenv.figures.gap import write_gap_report
 from dreamenv.memory.base import Prediction
@@ -222,6 +223,30 @@ def test_planners_and_models_of_sb3_are_measured_as_they_are_scored(tmp_path: Pa
         assert gap.real_returns == pytest.approx(score.returns, rel=1e-5)
     with pytest.raises(BundleError, match="--algo ppo"):
         dream_gap(bundle, tmp_path / "ppo.zip", workers=0, **settings)
+
+
+def test_several_models_are_measured_on_the_same_recorded_episodes(tmp_path: Path) -> None:
+    bundle, kept = saved_pendulum(tmp_path / "bundle"), tmp_path / "kept"
+    options = [str(bundle), "--recorded", str(kept), "--horizons", "1,5", "--samples", "2", "--workers", "0"]
+
+    def measured(*words: str) -> dict[str, Any]:
+        result = invoke("gap", *options, *words, "--json", str(tmp_path / "gap.json"))
+        assert result.exit_code == 0, result.output
+        found: dict[str, Any] = json.loads((tmp_path / "gap.json").read_text())
+        return found
+
+    played = measured("--episodes", "3", "--seed", "4")
+    store = EpisodeStore(kept)
+    assert played["seeds"] == [episode.seed for episode in store] == list(episode_seeds("evaluation", 4, 3))
+    # Another agent would play them otherwise
+    again = measured("--episodes", "2", "--agent", "random")
+    assert again["seeds"] == played["seeds"][:2]
+    assert again["real_returns"] == played["real_returns"][:2]
+    with pytest.raises(ConfigurationError, match="holds 3 episodes and episodes=20 are wanted"):
+        dream_gap(bundle, recorded=kept)
+    other = trained_like_world_model(action_space=PENDULUM, image=False, real=RealEnvSpec("Acrobot-v1"), latent_size=3)
+    with pytest.raises(ConfigurationError, match="holds episodes of Pendulum-v1"):
+        dream_gap(other, "random", episodes=3, recorded=kept)
 
 
 @pytest.mark.integration
