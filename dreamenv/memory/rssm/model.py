@@ -37,7 +37,7 @@ class Observed(NamedTuple):
 
     Attributes:
         features: `[B, T, H + S]`, [h, z] with z drawn from the posterior.
-        posterior: `[B, T, P]` statistics of q(z | h, embedding).
+        posterior: `[B, T, P]` statistics of q(z | h, embedding), or of the prior where nothing was seen.
         prior: `[B, T, P]` statistics of p(z | h).
     """
 
@@ -183,7 +183,9 @@ class RSSM(MemoryModel[RSSMState]):
             return super().stepper(rows, precision=precision, compiled=compiled)
         return STEPPERS["rssm"](self, rows, precision)
 
-    def observe_sequence(self, embeddings: Tensor, actions: Tensor, first: Tensor, noise: Noise) -> Observed:
+    def observe_sequence(
+        self, embeddings: Tensor, actions: Tensor, first: Tensor, noise: Noise, *, seen: Tensor | None = None
+    ) -> Observed:
         """Real sequences that are cut anywhere, episodes' ends within them included.
 
         The first moment of a sequence has no history, whether or not an episode begins there; a moment that `first`
@@ -194,7 +196,11 @@ class RSSM(MemoryModel[RSSMState]):
             actions: `[B, T, A]` or `[B, T]`; the one that led to each moment, of any value where `first` is true.
             first: `[B, T]` bool, whether an episode begins at the moment.
             noise: Draws the posteriors.
+            seen: `[B, T]`, 0 at moments without an observation of their own, where z is drawn from the prior whatever
+                the embedding is; None has seen all.
         """
+        unseen = torch.zeros_like(first) if seen is None else seen == 0
+        expected = unseen.any(0).tolist()
         encoded = self.action_encoder(actions)
         state = self.blank(embeddings[:, 0])
         kept, hiddens = [], []
@@ -203,6 +209,8 @@ class RSSM(MemoryModel[RSSMState]):
             state = RSSMState(state.hidden * goes_on, state.stochastic * goes_on)
             hidden = self._advance(state, encoded[:, step] * goes_on)
             posterior = self.posterior(hidden, embeddings[:, step])
+            if expected[step]:
+                posterior = torch.where(unseen[:, step, None], self.prior_network(hidden).to(posterior), posterior)
             state = RSSMState(hidden, self.latents.sample(posterior, noise))
             hiddens.append(hidden)
             kept.append((self.features(state), posterior))

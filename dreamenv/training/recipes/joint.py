@@ -64,24 +64,25 @@ class MemoryOptions:
 
 @dataclass(frozen=True)
 class LossOptions:
-    """Weights of the joint loss: reconstruction + reward + termination + dynamics · KL + representation · KL.
+    """Weights of the joint loss: reconstruction · error + reward + termination + dynamics · KL + representation · KL.
 
     Attributes:
+        reconstruction: Of half the squared error of what is decoded, summed over an observation. More of it keeps more
+            of what is seen, for more divergence.
         dynamics: Of the divergence that trains the prior (Hafner et al. 2023, eq. 4: 1; 0.8 in Dreamer V2).
         representation: Of the divergence that trains the posterior (0.1; 0.2 in Dreamer V2).
         free_nats: Divergence a moment that costs nothing.
     """
 
+    reconstruction: float = 1.0
     dynamics: float = 1.0
     representation: float = 0.1
     free_nats: float = 1.0
 
     def __post_init__(self) -> None:
-        if min(self.dynamics, self.representation, self.free_nats) < 0:
-            raise ConfigurationError(
-                f"dynamics, representation and free_nats must be at least 0, got {self.dynamics}, "
-                f"{self.representation}, {self.free_nats}"
-            )
+        for name, value in vars(self).items():
+            if not value >= 0:
+                raise ConfigurationError(f"{name} must be at least 0, got {value}")
 
 
 @dataclass(frozen=True)
@@ -163,7 +164,7 @@ class JointModel(nn.Module):
             memory.latents, observed.posterior, observed.prior, free=options.free_nats
         )
         divergence = masked_mean(memory.latents.divergence(observed.posterior, observed.prior).flatten(), seen)
-        loss = reconstruction + reward + termination
+        loss = options.reconstruction * reconstruction + reward + termination
         loss = loss + options.dynamics * masked_mean(dynamics.flatten(), seen)
         loss = loss + options.representation * masked_mean(representation.flatten(), seen)
         parts = {"reconstruction": reconstruction, "reward": reward, "termination": termination}
@@ -178,7 +179,8 @@ class JointModel(nn.Module):
     def observe(self, batch: ReplayBatch, generator: torch.Generator) -> Observed:
         """What M makes of what V encodes."""
         embedded = self.vision.encode(batch.observations.flatten(0, 1)).unflatten(0, batch.first.shape)
-        return self.memory.observe_sequence(embedded, batch.actions, batch.first, GeneratorNoise(generator))
+        noise = GeneratorNoise(generator)
+        return self.memory.observe_sequence(embedded, batch.actions, batch.first, noise, seen=batch.seen)
 
 
 @torch.no_grad()

@@ -85,6 +85,25 @@ def test_nothing_before_an_episodes_first_moment_is_seen() -> None:
     assert (taken.grad[0, 3:].abs().sum(1) > 0).all()
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_moment_without_an_observation_is_what_the_prior_expects(kind: str) -> None:
+    """A terminal frame that is missing must not tell by its own look that the task has ended: no dream shows it."""
+    memory = small(kind=kind)
+    embeddings, taken = torch.randn(2, 4, 4, generator=seeded(3)), torch.randn(2, 4, 2, generator=seeded(4))
+    first, seen = torch.zeros(2, 4, dtype=torch.bool), torch.ones(2, 4)
+    seen[1, 2] = 0
+    found = memory.observe_sequence(embeddings, taken, first, Fixed(), seen=seen)
+    other = embeddings.clone()
+    other[1, 2] = 9.0
+    for ours, theirs in zip(found, memory.observe_sequence(other, taken, first, Fixed(), seen=seen), strict=True):
+        torch.testing.assert_close(ours, theirs)
+    torch.testing.assert_close(found.posterior[1, 2], found.prior[1, 2])
+    plain = memory.observe_sequence(embeddings, taken, first, Fixed())
+    torch.testing.assert_close(found.features[0], plain.features[0])
+    torch.testing.assert_close(found.features[1, :2], plain.features[1, :2])
+    assert not torch.equal(found.features[1, 2], plain.features[1, 2])
+
+
 def test_divergences_are_those_of_torch() -> None:
     ours, other = torch.randn(2, 7, 12, generator=seeded(5))
     categorical = CategoricalLatents(3, 4, uniform_mix=0.2)

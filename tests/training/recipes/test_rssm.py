@@ -23,6 +23,7 @@ from dreamenv.options import options_from
 from dreamenv.scoring import evaluate
 from dreamenv.scoring.gap import GapOptions
 from dreamenv.testing import check_memory, check_vision
+from dreamenv.testing.fakes import draw_weights
 from dreamenv.training.pipeline import TrainOptions, train
 from dreamenv.training.recipes.base import Fitted, Job
 from dreamenv.training.recipes.joint import LossOptions, RSSMOptions, new_joint_model
@@ -190,6 +191,24 @@ def test_an_ends_moment_begins_no_dream(tmp_path: Path) -> None:
     moments = int(cache.lengths.sum()) + 2
     _, states = fit.update(0)
     assert len(states.hidden) == moments - 2
+
+
+def test_a_missing_last_frame_tells_nothing_about_the_end(tmp_path: Path) -> None:
+    cache = dataclasses.replace(
+        rotation(episodes=2, steps=6), terminated=np.array([True, True]), final_valid=np.array([False, True])
+    )
+    model = new_joint_model(job(cache, tmp_path, options(memory={"latents": "gaussian"})), cache)
+    draw_weights(model, torch.Generator().manual_seed(1))  # new heads say the same of everything
+    changed = np.array(cache.observations)
+    changed[6] += 5.0
+    losses = []
+    for observations in (cache.observations, changed):
+        batch = Replay(dataclasses.replace(cache, observations=observations), np.arange(2), length=14).windows(
+            np.array([0])
+        )
+        losses.append(model.loss(batch, LossOptions(), torch.Generator().manual_seed(0)))
+    for name, value in losses[0].items():
+        torch.testing.assert_close(losses[1][name], value)
 
 
 def test_the_reward_heads_range_follows_the_data(tmp_path: Path) -> None:
