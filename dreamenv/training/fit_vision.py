@@ -17,7 +17,11 @@ from dreamenv.data.split import held_out_episodes
 from dreamenv.errors import SpaceMismatchError
 from dreamenv.noise.base import step_generator
 from dreamenv.training.fit import FitOptions, FitResult, Scalars, fit
+from dreamenv.vision.small_things import SmallThings
 from dreamenv.vision.vae import ConvVAE
+
+# Held-out frames in which small things are looked for
+_PICTURES = 512
 
 
 @dataclass(frozen=True)
@@ -50,7 +54,9 @@ def fit_vision(
 ) -> FitResult:
     """Train `vision` in place on the frames of `cache`; held-out episodes choose the weights.
 
-    Writes `<out_dir>/checkpoint.safetensors` and continues from it. Frames are drawn uniformly with replacement.
+    Writes `<out_dir>/checkpoint.safetensors` and continues from it. Frames are drawn uniformly with replacement. Among
+    the held-out scalars is `small_drawn`, the share of small things of rare colours that V draws (`SmallThings`), where
+    the frames have such.
 
     Raises:
         NonFiniteError, ConfigurationError: As `fit`.
@@ -83,7 +89,18 @@ def fit_vision(
             found = vision.loss(frames(index), generator=step_generator(seed, begin, device))
             for name, value in found.items():
                 totals[name] = totals.get(name, 0.0) + float(value) * len(index) / len(held_out)
-        return totals
+        return totals | small_drawn()
+
+    few = cache.observations[held_out[:: max(1, len(held_out) // _PICTURES)]]
+    things = SmallThings(few)
+
+    def small_drawn() -> Scalars:
+        with torch.no_grad():
+            decoded = torch.cat(
+                [vision.decode(vision.encode(part.to(device))).cpu() for part in torch.from_numpy(few).split(256)]
+            )
+        drawn, found = things.count(few, decoded.numpy())
+        return {"small_drawn": drawn / found} if found else {}
 
     return fit(
         vision,

@@ -93,7 +93,7 @@ class ConvVAE(Vision):
 
     def set_colour_weights(self, observation: Tensor) -> None:
         """Set the weights of the reconstruction error from the colours of pictures `[N, 64, 64, 3]` uint8."""
-        counts = torch.bincount(_colour(observation).flatten(), minlength=_COLOUR_LEVELS**3).double()
+        counts = torch.bincount(colours(observation).flatten(), minlength=_COLOUR_LEVELS**3).double()
         share = counts / counts.sum()
         # one pixel more of each colour, so that a colour these pictures lack has a weight too
         weights = ((counts + 1) / (counts + 1).sum()) ** -self.rare_colour_exponent
@@ -121,7 +121,7 @@ class ConvVAE(Vision):
         mean, std = self.posterior(observation)
         noise = torch.randn(mean.shape, generator=generator, device=generator.device).to(mean.device)
         squared = (self.decode(mean + std * noise) - observation.float() / 255).square()
-        weights = self.colour_weights[_colour(observation)]
+        weights = self.colour_weights[colours(observation)]
         reconstruction = (squared.sum(-1) * weights).flatten(1).sum(1).mean() / (2 * self.reconstruction_std**2)
         kl = (0.5 * (mean.square() + std.square() - 1) - std.log()).mean(0)
         return {
@@ -143,7 +143,7 @@ class ConvVAE(Vision):
         }
 
 
-def _colour(observation: Tensor) -> Tensor:
+def colours(observation: Tensor) -> Tensor:
     """Number of the colour cell `[...]` int64 of pixels `[..., 3]` uint8."""
     level = (observation >> 5).long()
     return (level[..., 0] * _COLOUR_LEVELS + level[..., 1]) * _COLOUR_LEVELS + level[..., 2]
