@@ -185,6 +185,7 @@ def _settings(world_model: WorldModel, options: EvolutionOptions) -> dict[str, A
         "model": world_model.fingerprint(),
         "horizon": world_model.max_episode_steps if options.horizon is None else options.horizon,
         "temperature": world_model.temperature if options.temperature is None else options.temperature,
+        "reward_clip": None if options.reward_clip is None else list(options.reward_clip),  # as JSON gives it back
     }
 
 
@@ -262,6 +263,9 @@ class _Run:
             observation=settings["observation"],
             action_map=settings["action_map"],
             expected=settings["expected"],
+            action_noise=settings["action_noise"],
+            reward_clip=settings["reward_clip"],
+            max_disagreement=settings["max_disagreement"],
             max_batch=self._max_batch,
             precision=precision,
         )

@@ -31,6 +31,10 @@ class PopulationOptions:
         expected: Weigh each reward by the probability that the task still goes on, in place of ending the dream by
             chance: of the same mean, with the variance of the ends taken out (the Rao-Blackwell estimator). A dream
             leaves when less than `LEAST_REACHED` of it is left.
+        action_noise: How much the dream disturbs actions; see `ActionNoise`. 0 disturbs none.
+        reward_clip: The reward of each step is clipped to this range; None clips nothing.
+        max_disagreement: Of a dream of an ensemble: it is cut, without the step's reward, where the members disagree by
+            more, in standard deviations of a step's change (see `DreamEnv`); None cuts nothing.
         max_batch: Most dreams at once; larger populations are scored in parts, with the same numbers.
         compact_below: Ended dreams leave when the share of living ones falls below this; 0 keeps them all.
         precision: Of the dream's products, as for `DreamVectorEnv` with P * R dreams.
@@ -43,6 +47,9 @@ class PopulationOptions:
     observation: str = "features"
     action_map: str | None = None
     expected: bool = False
+    action_noise: float = 0.0
+    reward_clip: tuple[float, float] | None = None
+    max_disagreement: float | None = None
     max_batch: int = 16384
     compact_below: float = 0.75
     precision: str = "auto"
@@ -51,6 +58,7 @@ class PopulationOptions:
         for name in ("rollouts", "horizon", "max_batch"):
             _check_count(name, getattr(self, name))
         check_temperature(self.temperature)
+        _check_guards(self)
         if not 0 <= self.compact_below <= 1:
             raise ConfigurationError(f"compact_below must be in [0, 1], got {self.compact_below}")
 
@@ -68,7 +76,7 @@ class EvolutionOptions:
         horizon: Longest dream in actions; None takes the model's limit.
         temperature: Of the dream, at least 0; None takes the model's own.
         start: Where dreams begin; see `dreamenv.types.Start`.
-        expected: Score by expected returns; see `PopulationOptions`.
+        expected, action_noise, reward_clip, max_disagreement: As for `PopulationOptions`.
         sigma: Initial step size of the weights, above 0.
         observation: What the controller reads, "features" or "latent".
         action_map: See `ActionMap`; None fits the action space.
@@ -88,6 +96,9 @@ class EvolutionOptions:
     temperature: float | None = None
     start: Start = "initial"
     expected: bool = False
+    action_noise: float = 0.0
+    reward_clip: tuple[float, float] | None = None
+    max_disagreement: float | None = None
     sigma: float = 0.1
     observation: str = "features"
     action_map: str | None = None
@@ -99,6 +110,7 @@ class EvolutionOptions:
         for name in ("generations", "population", "rollouts", "horizon", "max_batch", "part"):
             _check_count(name, getattr(self, name))
         check_temperature(self.temperature)
+        _check_guards(self)
         _check_positive("sigma", self.sigma)
 
 
@@ -165,10 +177,7 @@ class ImaginationOptions:
         if self.slow_critic not in SLOW_CRITICS:
             raise ConfigurationError(f"slow_critic={self.slow_critic!r} is not known; expected one of {SLOW_CRITICS}")
         check_temperature(self.temperature)
-        if self.reward_clip is not None and not (
-            len(self.reward_clip) == 2 and self.reward_clip[0] < self.reward_clip[1]
-        ):
-            raise ConfigurationError(f"reward_clip must be (least, most), got {self.reward_clip}")
+        _check_clip(self.reward_clip)
 
 
 @dataclass(frozen=True)
@@ -241,6 +250,19 @@ def _check_count(name: str, value: int | None) -> None:
 def _check_positive(name: str, value: float | None) -> None:
     if value is not None and not value > 0:
         raise ConfigurationError(f"{name} must be above 0, got {value}")
+
+
+def _check_guards(options: PopulationOptions | EvolutionOptions) -> None:
+    """Against exploitation: noise, clipping and cuts."""
+    if not 0 <= options.action_noise < math.inf:
+        raise ConfigurationError(f"action_noise must be at least 0 and finite, got {options.action_noise}")
+    _check_clip(options.reward_clip)
+    _check_positive("max_disagreement", options.max_disagreement)
+
+
+def _check_clip(clip: tuple[float, float] | None) -> None:
+    if clip is not None and not (len(clip) == 2 and clip[0] < clip[1]):
+        raise ConfigurationError(f"reward_clip must be (least, most), got {clip}")
 
 
 def check_temperature(value: float | None) -> None:

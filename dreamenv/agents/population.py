@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from dreamenv.agents.action_map import ActionMap
+from dreamenv.agents.action_noise import ActionNoise
 from dreamenv.agents.options import PopulationOptions, check_temperature
 from dreamenv.errors import ConfigurationError, NonFiniteError, SpaceMismatchError
 from dreamenv.memory.base import Prediction
@@ -58,7 +61,8 @@ def score_population(
         `[P, R]` float64 on the model's device: undiscounted sums of predicted reward up to termination or `horizon`.
 
     Raises:
-        ConfigurationError: Start states or an observation that the model does not have.
+        ConfigurationError: Start states or an observation that the model does not have, noise that its actions cannot
+            have, or `max_disagreement` without an ensemble.
         SpaceMismatchError: Weights of a shape that does not fit the model.
         NonFiniteError: A return that is NaN or infinite.
     """
@@ -93,6 +97,12 @@ class _PopulationDream:
         self._temperature = world_model.temperature if options.temperature is None else options.temperature
         check_temperature(self._temperature)
         self._to_action = ActionMap(world_model.action_space, options.action_map).to(world_model.device)
+        self._disturb = ActionNoise(world_model.action_space, options.action_noise)
+        if options.max_disagreement is not None and "disagreement" not in world_model.memory.figures:
+            raise ConfigurationError(
+                f"max_disagreement={options.max_disagreement}: {type(world_model.memory).__name__} has no members that "
+                "could disagree; leave it out, or take a model of the recipe 'ensemble'"
+            )
         self._stepper = world_model.memory.stepper(candidates * options.rollouts, precision=options.precision)
 
     def returns(self, part: Tensor, key: int) -> Tensor:
@@ -102,12 +112,14 @@ class _PopulationDream:
         index = torch.randint(self._starts, (options.rollouts,), generator=own, device=model.device)
         noise = SharedNoise(own, options.rollouts)
         state = model.start(index, start=options.start, noise=noise)
-        tally = _Tally(len(part) * options.rollouts, model.device, expected=options.expected)
+        tally = _Tally(len(part) * options.rollouts, model.device, options)
         noise.rollout = tally.slots % options.rollouts
         state = select(state, noise.rollout)
         policy = _PopulationPolicy(part, options.rollouts, self._to_action)
         for _ in range(self._horizon):
             action = policy(model.observation(state, options.observation), tally.slots)
+            action = self._disturb(action, noise)
+            tally.cut(self._untrusted(state, action))
             state, prediction = self._stepper(state, action, noise=noise, temperature=self._temperature)
             tally.count(prediction)
             living = int(tally.alive.sum())
@@ -117,6 +129,14 @@ class _PopulationDream:
                 state = select(state, tally.keep_living())
                 noise.rollout = tally.slots % options.rollouts
         return tally.returns.view(len(part), options.rollouts)
+
+    def _untrusted(self, state: Any, action: Tensor) -> Tensor | None:
+        """`[B]` bool, the dreams whose next step nobody should believe; None where all are believed."""
+        most = self._options.max_disagreement
+        if most is None:
+            return None
+        apart: Tensor | None = self._model.memory.disagreement(state, action)
+        return None if apart is None else apart > most
 
 
 class _Tally:
@@ -128,17 +148,23 @@ class _Tally:
         alive: `[B]`, which of those go on.
     """
 
-    def __init__(self, rows: int, device: torch.device, *, expected: bool) -> None:
+    def __init__(self, rows: int, device: torch.device, options: PopulationOptions) -> None:
         self.returns = torch.zeros(rows, dtype=torch.float64, device=device)
         self.slots = torch.arange(rows, device=device)
         self.alive = torch.ones(rows, dtype=torch.bool, device=device)
         self._reached = torch.ones(rows, dtype=torch.float64, device=device)
-        self._expected = expected
+        self._expected, self._clip = options.expected, options.reward_clip
+
+    def cut(self, rows: Tensor | None) -> None:
+        """End the dreams `rows` `[B]` bool before their next step; None ends none."""
+        if rows is not None:
+            self.alive = self.alive & ~rows
 
     def count(self, prediction: Prediction) -> None:
         """Add a step's rewards `[B]`, and end the dreams that end with it."""
         slots, reached = self.slots, self._reached
-        self.returns[slots] += torch.where(self.alive, prediction.reward, 0.0).double() * reached[slots]
+        reward = prediction.reward if self._clip is None else prediction.reward.clamp(*self._clip)
+        self.returns[slots] += torch.where(self.alive, reward, 0.0).double() * reached[slots]
         if self._expected:
             reached[slots] *= 1 - prediction.termination_probability.double()
             self.alive = self.alive & (reached[slots] >= LEAST_REACHED)

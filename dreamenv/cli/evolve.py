@@ -38,6 +38,15 @@ def evolve(
             help="Score by expected returns: the probability of an end weighs rewards, and no dream ends by chance."
         ),
     ] = False,
+    action_noise: Annotated[
+        float, typer.Option(min=0, help="Disturb the dreamed actions: a probability (Discrete), or half ranges (Box).")
+    ] = 0.0,
+    reward_clip: Annotated[
+        tuple[float, float] | None, typer.Option(metavar="LEAST MOST", help="Clip the reward of each step.")
+    ] = None,
+    max_disagreement: Annotated[
+        float | None, typer.Option(help="Cut the dreams of an ensemble where its members disagree by more.")
+    ] = None,
     optimiser: Annotated[Optimiser, typer.Option(help="CMA-ES or OpenAI-ES.")] = "cma",
     begin: Annotated[str | None, typer.Option(help="Linear agent (id or path) to start the search from.")] = None,
     sigma: Annotated[float, typer.Option(help="Initial step size of the weights.")] = 0.1,
@@ -76,6 +85,9 @@ def evolve(
         temperature=temperature,
         start=start,
         expected=expected,
+        action_noise=action_noise,
+        reward_clip=reward_clip,
+        max_disagreement=max_disagreement,
         sigma=sigma,
         action_map=action_map,
         workers=workers,

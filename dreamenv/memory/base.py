@@ -141,6 +141,11 @@ class MemoryModel(nn.Module, ABC, Generic[StateT]):
         """`[B, n]`, logits of a policy over Discrete actions, where M has learned one; tree search begins with them."""
         return None
 
+    def disagreement(self, state: StateT, action: Tensor) -> Tensor | None:
+        """`[B]`, how far the members of an ensemble disagree on what follows `action`, in standard deviations of the
+        change of the latent; None where there are none."""
+        return None
+
     def embedding_of(self, seen: Tensor, kind: str) -> Tensor | None:
         """`[..., E]`, the embedding behind what an agent sees: features `[..., F]`, or with `kind` "latent" a latent
         `[..., Z]`. None where that does not hold it, so that states cannot be followed along recorded observations."""

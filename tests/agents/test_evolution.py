@@ -145,10 +145,24 @@ def test_the_best_in_reality_is_kept_and_its_frames_are_counted(tmp_path: Path) 
     assert load_agent(tmp_path).provenance["real_frames"] == 60
 
 
+def test_what_guards_against_exploitation_reaches_the_dream(tmp_path: Path) -> None:
+    clipped = evolved(sign_model(), tmp_path / "clipped", generations=1, reward_clip=(2.0, 3.0), **SMALL)
+    assert clipped.history[0].dream_mean == 2 * HORIZON
+    noisy, quiet = (
+        evolved(sign_model(), tmp_path / str(amount), generations=1, action_noise=amount, **SMALL)
+        for amount in (1.0, 0.0)
+    )
+    assert noisy.history[0].dream_best == noisy.history[0].dream_mean  # all candidates do the same
+    assert quiet.history[0].dream_best > quiet.history[0].dream_mean
+    with pytest.raises(ConfigurationError, match="no members that could disagree"):
+        evolved(sign_model(), tmp_path / "cut", generations=1, max_disagreement=0.5, **SMALL)
+
+
 @pytest.mark.parametrize("optimiser", ["cma", "openai"])
 @pytest.mark.parametrize("moment", ["dream", "validation", "progress"])
 def test_an_interrupted_run_ends_as_an_unbroken_one(tmp_path: Path, optimiser: str, moment: str) -> None:
     settings: dict[str, Any] = SMALL | {"generations": 6, "optimiser": optimiser, "validate_every": 2}
+    settings |= {"reward_clip": (-9.0, 9.0), "action_noise": 0.1}
     unbroken = evolved(sign_model(), tmp_path / "unbroken", validate=CountedValidation(), **settings)
 
     model, validate = sign_model(), CountedValidation()

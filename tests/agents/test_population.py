@@ -151,9 +151,44 @@ def test_settings_at_their_bounds_change_no_dream_that_is_known_by_heart(setting
     torch.testing.assert_close(found, expected)
 
 
+def test_rewards_are_clipped_step_by_step() -> None:
+    # 3 + 1, 3 + 2, 3 + 3 of the largest action, -1 + 1, -1 + 2, -1 + 3 of the smallest
+    model = fake_world_model(CountingMemory(lifetime=3), action_space=BOX)
+    weights = torch.zeros(2, *weight_shape(model))
+    weights[0, :, -1], weights[1, :, -1] = 99.0, -99.0
+    assert scored(model, weights, rollouts=1, reward_clip=(0.5, 4.5))[:, 0].tolist() == [4 + 4.5 + 4.5, 0.5 + 1 + 2]
+
+
+def test_a_dream_is_cut_where_the_members_disagree() -> None:
+    model = fake_world_model(CountingMemory(lifetime=5), action_space=BOX)
+    memory: Any = model.memory
+    memory.figures = ("disagreement",)
+    # The first candidate's actions sum to 3: there is an opinion on them alone, and it parts at an age of 2
+    memory.disagreement = lambda state, action: state.age[:, 0] * (action.sum(1) > 2)
+    weights = torch.zeros(2, *weight_shape(model))
+    weights[0, :, -1], weights[1, :, -1] = 99.0, -99.0
+    assert scored(model, weights, rollouts=1, max_disagreement=1.5)[:, 0].tolist() == [4 + 5, 0 + 1 + 2 + 3 + 4]
+    assert scored(model, weights, rollouts=1)[:, 0].tolist() == [4 + 5 + 6 + 7 + 8, 0 + 1 + 2 + 3 + 4]
+
+
+def test_noise_takes_away_what_a_single_action_is_worth() -> None:
+    model = fake_world_model(CountingMemory(lifetime=3), action_space=BOX)
+    weights = torch.zeros(2, *weight_shape(model))
+    weights[:, :, -1] = 99.0
+    quiet, loud = (scored(model, weights, rollouts=8, action_noise=amount) for amount in (0.0, 0.3))
+    assert float(loud.mean()) < float(quiet.mean()) - 0.5
+    assert torch.equal(loud[0], loud[1])  # candidates share it, rollouts do not
+    assert len(loud[0].unique()) == 8
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
+        ({"action_noise": -0.1}, "action_noise must be at least 0"),
+        ({"action_noise": 1.5}, r"action_noise=1\.5: for Discrete.*a probability"),
+        ({"reward_clip": (1.0, 1.0)}, "reward_clip must be"),
+        ({"max_disagreement": 0.0}, "max_disagreement must be above 0"),
+        ({"max_disagreement": 0.5}, "no members that could disagree"),
         ({"rollouts": 0}, "rollouts must be at least 1"),
         ({"horizon": 0}, "horizon must be at least 1"),
         ({"max_batch": 0}, "max_batch"),

@@ -294,3 +294,9 @@ def test_a_model_of_other_sizes_is_no_beginning(tmp_path: Path) -> None:
     other = tiny({"memory": {"hidden_size": 9}})
     with pytest.raises(ConfigurationError, match="the model to begin with does not have the sizes"):
         train(PENDULUM, tmp_path / "other", other, episodes=tmp_path / "episodes", begin=model, tensorboard=False)
+    fresh = tiny({"memory": {"hidden_size": 9}, "fresh_memory": True})
+    begun, anew = (
+        train(PENDULUM, tmp_path / name, fresh, episodes=tmp_path / "episodes", begin=begin, tensorboard=False)
+        for name, begin in (("begun", model), ("anew", None))
+    )
+    assert begun.fingerprint() == anew.fingerprint()

@@ -279,6 +279,21 @@ class MDNRNN(MemoryModel[MDNRNNState]):
             "termination": termination.detach(),
         }
 
+    def drawn(self, latents: Tensor, actions: Tensor, *, uniform: Tensor, normal: Tensor) -> Tensor:
+        """A draw `[B, T, Z]` of each next latent, as `imagine` draws it at temperature 1, under teacher forcing.
+
+        Args:
+            latents: `[B, T+1, Z]`; the last of a sequence is not looked at.
+            actions: `[B, T, A]` or `[B, T]`.
+            uniform: `[B, T, Z]`, or `[B, T, 1]` of joint components, in [0, 1); chooses the components.
+            normal: `[B, T, Z]`, standard normal.
+        """
+        _, _, (log_weights, means, log_stds) = self._force(latents, actions, None)
+        bounds = log_weights.softmax(2).cumsum(2)[:, :, :-1]
+        component = (uniform.unsqueeze(2) >= bounds).sum(2, keepdim=True).expand_as(means[:, :, :1])
+        mean, log_std = (part.gather(2, component).squeeze(2) for part in (means, log_stds))
+        return (mean + log_std.exp() * normal) * self.latent_std + self.latent_mean
+
     def _force(
         self, latents: Tensor, actions: Tensor, generator: torch.Generator | None
     ) -> tuple[Tensor, Tensor, tuple[Tensor, Tensor, Tensor]]:

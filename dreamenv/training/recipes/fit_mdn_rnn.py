@@ -12,11 +12,16 @@ import torch
 
 from dreamenv.data.episodes import EpisodeCache
 from dreamenv.data.split import held_out_episodes
+from dreamenv.errors import ConfigurationError
 from dreamenv.memory.mdn_rnn.model import MDNRNN
 from dreamenv.noise.base import step_generator
 from dreamenv.training.explained import explained
 from dreamenv.training.fit import FitOptions, FitResult, Losses, Scalars, fit
+from dreamenv.training.recipes.own_inputs import with_own_inputs
 from dreamenv.training.sequences import LatentEpisodes, SequenceSampler
+
+# Apart from the seeds of batches and dropout
+_OWN_SEED = 2**20
 
 
 def set_latent_scale(memory: MDNRNN, latents: LatentEpisodes, *, sample: bool, floor: float = 0.1) -> int:
@@ -47,6 +52,9 @@ class FitMemoryOptions:
         steps: Optimiser steps.
         batch_size: Sequences a step.
         sequence_length, burn_in, latents_as: As for `SequenceSampler`.
+        own_inputs: Share of the latents that are M's own draws (see `with_own_inputs`); it grows from 0 to this over
+            the first half of the steps. 0 is teacher forcing.
+        own_steps: Most of them in a row; each costs a pass of the network more.
         learning_rate, validate_every, patience, precision: As for `FitOptions`.
     """
 
@@ -55,10 +63,22 @@ class FitMemoryOptions:
     sequence_length: int = 128
     burn_in: int = 8
     latents_as: str = "denoise"
+    own_inputs: float = 0.0
+    own_steps: int = 3
     learning_rate: float = 1e-3
     validate_every: int = 250
     patience: int | None = None
     precision: str = "auto"
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.own_inputs <= 1 or self.own_steps < 1:
+            raise ConfigurationError(
+                f"need own_inputs in [0, 1] and own_steps of at least 1, got {self.own_inputs} and {self.own_steps}"
+            )
+
+    def own_share(self, step: int) -> float:
+        """The share of own draws at an optimiser step."""
+        return self.own_inputs * min(1.0, 2 * step / self.steps)
 
 
 def fit_memory(
@@ -72,7 +92,7 @@ def fit_memory(
     settings: dict[str, Any] | None = None,
     progress: Callable[[int, int, Scalars], None] = lambda step, steps, scalars: None,
 ) -> FitResult:
-    """Train `memory` in place by teacher forcing; held-out episodes choose the weights.
+    """Train `memory` in place by teacher forcing, or partly on its own draws; held-out episodes choose the weights.
 
     Writes `<out_dir>/checkpoint.safetensors` and continues from it.
 
@@ -97,8 +117,12 @@ def fit_memory(
 
     def losses(step: int) -> Losses:
         noise = step_generator(seed, step)
-        batch = training.draw(options.batch_size, np.random.default_rng([seed, step]), noise)
-        return memory.loss(batch.to(device), generator=step_generator(seed, step, device))
+        batch = training.draw(options.batch_size, np.random.default_rng([seed, step]), noise).to(device)
+        share = options.own_share(step)
+        if share > 0:
+            own = step_generator(seed + _OWN_SEED, step, device)
+            batch = with_own_inputs(memory, batch, share=share, steps=options.own_steps, generator=own)
+        return memory.loss(batch, generator=step_generator(seed, step, device))
 
     def validate() -> Scalars:
         return held_out_scalars(memory, validation, seed=seed)
@@ -117,7 +141,8 @@ def fit_memory(
         checkpoint=Path(out_dir) / "checkpoint.safetensors",
         settings=(settings or {})
         | {"memory": memory.config(), "batch_size": options.batch_size, "seed": seed}
-        | {"length": options.sequence_length, "burn_in": options.burn_in, "latents_as": options.latents_as},
+        | {"length": options.sequence_length, "burn_in": options.burn_in, "latents_as": options.latents_as}
+        | {"own_inputs": options.own_inputs, "own_steps": options.own_steps if options.own_inputs else 0},
         progress=progress,
     )
 

@@ -63,6 +63,7 @@ class MDNRNNOptions:
         fit_vision: How V is fitted; with a model to begin with, 0 steps keep its V as it is.
         fit_memory: How M is fitted.
         refit: A later fit.
+        fresh_memory: With a model to begin with, take its V alone: M begins anew.
     """
 
     vision: VisionOptions = field(default_factory=VisionOptions)
@@ -70,6 +71,7 @@ class MDNRNNOptions:
     fit_vision: FitVisionOptions = field(default_factory=FitVisionOptions)
     fit_memory: FitMemoryOptions = field(default_factory=FitMemoryOptions)
     refit: RefitOptions = field(default_factory=RefitOptions)
+    fresh_memory: bool = False
 
 
 class MDNRNNRecipe(Recipe[MDNRNNOptions]):
@@ -106,7 +108,7 @@ def _fitted_memory(job: Job[MDNRNNOptions], vision: Vision, latents: LatentEpiso
     with seeded_weights(job.seed):
         sizes = asdict(options.memory) | {"reward_bound": _reward_bound(job)}
         memory = MDNRNN(vision.latent_size, job.action_space, **sizes).to(job.device)
-    if job.begin is not None:
+    if job.begin is not None and not options.fresh_memory:
         begin_with(memory, job.begin.memory)
     episode = _panel_episode(cache) if vision.is_image else None
 
@@ -137,7 +139,8 @@ def _reward_bound(job: Job[MDNRNNOptions]) -> float:
     if job.options.memory.reward_bound is not None:
         return job.options.memory.reward_bound
     found = reward_bound_for(*_rewards(job.cache))
-    before = None if job.begin is None else job.begin.memory.config().get("reward_bound")
+    fresh = job.begin is None or job.options.fresh_memory
+    before = None if fresh or job.begin is None else job.begin.memory.config().get("reward_bound")
     return found if before is None else max(found, float(before))
 
 

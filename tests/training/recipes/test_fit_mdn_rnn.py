@@ -215,7 +215,7 @@ def test_an_interrupted_fit_ends_bit_for_bit_as_an_unbroken_one(tmp_path: Path) 
     latents = exact(cache, std=0.05)
     options = FitMemoryOptions(
         steps=12, validate_every=4, batch_size=4, sequence_length=10, burn_in=2, latents_as="sample",
-        precision="float32",
+        own_inputs=0.5, precision="float32",
     )  # fmt: skip
 
     def stop(step: int, steps: int, scalars: dict[str, float]) -> None:
@@ -229,6 +229,11 @@ def test_an_interrupted_fit_ends_bit_for_bit_as_an_unbroken_one(tmp_path: Path) 
     assert fit_memory(last, cache, latents, tmp_path / "broken", options) == expected
     for name, part in whole.state_dict().items():
         assert torch.equal(last.state_dict()[name], part), name
+    forced = dataclasses.replace(options, own_inputs=0.0)
+    with pytest.raises(ConfigurationError, match="own_inputs"):
+        fit_memory(new_memory(dropout=0.3), cache, latents, tmp_path / "broken", forced)
+    without = fit_memory(new_memory(dropout=0.3), cache, latents, tmp_path / "forced", forced)
+    assert without.best["loss"] != expected.best["loss"]
 
 
 def test_held_out_episodes_do_not_train(tmp_path: Path) -> None:
