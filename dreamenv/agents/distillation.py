@@ -10,30 +10,33 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import asdict, fields, is_dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import gymnasium as gym
-import numpy as np
 import torch
 from gymnasium import spaces
 
+from dreamenv.agents.decision_parts import decide_in_parts
 from dreamenv.agents.decisions import Decisions, Expert, decide_in_dream, decide_in_environment
 from dreamenv.agents.distilled import DistilledAgent, PolicyValue
+from dreamenv.agents.imitation import learn, student_of
 from dreamenv.agents.mpc import mpc_agent
-from dreamenv.agents.options import HELD_OUT, DistillationOptions
+from dreamenv.agents.options import DistillationOptions
 from dreamenv.agents.saved import AGENT_FILE, read_agent, save_agent
+from dreamenv.envs.elsewhere import check_on_cpu
 from dreamenv.errors import ConfigurationError
-from dreamenv.memory.heads import masked_mean
-from dreamenv.noise.base import seeded_weights
 from dreamenv.planners.base import Planner
+from dreamenv.run_lock import alone_in
 from dreamenv.training.checkpoint import load_tensors, save_tensors
-from dreamenv.training.fit import FitOptions, Losses, Scalars, fit
+from dreamenv.training.fit import Scalars
+from dreamenv.workers import AnyWorkers, find_place
 from dreamenv.world_model import WorldModel
 
 Progress = Callable[[str, int, int, Scalars], None]
-# Returns are to fit below the largest value that the network can say, so many times
-_ROOM, _LEAST_BOUND = 4.0, 1000.0
+# With other values of these a run goes on; the part is recorded where workers dream
+_FREE = {"rounds", "part"}
 
 
 class Distilled(NamedTuple):
@@ -48,6 +51,7 @@ def _silent(stage: str, step: int, steps: int, scalars: Scalars) -> None:
     pass
 
 
+@alone_in("out_dir")
 def distill(
     world_model: WorldModel,
     planner: Planner | str,
@@ -55,7 +59,9 @@ def distill(
     out_dir: str | Path,
     options: DistillationOptions | None = None,
     seed: int = 0,
+    workers: AnyWorkers = None,
     progress: Progress = _silent,
+    report: Callable[[str], None] = print,
 ) -> Distilled:
     """Learn the decisions of a planner in the dream, and leave the agent in `out_dir`.
 
@@ -67,44 +73,53 @@ def distill(
         out_dir: Folder of rounds/ and agent.safetensors.
         options: Hyperparameters; None takes their defaults.
         seed: Of weights, dreams and batches.
+        workers: Who dreams parts of a round's dreams, each on one thread (see `dreamenv.workers.find_place`); the
+            result is the same for all of them, 0 included. None dreams them all at once in this process, on all of
+            torch's threads, with other random numbers. They are spawned, so a script needs its
+            `if __name__ == "__main__"`.
         progress: Called with a round's stage, its step, steps and scalars.
+        report: Receives a line whenever a worker dies.
 
     Raises:
-        ConfigurationError: A planner that cannot plan in this dream, or a folder of another distillation.
+        ConfigurationError: A planner that cannot plan in this dream, or that local processes cannot be given; a folder
+            of another distillation; or workers, and a model that is not on the CPU.
         NonFiniteError: A dreamed return or a loss that is not finite.
+        FolderInUseError: Another process works in `out_dir`.
     """
     options = options or DistillationOptions()
     if isinstance(planner, str):
         planner = mpc_agent(planner, world_model).planner
     planner.cold(world_model, 1)  # refuses actions that cannot be planned
-    expert = planner
+    place = None if workers is None else find_place(workers, -(-options.dreams // options.part))
+    if place is not None:
+        check_on_cpu(world_model)
+    expert, how = planner, _how(options)
 
     def decide(student: PolicyValue | None, number: int) -> Decisions:
         guided = expert
         if student is not None and hasattr(expert, "guided"):
             guided = expert.guided(student)
-        return decide_in_dream(
-            world_model,
-            guided,
-            student,
-            Expert(**{field.name: getattr(options, field.name) for field in fields(Expert)}),
-            seed=[seed, number],
-            progress=lambda step, steps: progress(f"round {number} decide", step, steps, {}),
+
+        def tell(step: int, steps: int) -> None:
+            progress(f"round {number} decide", step, steps, {})
+
+        dreamed = (world_model, guided, student, how)
+        if place is None:
+            return decide_in_dream(*dreamed, seed=[seed, number], progress=tell)
+        return decide_in_parts(
+            *dreamed, size=options.part, place=place, seed=[seed, number], progress=tell, report=report
         )
 
     record = {"real_id": world_model.real.id, "real_frames": 0, "trained_in": "dream", "planner": _described(planner)}
-    return _iterate(
+    record |= {"model": world_model.fingerprint()} | ({} if place is None else {"part": options.part})
+    return _Rounds(Path(out_dir), options, seed, record, progress).run(
         decide,
         (world_model.observation_space("features"), world_model.action_space, "features"),
-        Path(out_dir),
-        options,
-        record | {"model": world_model.fingerprint()},
-        seed,
-        progress,
         world_model.device,
     )
 
 
+@alone_in("out_dir")
 def distill_environment(
     make: Callable[[], gym.Env[Any, Any]],
     *,
@@ -121,11 +136,12 @@ def distill_environment(
     Args:
         make: Makes the environment, whose observations are vectors and whose actions are Discrete; it must be one that
             can be copied (see `search_environment`).
-        out_dir, options, seed, progress: As for `distill`; `dreams` and `replay_share` have no use here.
+        out_dir, options, seed, progress: As for `distill`; `dreams`, `part` and `replay_share` have no use here.
         search: Keyword arguments of `search_environment`, such as `{"simulations": 50}`.
 
     Raises:
         ConfigurationError: An environment that cannot be searched, or a folder of another distillation.
+        FolderInUseError: Another process works in `out_dir`.
     """
     options, search = options or DistillationOptions(), dict(search or {})
     env = make()
@@ -142,170 +158,89 @@ def distill_environment(
                 env,
                 search,
                 student,
-                Expert(**{field.name: getattr(options, field.name) for field in fields(Expert)}),
+                _how(options),
                 seed=[seed, number],
                 progress=lambda step, steps: progress(f"round {number} decide", step, steps, {}),
             )
 
-        record = {"real_id": env.spec.id if env.spec else type(env.unwrapped).__name__, "trained_in": "reality"}
-        return _iterate(
-            decide,
-            (space, actions, "latent"),
-            Path(out_dir),
-            options,
-            record | {"planner": {"scheme": "search_environment"} | search},
-            seed,
-            progress,
-            torch.device("cpu"),
-        )
+        real_id = env.spec.id if env.spec else type(env.unwrapped).__name__
+        planner = {"scheme": "search_environment"} | search
+        record = {"real_id": real_id, "trained_in": "reality", "planner": planner}
+        rounds = _Rounds(Path(out_dir), options, seed, record, progress)
+        return rounds.run(decide, (space, actions, "latent"), torch.device("cpu"))
     finally:
         env.close()
 
 
-def _iterate(
-    decide: Callable[[PolicyValue | None, int], Decisions],
-    seen: tuple[gym.Space[Any], gym.Space[Any], str],
-    out_dir: Path,
-    options: DistillationOptions,
-    record: dict[str, Any],
-    seed: int,
-    progress: Progress,
-    device: torch.device,
-) -> Distilled:
+def _how(options: DistillationOptions) -> Expert:
+    return Expert(**{field.name: getattr(options, field.name) for field in fields(Expert)})
+
+
+class _Rounds:
     """The rounds, each of which leaves its decisions and its agent in a folder."""
-    space, action_space, observation = seen
-    settings = {"options": {k: v for k, v in asdict(options).items() if k != "rounds"}, "seed": seed} | record
-    network: PolicyValue | None = None
-    history: list[Scalars] = []
-    kept: list[Decisions] = []
-    for number in range(options.rounds):
-        folder = out_dir / "rounds" / f"{number:02d}"
-        kept = [*kept, _decided(folder / "decisions.safetensors", settings, decide, network, number)][-options.window :]
-        decisions = Decisions(*(torch.cat(parts) for parts in zip(*kept, strict=True)))
-        if (folder / AGENT_FILE).exists():
-            found: Any = read_agent(folder / AGENT_FILE)
-            network = found.guide.to(device)
-            history.append(found.provenance["held_out"])
-            continue
-        network = _student(network, decisions, action_space, options, seed).to(device)
-        scalars = _learn(network, decisions, options, folder, settings, seed + number, number, progress)
-        history.append(scalars)
+
+    def __init__(
+        self, folder: Path, options: DistillationOptions, seed: int, record: dict[str, Any], progress: Progress
+    ) -> None:
+        self._folder, self._options, self._seed, self._progress = folder, options, seed, progress
+        chosen = {name: value for name, value in asdict(options).items() if name not in _FREE}
+        self._settings: dict[str, Any] = json.loads(json.dumps({"options": chosen, "seed": seed} | record))
+
+    def run(
+        self,
+        decide: Callable[[PolicyValue | None, int], Decisions],
+        seen: tuple[gym.Space[Any], gym.Space[Any], str],
+        device: torch.device,
+    ) -> Distilled:
+        """All of them: decide, learn from the newest decisions, and again."""
+        space, action_space, observation = seen
+        options, seed = self._options, self._seed
+        network: PolicyValue | None = None
+        history: list[Scalars] = []
+        kept: list[Decisions] = []
+        for number in range(options.rounds):
+            folder = self._folder / "rounds" / f"{number:02d}"
+            kept = [*kept, self._decided(folder / "decisions.safetensors", decide, network, number)][-options.window :]
+            decisions = Decisions(*(torch.cat(parts) for parts in zip(*kept, strict=True)))
+            if (folder / AGENT_FILE).exists():
+                found: Any = read_agent(folder / AGENT_FILE)
+                network = found.guide.to(device)
+                history.append(found.provenance["held_out"])
+                continue
+            network = student_of(network, decisions, action_space, options, seed).to(device)
+            tell = partial(self._progress, f"round {number} learn")
+            history.append(learn(network, decisions, options, folder, self._settings, seed + number, tell))
+            agent = DistilledAgent(network, space, action_space, observation=observation)
+            agent.provenance = self._settings | {"round": number, "held_out": history[-1]}
+            save_agent(agent, folder)
+        assert network is not None
         agent = DistilledAgent(network, space, action_space, observation=observation)
-        agent.provenance = settings | {"round": number, "held_out": scalars}
-        save_agent(agent, folder)
-    assert network is not None
-    agent = DistilledAgent(network, space, action_space, observation=observation)
-    agent.provenance = settings | {"held_out": history[-1], "rounds": options.rounds}
-    return Distilled(agent, save_agent(agent, out_dir), history)
+        agent.provenance = self._settings | {"held_out": history[-1], "rounds": options.rounds}
+        return Distilled(agent, save_agent(agent, self._folder), history)
 
+    def _decided(
+        self,
+        file: Path,
+        decide: Callable[[PolicyValue | None, int], Decisions],
+        student: PolicyValue | None,
+        number: int,
+    ) -> Decisions:
+        """The decisions of a round, from its file where there is one.
 
-def _decided(
-    file: Path,
-    settings: dict[str, Any],
-    decide: Callable[[PolicyValue | None, int], Decisions],
-    student: PolicyValue | None,
-    number: int,
-) -> Decisions:
-    """The decisions of a round, from its file where there is one.
-
-    Raises:
-        ConfigurationError: The file is of another distillation.
-    """
-    if file.exists():
-        tensors, record = load_tensors(file)
-        if record.get("settings") != _plain(settings):
-            raise ConfigurationError(
-                f"{file} is of a distillation with other settings. Take another folder, or the same settings to "
-                "continue."
-            )
-        return Decisions(**tensors)
-    decisions = decide(student, number)
-    save_tensors(file, decisions._asdict(), {"settings": _plain(settings)})
-    return decisions
-
-
-def _student(
-    before: PolicyValue | None,
-    decisions: Decisions,
-    action_space: gym.Space[Any],
-    options: DistillationOptions,
-    seed: int,
-) -> PolicyValue:
-    """A copy of the network of the round before, or a fresh one in units of what it is to see."""
-    bound = before.value_bound if before else _LEAST_BOUND
-    while bound < _ROOM * float(decisions.value.abs().max()):
-        bound *= 2
-    with seeded_weights(seed):
-        network = PolicyValue(decisions.features.shape[1], action_space, width=options.width, value_bound=bound)
-    if before is not None:
-        network.load_state_dict(before.state_dict())
-        return network
-    network.mean.copy_(decisions.features.mean(0))
-    # What never changed has no unit
-    spread = decisions.features.std(0)
-    network.std.copy_(torch.where(spread > 1e-4, spread, 1.0))
-    return network
-
-
-def _learn(
-    network: PolicyValue,
-    decisions: Decisions,
-    options: DistillationOptions,
-    folder: Path,
-    settings: dict[str, Any],
-    seed: int,
-    number: int,
-    progress: Progress,
-) -> Scalars:
-    device = network.mean.device
-    decisions = Decisions(*(part.to(device) for part in decisions))
-    held_out = torch.arange(len(decisions.value), device=device) % HELD_OUT == 0
-    training = Decisions(*(part[~held_out] for part in decisions))
-    unseen = Decisions(*(part[held_out] for part in decisions))
-
-    def of(batch: Decisions) -> Losses:
-        features = network.standard(batch.features)
-        policy = network.actor.imitation_loss(features, batch.behaviour).mean()
-        value = network.critic.loss(features, batch.value).mean()
-        return {"loss": policy + options.value_weight * value, "policy": policy, "value": value}
-
-    def losses(step: int) -> Losses:
-        rows = np.random.default_rng([seed, step]).integers(len(training.value), size=options.batch_size)
-        index = torch.from_numpy(rows).to(device)
-        return of(Decisions(*(part[index] for part in training)))
-
-    def validate() -> Scalars:
-        scalars = {name: float(value) for name, value in of(unseen).items()}
-        spread = float(unseen.value.var(unbiased=False).clamp(min=1e-12))
-        missed = float((network.value(unseen.features) - unseen.value).square().mean())
-        return scalars | {"agreement": _agreement(network, unseen), "value_explained": 1 - missed / spread}
-
-    fitted = fit(
-        network,
-        losses,
-        validate,
-        FitOptions(
-            options.steps,
-            options.learning_rate,
-            clip=10.0,
-            validate_every=min(250, options.steps),
-            precision="float32",
-        ),
-        checkpoint=folder / "checkpoint.safetensors",
-        settings=_plain(settings),
-        progress=lambda step, steps, scalars: progress(f"round {number} learn", step, steps, scalars),
-    )
-    return fitted.best
-
-
-def _agreement(network: PolicyValue, decisions: Decisions) -> float:
-    """Share of decisions in which the likeliest action is the planner's: the same, or within a tenth of a Box."""
-    outputs = network.actor.network(network.standard(decisions.features))
-    if network.actor.discrete:
-        same = outputs.argmax(-1) == decisions.behaviour.argmax(-1)
-    else:
-        same = ((outputs.chunk(2, -1)[0].tanh() - decisions.behaviour).abs() < 0.2).all(-1)
-    return float(masked_mean(same.float(), torch.ones_like(same, dtype=torch.float32)))
+        Raises:
+            ConfigurationError: The file is of another distillation.
+        """
+        if file.exists():
+            tensors, record = load_tensors(file)
+            if record.get("settings") != self._settings:
+                raise ConfigurationError(
+                    f"{file} is of a distillation with other settings. Take another folder, or the same settings to "
+                    "continue."
+                )
+            return Decisions(**tensors)
+        decisions = decide(student, number)
+        save_tensors(file, decisions._asdict(), {"settings": self._settings})
+        return decisions
 
 
 def _described(planner: Planner) -> dict[str, Any]:
@@ -317,8 +252,3 @@ def _described(planner: Planner) -> dict[str, Any]:
         name: value if isinstance(value, (int, float, bool)) or value is None else True for name, value in found.items()
     }
     return {"scheme": planner.scheme} | known
-
-
-def _plain(settings: dict[str, Any]) -> dict[str, Any]:
-    plain: dict[str, Any] = json.loads(json.dumps(settings))
-    return plain

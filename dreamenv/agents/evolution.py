@@ -23,6 +23,7 @@ from dreamenv.agents.options import EvolutionOptions, PopulationOptions
 from dreamenv.agents.population import initial_weights, score_population
 from dreamenv.agents.population_parts import PopulationParts, population_parts
 from dreamenv.agents.saved import save_agent
+from dreamenv.envs.elsewhere import check_on_cpu
 from dreamenv.errors import ConfigurationError, NonFiniteError, missing_extra
 from dreamenv.noise.base import step_generator
 from dreamenv.run_lock import alone_in
@@ -214,10 +215,7 @@ class _Run:
         if workers is None:
             yield
             return
-        if self._world_model.device.type != "cpu":
-            raise ConfigurationError(
-                f"workers dream on the CPU, and the model is on {self._world_model.device}; give no workers"
-            )
+        check_on_cpu(self._world_model)
         settings = self._state.settings
         parts = -(-settings["population"] // settings["part"])
         with population_parts(

@@ -190,6 +190,8 @@ class DistillationOptions:
         decisions: Decisions of the planner in each round.
         window: Rounds whose decisions are learned from, the newest ones.
         dreams: Dreams that are played at once.
+        part: Dreams of them that a worker plays together; rounding and random numbers depend on it. Without workers it
+            has no effect.
         max_steps: Longest episode in actions; None takes the model's own limit.
         replay_share: Share of dreams that begin at moments of real episodes, where the model holds such.
         student_share: Share of steps in which the network of the round before acts, so that the planner decides where
@@ -209,6 +211,7 @@ class DistillationOptions:
     decisions: int = 4000
     window: int = 3
     dreams: int = 16
+    part: int = 4
     max_steps: int | None = None
     replay_share: float = 0.5
     student_share: float = 0.5
@@ -222,7 +225,7 @@ class DistillationOptions:
     width: int = 128
 
     def __post_init__(self) -> None:
-        for name in ("rounds", "decisions", "window", "dreams", "max_steps", "steps", "batch_size", "width"):
+        for name in ("rounds", "decisions", "window", "dreams", "part", "max_steps", "steps", "batch_size", "width"):
             count = getattr(self, name)
             if count is not None and count < 1:
                 raise ConfigurationError(f"{name} must be at least 1, got {count}")

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from dreamenv.cli import app, places
-from dreamenv.cli.options import JsonFile, Seed, dream_ids
+from dreamenv.cli.options import JsonFile, PartWorkers, Seed, dream_ids
 from dreamenv.cli.overview import TRAIN
 
 
@@ -26,6 +26,7 @@ def distill(
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="A field of DistillationOptions, such as rounds=3."),
     ] = None,
+    workers: PartWorkers = None,
     seed: Seed = 0,
     json_file: JsonFile = None,
 ) -> None:
@@ -57,7 +58,16 @@ def distill(
             bars[stage] = Progress(stage, steps, "step", every=5.0)
         bars[stage].update(step, show_scalars(scalars))
 
-    found = distill_planner(WorldModel.load(model), planner, out_dir=folder, options=options, seed=seed, progress=show)
+    found = distill_planner(
+        WorldModel.load(model),
+        planner,
+        out_dir=folder,
+        options=options,
+        seed=seed,
+        workers=workers,
+        progress=show,
+        report=output.line,
+    )
     for bar in bars.values():
         bar.close()
     for number, scalars in enumerate(found.rounds):

@@ -50,6 +50,16 @@ Workers = Annotated[
         show_default="one a core",
     ),
 ]
+PartWorkers = Annotated[
+    str | None,
+    typer.Option(
+        "--workers",
+        metavar="N|ray|ADDRESS",
+        callback=_workers,
+        help="Processes for parts of the dreams; 0 works in this one. Or a Ray cluster: ray, auto, ray://HOST:PORT.",
+        show_default="all dreams at once, in this process",
+    ),
+]
 JsonFile = Annotated[
     Path | None,
     typer.Option("--json", metavar="FILE", callback=places.file, help="Write the figures to this file; - prints them."),

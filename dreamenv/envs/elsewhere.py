@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from dreamenv.errors import ConfigurationError
 from dreamenv.memory.base import MemoryModel
 from dreamenv.memory.kinds import register_memory
 from dreamenv.vision.base import Vision
@@ -42,6 +43,16 @@ class PackedModel:
         register_memory(self._kinds[1], self._memory)
         with tempfile.TemporaryDirectory(prefix="dreamenv-") as folder:
             return WorldModel.load(self._bundle.lay_out(Path(folder)))
+
+
+def check_on_cpu(model: WorldModel) -> None:
+    """Refuse a model whose dreams workers would round otherwise.
+
+    Raises:
+        ConfigurationError: It is not on the CPU.
+    """
+    if model.device.type != "cpu":
+        raise ConfigurationError(f"workers dream on the CPU, and the model is on {model.device}; give no workers")
 
 
 @contextmanager

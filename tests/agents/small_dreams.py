@@ -33,7 +33,7 @@ class _Place(MemoryModel[PlaceState]):
     embedding_size = latent_size = feature_size = 1
     latent_std: Tensor
 
-    def __init__(self, *, ends: float = 0.0) -> None:
+    def __init__(self, action_space: gym.Space[Any] | None = None, *, ends: float = 0.0) -> None:
         super().__init__()
         self.ends = ends
         self.register_buffer("latent_std", torch.ones(self.latent_size))

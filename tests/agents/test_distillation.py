@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from dreamenv.agents.resolve import load_agent
 from dreamenv.errors import ConfigurationError, SpaceMismatchError
 from dreamenv.planners import CEM, MCTS, RandomShooting
 from dreamenv.training.checkpoint import load_tensors
+from dreamenv.workers import AnyWorkers
 from tests.agents.small_dreams import CHOICE, MOVE, TARGET, StairsMemory, TargetMemory, small_dream
 from tests.planners.problems import state_at
 
@@ -239,3 +241,49 @@ def test_a_planner_that_takes_no_guide(tmp_path: Path) -> None:
         mpc_agent(f"planner:gradient,guide={tmp_path}", model)
     with pytest.raises(SpaceMismatchError, match="action spaces differ"):
         mpc_agent(f"planner:mcts,guide={tmp_path}", small_dream(StairsMemory(), CHOICE))
+
+
+QUICK = replace(TINY, decisions=24, dreams=6, part=4, steps=3)
+
+
+def distilled_by(workers: AnyWorkers, folder: Path, options: DistillationOptions = QUICK, **others: Any) -> Distilled:
+    model = small_dream(StairsMemory(), CHOICE)
+    return distill(model, SEARCH, out_dir=folder, options=options, seed=3, workers=workers, **others)
+
+
+def same(one: Distilled, other: Distilled) -> None:
+    assert one.rounds == other.rounds
+    for name, tensor in one.agent.tensors().items():
+        assert torch.equal(tensor, other.agent.tensors()[name]), name
+
+
+@pytest.mark.integration
+def test_other_workers_go_on_with_the_same_parts_and_change_nothing(tmp_path: Path) -> None:
+    """In the second round, which searches with the network of the first; in parts of four dreams and of two."""
+    told: list[tuple[str, int, int]] = []
+    one = distilled_by(0, tmp_path / "0", progress=lambda stage, step, steps, _: told.append((stage, step, steps)))
+    assert [each for each in told if "decide" in each[0]] == [
+        (f"round {number} decide", step, 4) for number in range(2) for step in (2, 4)
+    ]
+    first = Path("rounds", "00")
+    tensors, _ = load_tensors(tmp_path / "0" / first / "decisions.safetensors")
+    places = tensors["features"].reshape(4, 6)
+    assert (places.diff(dim=0).abs() < 1.01).all(), "a column is a dream: it goes on by one stair at most"
+    assert not torch.equal(places[0, :2], places[0, 4:]), "each part draws numbers of its own"
+    shutil.copytree(tmp_path / "0" / first, tmp_path / "2" / first)
+    for workers, options in ((None, QUICK), (0, replace(QUICK, part=3))):
+        with pytest.raises(ConfigurationError, match="of a distillation with other settings"):
+            distilled_by(workers, tmp_path / "2", options)
+    same(one, distilled_by(2, tmp_path / "2"))
+
+
+def test_what_workers_cannot_be_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = small_dream(StairsMemory(), CHOICE)
+    own = replace(SEARCH, terminal_value=lambda features: features[:, 0])
+    with pytest.raises(ConfigurationError, match=r"planner 'mcts' cannot be handed to worker processes .*workers=0"):
+        distill(model, own, out_dir=tmp_path, options=QUICK, workers=2)
+    monkeypatch.setattr(StairsMemory, "device", torch.device("meta"))
+    with pytest.raises(ConfigurationError, match="workers dream on the CPU, and the model is on meta"):
+        distill(model, SEARCH, out_dir=tmp_path, options=QUICK, workers=0)
+    with pytest.raises(ConfigurationError, match="part must be at least 1, got 0"):
+        replace(QUICK, part=0)

@@ -17,7 +17,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from dreamenv.agents.distillation import distill
 from dreamenv.agents.exploration import FACTORIES
+from dreamenv.agents.options import DistillationOptions
 from dreamenv.agents.population import initial_weights
 from dreamenv.agents.resolve import load_agent
 from dreamenv.agents.saved import save_agent
@@ -230,6 +232,21 @@ def test_an_evolution_is_that_of_local_workers(nodes: Nodes, tmp_path: Path, opt
             for name, workers in (("local", 0), ("ray", nodes.address))
         ]  # fmt: skip
     same_run(*runs)
+
+
+def test_a_distillation_is_that_of_local_workers(nodes: Nodes, tmp_path: Path) -> None:
+    """The network of the first round goes to the nodes for the second."""
+    options = DistillationOptions(rounds=2, decisions=24, dreams=6, part=2, steps=3, batch_size=8, width=8)
+    planner = "planner:cem,horizon=2,candidates=4,elites=2,iterations=1"
+    with own_kinds():
+        model = drawn_model()
+        one, other = (
+            distill(model, planner, out_dir=tmp_path / name, options=options, workers=workers, report=lambda line: None)
+            for name, workers in (("local", 0), ("ray", nodes.address))
+        )
+    assert one.rounds == other.rounds
+    for name in ("decisions.safetensors", "agent.safetensors"):
+        assert len({(tmp_path / where / "rounds" / "01" / name).read_bytes() for where in ("local", "ray")}) == 1
 
 
 def test_a_killed_driver_is_started_again(nodes: Nodes, tmp_path: Path, root: Path) -> None:
