@@ -78,19 +78,25 @@ def search_environment(
         generator: Draws the random actions behind new nodes.
         simulations: Nodes of the tree.
         horizon: Steps looked ahead, in the tree and behind it together.
-        rollout: Most steps of random actions behind a new node; None goes on to the horizon.
+        rollout: Most steps of random actions behind a new node; None goes on to the horizon, and 0 leaves it to the
+            guide of `seen` what a node is worth.
         discount: γ per step.
         exploration: c₁ of the search.
         seen: A guide and what it sees; None: all chances are equal, and random actions follow new nodes.
 
     Raises:
-        ConfigurationError: A number out of range, actions that are not Discrete, or an environment that cannot be
-            copied.
+        ConfigurationError: A number out of range, actions that are not Discrete, an environment that cannot be copied,
+            or a rollout of 0 without a guide.
     """
     check_count(simulations=simulations, horizon=horizon)
     check_discount(discount)
     check_positive(exploration=exploration)
     check_rollout(rollout, horizon)
+    if rollout == 0 and seen is None:
+        raise ConfigurationError(
+            "rollout=0 leaves it to a value what a node is worth, and there is none. Leave rollout out (random steps "
+            "then say it), or search with seen=Seen(guide, observation), such as the guide of a distilled agent."
+        )
     space = checked_discrete(env.action_space, "search_environment")
     copies = _Restored(env) if _has_state(env) else _Copied(env, generator)
     try:

@@ -45,7 +45,8 @@ class MCTS:
     Attributes:
         simulations: Nodes that each tree is given.
         horizon: Dreamed steps looked ahead, in the tree and behind it together; rounded up to whole actions.
-        rollout: Most dreamed steps of random actions behind a new node; None goes on to the horizon, 0 dreams none.
+        rollout: Most dreamed steps of random actions behind a new node; None goes on to the horizon, 0 dreams none and
+            leaves it to a value what a node is worth.
         particles: Dreams a node.
         action_repeat: Dreamed steps for which the search holds an action.
         discount: γ per dreamed step.
@@ -111,7 +112,7 @@ class MCTS:
         """Plans for the B rows of a memory state; `value` is the mean return of the searches, `warm` is not used.
 
         Raises:
-            ConfigurationError: Actions that are not Discrete.
+            ConfigurationError: Actions that are not Discrete, or a rollout of 0 where nothing gives a value.
             NonFiniteError: A dreamed reward or value that is NaN or infinite.
         """
         noise = as_noise(noise)
@@ -123,7 +124,7 @@ class MCTS:
         value, policy = (
             torch.from_numpy(found.copy()).to(world_model.device) for found in (tree.root_value, selection.policy(tree))
         )
-        return Plan(action, actions, value, self.cold(world_model, len(action)), policy)
+        return Plan(action, actions, value, self._nothing(world_model, len(action)), policy)
 
     def search(self, world_model: WorldModel, state: Any, *, noise: torch.Generator | Noise) -> SearchTree:
         """The trees of the B rows of a memory state; arguments and errors as `plan`."""
@@ -151,7 +152,31 @@ class MCTS:
     def cold(self, world_model: WorldModel, rows: int) -> Tensor:
         """`[rows, 0, 0]`: every search begins from nothing. Raises ConfigurationError as `plan`."""
         checked_discrete(world_model.action_space, self.scheme)
+        if self.rollout == 0 and self.terminal_value is None:
+            blank = torch.zeros(1, *world_model.observation_space("state").shape, device=world_model.device)
+            with torch.no_grad():
+                self.worth(world_model, world_model.memory_state(blank))
+        return self._nothing(world_model, rows)
+
+    def _nothing(self, world_model: WorldModel, rows: int) -> Tensor:
         return torch.zeros(rows, 0, 0, device=world_model.device)
+
+    def worth(self, world_model: WorldModel, state: Any) -> Tensor | None:
+        """`[R]`, what comes behind memory states `[R]`, by `terminal_value` or else the memory's own value; None where
+        random steps alone say it.
+
+        Raises:
+            ConfigurationError: A rollout of 0, and nothing gives a value.
+        """
+        memory = world_model.memory
+        value = memory.value(state) if self.terminal_value is None else self.terminal_value(memory.features(state))
+        if value is None and self.rollout == 0:
+            raise ConfigurationError(
+                f"rollout=0 leaves it to a value what a node is worth, and {type(memory).__name__} has learned none. "
+                "Leave rollout out (random steps then say it), search with guide= and an agent of `dreamenv distill`, "
+                "or take a model of the recipe 'value_equivalent'."
+            )
+        return value
 
     def guided(self, guide: Guide) -> MCTS:
         """The same search with a guide's chances as prior, and its values in place of random steps."""
@@ -221,7 +246,7 @@ class _DreamTree:
         remaining = torch.from_numpy(steps).to(self._device)
         actions = self._dreams
         for step in range(int(steps.max()) + 1):
-            worth = self._worth(state) if (steps == step).any() else None
+            worth = planner.worth(self._model, state) if (steps == step).any() else None
             if worth is not None:
                 total += torch.where(remaining == step, (reached * worth.double().view(reached.shape)).sum(1), 0.0)
             if step == steps.max():
@@ -232,11 +257,6 @@ class _DreamTree:
             state, earned, reached = self._imagine(state, actions, reached, noise)
             total += torch.where(remaining > step, earned, 0.0)
         return total
-
-    def _worth(self, state: Any) -> Tensor | None:
-        """`[B * P]`, what comes behind the states, by the planner's value or else the memory's own."""
-        value, memory = self._planner.terminal_value, self._model.memory
-        return memory.value(state) if value is None else value(memory.features(state))
 
     def _imagine(self, state: Any, actions: Tensor, reached: Tensor, noise: Noise) -> tuple[Any, Tensor, Tensor]:
         """The next state, the reward `[B]` under weights `reached` `[B, P]`, and what is left of those weights."""

@@ -75,7 +75,7 @@ def test_every_planner_draws_members(scheme: Any) -> None:
     discrete = scheme is MCTS
     model = disagreeing(spaces.Discrete(2) if discrete else BOX)
     sizes: dict[Any, Any] = {
-        MCTS: {"simulations": 4, "rollout": 0, "particles": 1},
+        MCTS: {"simulations": 4, "rollout": 0, "particles": 1, "terminal_value": lambda features: 0 * features[:, 0]},
         GradientPlanner: {"iterations": 1, "particles": 1},
         ILQR: {"iterations": 1},
     }

@@ -5,10 +5,11 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 import pytest
+import torch
 
 from dreamenv.envs import DreamEnv
 from dreamenv.errors import ConfigurationError
-from dreamenv.planners import search_environment
+from dreamenv.planners import Seen, search_environment
 from tests.agents.small_dreams import CHOICE, StairsMemory, small_dream
 
 
@@ -96,12 +97,26 @@ class Coin(gym.Env[int, int]):
         return 0, 0.5 if self.np_random.random() < 0.5 else -1.0, False, False, {}
 
 
+class Indifferent:
+    """A guide that prefers nothing."""
+
+    def chances(self, features: torch.Tensor) -> torch.Tensor:
+        return torch.full((len(features), 2), 0.5)
+
+    def action(self, features: torch.Tensor) -> torch.Tensor:
+        return torch.zeros(len(features), dtype=torch.int64)
+
+    def value(self, features: torch.Tensor) -> torch.Tensor:
+        return torch.zeros(len(features))
+
+
 def test_a_copy_does_not_know_what_the_dice_will_show() -> None:
     outcomes = set()
     env = Coin()
     env.reset(seed=0)
     for seed in range(20):
-        plan = search_environment(env, generator=rng(seed), simulations=2, horizon=1, rollout=0)
+        seen = Seen(Indifferent(), np.zeros(1))
+        plan = search_environment(env, generator=rng(seed), simulations=2, horizon=1, seen=seen)
         outcomes.add(float(plan.action_values[1]))
     assert outcomes == {0.5, -1.0}
     env.step(1)  # its own generator was not touched
@@ -124,6 +139,7 @@ class Stuck(gym.Env[int, int]):
     [
         ({"simulations": 0}, "simulations must be"),
         ({"horizon": 0}, "horizon must be"),
+        ({"rollout": 0}, r"rollout=0 .* Leave rollout out .*seen=Seen"),
         ({"rollout": 21}, r"rollout must be an integer in \[0, horizon=20\].*got 21"),
         ({"discount": 2.0}, "discount must be"),
         ({"exploration": -1.0}, "exploration must be"),

@@ -146,7 +146,7 @@ def test_noise_of_the_root_and_shares_of_visits() -> None:
     model = small_dream(StairsMemory(), CHOICE)
     state = state_at(model, *[0.0] * 40)
     actions = [
-        MCTS(horizon=1, rollout=0, simulations=1, particles=1, gumbel=True, gumbel_noise=noise)
+        MCTS(horizon=1, rollout=1, simulations=1, particles=1, gumbel=True, gumbel_noise=noise)
         .plan(model, state, noise=torch.Generator().manual_seed(1))
         .action.unique()
         for noise in (0.0, 1.0)

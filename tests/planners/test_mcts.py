@@ -8,6 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from dreamenv.agents.mpc import mpc_agent
 from dreamenv.errors import ConfigurationError, NonFiniteError
 from dreamenv.planners import MCTS, RowNoise, imagined_returns
 from tests.agents.small_dreams import CHOICE, MOVE, StairsMemory, TargetMemory, small_dream
@@ -15,6 +16,10 @@ from tests.fakes import CountingMemory, NoisyMemory, fake_world_model
 from tests.planners.problems import BANDIT, bandit_model, best_return, state_at
 
 UP, STAY, DOWN = int(CHOICE.start) + 2, int(CHOICE.start) + 1, int(CHOICE.start)
+
+
+def worthless(features: torch.Tensor) -> torch.Tensor:
+    return 0 * features[:, 0]
 
 
 def generator(seed: int = 0) -> torch.Generator:
@@ -86,7 +91,8 @@ def test_random_rollouts_are_worth_the_mean_of_all_plans() -> None:
     model = fake_world_model(CountingMemory())
     state = model.start(torch.tensor([0]), noise=generator())
     for rollout, expected in ((None, 2.5 * 4 + 1 + 2 + 3 + 4), (2, 2.5 * 2 + 1 + 2), (0, 0)):
-        planner = MCTS(horizon=4, rollout=rollout, simulations=1, particles=4000, discount=1.0)
+        settings: dict[str, Any] = {"rollout": rollout, "simulations": 1, "particles": 4000}
+        planner = MCTS(horizon=4, discount=1.0, terminal_value=worthless, **settings)
         tree = planner.search(model, state, noise=generator())
         # The mean of the root's own value and that of action 1, which is tried first
         reached = {None: 1 + 1 + 2.5 * 3 + 2 + 3 + 4, 2: 1 + 1 + 2.5 * 2 + 2 + 3, 0: 2}[rollout]
@@ -135,7 +141,8 @@ def test_a_row_is_planned_as_if_it_were_alone() -> None:
 def test_an_action_is_held() -> None:
     model = fake_world_model(CountingMemory())
     state = model.start(torch.tensor([0]), noise=generator())
-    planner = MCTS(horizon=5, action_repeat=2, simulations=12, rollout=0, discount=0.5, particles=2)
+    settings: dict[str, Any] = {"action_repeat": 2, "simulations": 12, "rollout": 0, "particles": 2}
+    planner = MCTS(horizon=5, discount=0.5, terminal_value=worthless, **settings)
     tree = planner.search(model, state, noise=generator())
     # Two steps of action 1 and of action 2, the second half as much: 2 + 3 / 2 and 3 + 4 / 2
     assert tree.reward[0, 0, :2].tolist() == [3.5, 5.0]
@@ -201,5 +208,18 @@ def test_box_actions_and_broken_dreams_are_refused() -> None:
         MCTS().plan(box, state_at(box, 0.0), noise=generator())
     broken = fake_world_model(CountingMemory(broken_from=2))
     for rollout in (0, None):
+        planner = MCTS(rollout=rollout, terminal_value=worthless)
         with pytest.raises(NonFiniteError, match="not finite"):
-            MCTS(rollout=rollout).plan(broken, broken.start(torch.tensor([0]), noise=generator()), noise=generator())
+            planner.plan(broken, broken.start(torch.tensor([0]), noise=generator()), noise=generator())
+
+
+def test_without_random_steps_a_value_is_needed() -> None:
+    """Else every new node would be worth nothing, and a search of few simulations would choose by its prior alone."""
+    model = small_dream(StairsMemory(), CHOICE)
+    message = r"rollout=0 .*StairsMemory has learned none\. Leave rollout out .* guide= .*'value_equivalent'"
+    with pytest.raises(ConfigurationError, match=message):
+        MCTS(rollout=0).plan(model, state_at(model, 0.0), noise=generator())
+    # Agents and distillation refuse it before they play
+    with pytest.raises(ConfigurationError, match=message):
+        mpc_agent("planner:mcts,rollout=0", model)
+    assert MCTS(rollout=0, terminal_value=worthless).cold(model, 2).shape == (2, 0, 0)
