@@ -140,6 +140,19 @@ def _read_temperature(outputs: Outputs, options: Options) -> dict[str, Figure]:
     }
 
 
+def _read_study(outputs: Outputs, options: Options) -> dict[str, Figure]:
+    """`python docs/exploitation_study.py --json {out}/study.json`: a part for each row; the mean is the real return."""
+    found = {}
+    for name, row in outputs["study.json"]["rows"].items():
+        numbers = {key: row[key] for key in ("mean", "dream_mean", "episodes", "real_frames")}
+        numbers |= {"seeds": len(row["seeds"]), "lowest": min(row["real"]), "highest": max(row["real"])}
+        if "difference" in row:
+            low, high = row["difference_ci95"]
+            numbers |= {"difference": row["difference"], "difference_low": low, "difference_high": high}
+        found[name] = figure_from(numbers)
+    return found
+
+
 class JsonOptions(Options):
     """`file`, and for each part the numbers by name: where they are in it, as keys and indices joined by dots. "*" is
     the only key there is."""
@@ -211,11 +224,12 @@ SCORES = Runner(_read_scores, lambda options: tuple(options.parts.values()), Sco
 GAP = Runner(_read_gap, _always("gap.json"))
 BENCH = Runner(_read_bench, _always("bench.json"))
 TEMPERATURE = Runner(_read_temperature, _always("temperature.json"))
+STUDY = Runner(_read_study, _always("study.json"))
 JSON = Runner(_read_json, _chosen, JsonOptions)
 PRINTED_LINES = Runner(_read_printed, _always(PRINTED), PrintedOptions)
 
 _SHIPPED = {"eval": "EVAL", "loop": "LOOP", "scores": "SCORES", "gap": "GAP", "bench": "BENCH"}
-_SHIPPED |= {"temperature": "TEMPERATURE", "json": "JSON", "printed": "PRINTED_LINES"}
+_SHIPPED |= {"temperature": "TEMPERATURE", "study": "STUDY", "json": "JSON", "printed": "PRINTED_LINES"}
 
 RUNNERS: Register[Runner] = Register("runner", {name: f"{__name__}:{value}" for name, value in _SHIPPED.items()})
 
