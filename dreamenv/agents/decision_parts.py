@@ -71,7 +71,7 @@ def decide_in_parts(
         _check_portable(planner)
     parts = [_Part(first, min(first + size, how.dreams)) for first in range(0, how.dreams, size)]
     steps = -(-how.decisions // how.dreams)
-    setup = _Setup(PackedModel.of(world_model), planner, student, how, seed)
+    setup = _Setup(PackedModel.of(world_model, far=place.elsewhere), planner, student, how, seed)
     found: dict[_Part, list[NDArray[Any]]] = {}
     for part, decided in run_tasks(parts, _make_runner, setup, workers=place, report=report):
         found[part] = decided

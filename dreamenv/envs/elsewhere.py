@@ -14,6 +14,7 @@ import torch
 from dreamenv.errors import ConfigurationError
 from dreamenv.memory.base import MemoryModel
 from dreamenv.memory.kinds import register_memory
+from dreamenv.memory.precision import adopt, decisions
 from dreamenv.vision.base import Vision
 from dreamenv.vision.kinds import register_vision
 from dreamenv.workers import Parcel
@@ -28,21 +29,34 @@ class PackedModel:
     _vision: type[Vision]
     _memory: type[MemoryModel[Any]]
     _kinds: tuple[str, str]
+    _precisions: dict[int, str] | None
 
     @classmethod
-    def of(cls, model: WorldModel) -> PackedModel:
-        """`model`, wherever it lies."""
+    def of(cls, model: WorldModel, *, far: bool = False) -> PackedModel:
+        """`model`, wherever it lies.
+
+        `far` is for other machines: they dream in the precision that is faster here. If each measured for itself, a
+        planner's returns would be rounded by where it plans.
+        """
         kinds = model.vision.config()["kind"], model.memory.config()["kind"]
         with tempfile.TemporaryDirectory(prefix="dreamenv-") as folder:
             model.save(folder)
-            return cls(Parcel.of(folder), type(model.vision), type(model.memory), kinds)
+            bundle = Parcel.of(folder)
+        precisions = None
+        if far:
+            with one_thread():
+                precisions = decisions(model.memory)
+        return cls(bundle, type(model.vision), type(model.memory), kinds, precisions)
 
     def unpack(self) -> WorldModel:
         """The same model on the CPU; its kinds of V and M are known to this process from now on."""
         register_vision(self._kinds[0], self._vision)
         register_memory(self._kinds[1], self._memory)
         with tempfile.TemporaryDirectory(prefix="dreamenv-") as folder:
-            return WorldModel.load(self._bundle.lay_out(Path(folder)))
+            model = WorldModel.load(self._bundle.lay_out(Path(folder)))
+        if self._precisions is not None:
+            adopt(model.memory, self._precisions)
+        return model
 
 
 def check_on_cpu(model: WorldModel) -> None:

@@ -29,6 +29,8 @@ _LEAST_GAIN = 1.1
 _WARM_UP, _LEAST_REPETITIONS, _MOST_REPETITIONS, _SECONDS = 2, 5, 25, 0.5
 
 _known: dict[Path | str, str] = {}
+# What another process has decided for memories of these sizes, by number of dreams
+_told: dict[str, dict[int, str]] = {}
 _lock = threading.Lock()
 
 
@@ -54,14 +56,18 @@ def faster_precision(
     if memory.device.type != "cpu" or rows < LEAST_ROWS:
         return "float32"
     bucket = min(_MOST_ROWS, 2 ** round(math.log2(rows)))
+    sizes = _sizes(memory)
+    told = _told.get(_name(sizes), {})
+    if bucket in told:
+        return told[bucket]
     circumstances = {
         "processor": _processor(),
         "torch": torch.__version__,
         "threads": torch.get_num_threads(),
-        "memory": _sizes(memory),
+        "memory": sizes,
         "rows": bucket,
     }
-    name = fingerprint([json.dumps(circumstances, sort_keys=True).encode()])
+    name = _name(circumstances)
     folder = _cache_folder()
     place = name if folder is None else folder / "precision" / f"{name}.json"
     with _lock:  # two measurements at once would measure each other
@@ -75,6 +81,21 @@ def faster_precision(
                     found = _keep(place, {"precision": found, "seconds": seconds} | circumstances)
             _known[place] = found
         return _known[place]
+
+
+def decisions(memory: MemoryModel[Any]) -> dict[int, str]:
+    """What "auto" means for this memory in this process, by number of dreams; what is not known yet is measured."""
+    rows = LEAST_ROWS
+    found = {}
+    while rows <= _MOST_ROWS:
+        found[rows] = memory.stepper(rows).precision
+        rows *= 2
+    return found
+
+
+def adopt(memory: MemoryModel[Any], found: dict[int, str]) -> None:
+    """Let "auto" mean in this process what `decisions` gave in another one, for all memories of the same sizes."""
+    _told[_name(_sizes(memory))] = found
 
 
 def seconds_of_a_step(
@@ -138,6 +159,10 @@ def _keep(file: Path, record: dict[str, Any]) -> str:
     except OSError:
         pass  # it is kept in this process
     return ours
+
+
+def _name(circumstances: dict[str, Any]) -> str:
+    return fingerprint([json.dumps(circumstances, sort_keys=True).encode()])
 
 
 def _sizes(memory: MemoryModel[Any]) -> dict[str, Any]:

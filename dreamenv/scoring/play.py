@@ -157,7 +157,7 @@ def play_episodes(
             for seed in seeds:
                 keep(seed, played(real, seed))
     else:
-        setup = _hand_over(model, agent, played)
+        setup = _hand_over(PackedModel.of(model, far=place.elsewhere), model, agent, played)
         modules = modules_of(model.real)
         for seed, result in run_tasks(seeds, _open, setup, workers=place, modules=modules, report=report):
             keep(seed, result)
@@ -176,11 +176,11 @@ class _Setup(Generic[ResultT]):
 
 
 def _hand_over(
-    model: WorldModel, agent: ResolvedAgent, played: Callable[[RealEpisodes, int], ResultT]
+    packed: PackedModel, model: WorldModel, agent: ResolvedAgent, played: Callable[[RealEpisodes, int], ResultT]
 ) -> _Setup[ResultT]:
     with tempfile.TemporaryDirectory(prefix="dreamenv-") as name:
         described = agent.hand_over(model, Path(name)).moved(Path(name), Path())
-        return _Setup(PackedModel.of(model), described, Parcel.of(name), registration_of(model.real), played)
+        return _Setup(packed, described, Parcel.of(name), registration_of(model.real), played)
 
 
 def _open(setup: _Setup[ResultT]) -> Callable[[int], ResultT]:

@@ -91,7 +91,7 @@ class RayPool(Pool["RayWorker"]):
         assert place.address is not None
         self._ray = connect(place.address)
         self._place, self._report = place, report
-        check_nodes(self._ray, report)
+        self._checked = check_nodes(self._ray, report)
         room(self._ray, place.settings)  # refuses a worker that fits nowhere
         content, found = pickle_and_modules((make_runner, setup, added_kinds()))
         sources = {
@@ -118,6 +118,7 @@ class RayPool(Pool["RayWorker"]):
         """Workers for which the cluster has room now, and no more than were asked for."""
         now = time.monotonic()
         if now - self._looked > _SECONDS_BETWEEN_LOOKS or not self._looked:
+            self._checked = check_nodes(self._ray, self._report, self._checked)
             self._looked, self._room = now, room(self._ray, self._place.settings)
         return self._room if self._place.processes is None else min(self._room, self._place.processes)
 

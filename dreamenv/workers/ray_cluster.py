@@ -17,6 +17,10 @@ from dreamenv.workers.place import AUTO, RAY, WorkerSettings, cores
 # An address answers within these seconds or not at all
 _SECONDS_TO_ANSWER = 5.0
 _SECONDS_TO_PROBE = 120.0
+# What a caller of gRPC says first, and the type of frame that its server says first: the settings of HTTP/2
+_GREETING = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])
+_SETTINGS, _FRAME_HEAD = 4, 9
+_PORTS = "`ray start --head` prints its address, and its client server (ray://) listens at port 10001"
 # What must be equal on all nodes, and what decides the bits of a result
 _DECISIVE = ("python", "ray", "dreamenv")
 _ROUNDING = ("torch", "numpy", "gymnasium", "processor")
@@ -61,12 +65,23 @@ def connect(address: str) -> Any:
     return ray
 
 
-def check_nodes(ray: Any, report: Callable[[str], None]) -> None:
+def check_nodes(ray: Any, report: Callable[[str], None], checked: frozenset[str] = frozenset()) -> frozenset[str]:
     """Refuse nodes that cannot work together, and report what makes the bits of their results differ.
+
+    Args:
+        ray: The module.
+        report: Receives a line for each difference that may change last bits.
+        checked: Ids of nodes that fit together, as an earlier call found.
+
+    Returns:
+        The ids of all nodes that are up; where `checked` has them all, nothing else happens.
 
     Raises:
         ConfigurationError: Python, Ray or this package is of different versions, or missing; the nodes are named.
     """
+    alive = frozenset(node["NodeID"] for node in ray.nodes() if node["Alive"])
+    if alive <= checked:
+        return alive
     found = {"this process": _make_probe()()} | _probe(ray)
     for what in (*_DECISIVE, *_ROUNDING):
         nodes: dict[str, list[str]] = defaultdict(list)
@@ -80,6 +95,7 @@ def check_nodes(ray: Any, report: Callable[[str], None]) -> None:
                 f"the nodes of the cluster differ: {differences}. Install the same on all of them."
             )
         report(f"the last bits of results may differ between nodes: {differences}")
+    return alive
 
 
 def room(ray: Any, settings: WorkerSettings) -> int:
@@ -112,7 +128,9 @@ def _init(ray: Any, address: str, options: dict[str, Any]) -> None:
         ray.init(**options)
     except (ConnectionError, TimeoutError, RuntimeError, ValueError) as error:
         lines = " ".join(line.strip() for line in str(error).splitlines())
-        raise ConfigurationError(f"workers={address!r}: no Ray cluster that this process can use: {lines}") from error
+        raise ConfigurationError(
+            f"workers={address!r}: no Ray cluster that this process can use: {lines}. {_PORTS}"
+        ) from error
     finally:
         if in_main:
             signal.signal(signal.SIGTERM, before)
@@ -121,12 +139,35 @@ def _init(ray: Any, address: str, options: dict[str, Any]) -> None:
 def _check_answer(address: str) -> None:
     host, _, port = address.removeprefix("ray://").rpartition(":")
     try:
-        socket.create_connection((host, int(port)), _SECONDS_TO_ANSWER).close()
+        with socket.create_connection((host, int(port)), _SECONDS_TO_ANSWER) as connection:
+            if not _encrypted():
+                _greet(connection)
     except (OSError, ValueError) as error:
         raise ConfigurationError(
             f"workers={address!r}: {host}:{port} does not answer ({error}); is the cluster up, and the port right? "
-            "`ray start --head` prints its address, and its client server listens at port 10001"
+            f"{_PORTS}"
         ) from error
+
+
+def _encrypted() -> bool:
+    return os.environ.get("RAY_USE_TLS", "0").lower() in ("1", "true")
+
+
+def _greet(connection: socket.socket) -> None:
+    """Ray itself waits for minutes for a port at which something else listens, or nobody that still works.
+
+    Raises:
+        OSError: What listens there is silent, or speaks another language than Ray.
+    """
+    connection.sendall(_GREETING)
+    answer = b""
+    while len(answer) < _FRAME_HEAD:
+        more = connection.recv(_FRAME_HEAD - len(answer))
+        if not more:
+            break
+        answer += more
+    if len(answer) < _FRAME_HEAD or answer[3] != _SETTINGS:
+        raise OSError("something other than Ray listens there")
 
 
 def _gcs_address(ray: Any) -> str:

@@ -21,8 +21,9 @@ from dreamenv.agents.mpc import MPCAgent, mpc_agent
 from dreamenv.agents.options import DistillationOptions
 from dreamenv.agents.random_agent import RandomAgent
 from dreamenv.agents.resolve import load_agent
-from dreamenv.errors import ConfigurationError, SpaceMismatchError
+from dreamenv.errors import ConfigurationError, FolderInUseError, SpaceMismatchError
 from dreamenv.planners import CEM, MCTS, RandomShooting
+from dreamenv.run_lock import run_lock
 from dreamenv.training.checkpoint import load_tensors
 from dreamenv.workers import AnyWorkers
 from tests.agents.small_dreams import CHOICE, MOVE, TARGET, StairsMemory, TargetMemory, small_dream
@@ -275,6 +276,13 @@ def test_other_workers_go_on_with_the_same_parts_and_change_nothing(tmp_path: Pa
         with pytest.raises(ConfigurationError, match="of a distillation with other settings"):
             distilled_by(workers, tmp_path / "2", options)
     same(one, distilled_by(2, tmp_path / "2"))
+
+
+def test_a_folder_is_one_process_s(tmp_path: Path) -> None:
+    with run_lock(tmp_path), pytest.raises(FolderInUseError, match="is in use by process"):
+        distilled_by(0, tmp_path)
+    with run_lock(tmp_path), pytest.raises(FolderInUseError, match="is in use by process"):
+        distill_environment(Corridor, out_dir=tmp_path)
 
 
 def test_what_workers_cannot_be_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

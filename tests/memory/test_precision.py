@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,6 +14,7 @@ import torch
 from torch import Tensor
 
 from dreamenv.envs import DreamVectorEnv
+from dreamenv.envs.elsewhere import PackedModel
 from dreamenv.memory import precision
 from dreamenv.memory.base import MemoryModel, Stepper
 from dreamenv.memory.mdn_rnn.fast.batched import BatchedStepper
@@ -90,6 +92,20 @@ def test_a_later_process_does_not_measure_again(speeds: Speeds, monkeypatch: pyt
     speeds.seconds = {"float32": 1.0, "bfloat16": 2.0}
     assert ask() == "bfloat16"
     assert speeds.measured == [256]
+
+
+def test_another_machine_dreams_in_the_precision_of_the_one_that_asks_it(
+    speeds: Speeds, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(precision, "_told", {})
+    model = trained_like_world_model()
+    packed, near = (pickle.loads(pickle.dumps(PackedModel.of(model, far=far))) for far in (True, False))  # noqa: S301
+    assert speeds.measured == [256, 512, 1024, 2048, 4096]
+    forget(monkeypatch)
+    monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path / "there"))
+    speeds.seconds = {"float32": 1.0, "bfloat16": 2.0}
+    assert ask(300, near.unpack().memory) == "float32"
+    assert [ask(rows, packed.unpack().memory) for rows in (255, 300, 10**6)] == ["float32", "bfloat16", "bfloat16"]
 
 
 def test_other_circumstances_are_measured_anew(speeds: Speeds, monkeypatch: pytest.MonkeyPatch) -> None:

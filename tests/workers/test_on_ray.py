@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import random
+import signal
 import socket
 import subprocess
 import sys
@@ -48,23 +50,40 @@ class Nodes:
     def __init__(self) -> None:
         from ray.cluster_utils import Cluster
 
-        self.port = free_port()
-        self._cluster = Cluster(
-            initialize_head=True,
-            head_node_args={"num_cpus": 1, "include_dashboard": False, "ray_client_server_port": self.port},
-        )
+        self._cluster = Cluster()
+        self._add(head=True)
         self.address: str = self._cluster.address
-        self._others = [self._cluster.add_node(num_cpus=1) for _ in range(2)]
+        self._others = [self._add() for _ in range(2)]
         self._cluster.wait_for_nodes()
+
+    def _add(self, *, head: bool = False, **settings: Any) -> Any:
+        """A further node of one CPU; a busy machine may need more than the half a minute that Ray gives it."""
+        for last in (False, False, True):
+            if head:
+                self.port = free_port()
+                settings = {"include_dashboard": False, "ray_client_server_port": self.port}
+            try:
+                return self._cluster.add_node(num_cpus=1, **settings)
+            except Exception as error:  # Ray raises no other class
+                if last or "timed out during startup" not in str(error):
+                    raise
 
     def kill_one(self) -> None:
         """A node is gone without a word."""
         self._cluster.remove_node(self._others.pop(0), allow_graceful=False)
 
+    def add_strange(self, package: Path) -> None:
+        """A fourth node, which finds another dreamenv in folder `package`."""
+        self._strange = self._add(env_vars={"PYTHONPATH": str(package)})
+
+    def remove_strange(self) -> None:
+        """Three nodes are left."""
+        self._cluster.remove_node(self._strange, allow_graceful=False)
+
     def complete(self) -> None:
         """There are three again."""
         while len(self._others) < 2:
-            self._others.append(self._cluster.add_node(num_cpus=1))
+            self._others.append(self._add())
         self._cluster.wait_for_nodes()
 
     def shut_down(self) -> None:
@@ -174,6 +193,21 @@ def test_a_lost_node_and_killed_actors_lose_nothing_and_count_nothing_twice(node
     assert len([line for line in lines if "tried again" in line]) >= 2
 
 
+def test_results_that_a_node_takes_with_it_are_made_again(nodes: Nodes) -> None:
+    """They are large, so that they lie on the node that made them until they are asked for."""
+    lines: list[str] = []
+    with open_workers(own.make_large, False, workers=nodes.address, report=lines.append) as crew:
+        results = crew.results(range(12))
+        found = [next(results) for _ in range(3)]
+        time.sleep(3)  # the tasks that were given out meanwhile are through, and nobody has asked for them
+        nodes.kill_one()
+        found += results
+    expected = own.make_large(False)
+    assert sorted(task for task, _ in found) == list(range(12))
+    assert all(value == expected(task) for task, value in found)
+    assert [line for line in lines if "tried again" in line]
+
+
 def test_a_collection_is_that_of_local_workers(nodes: Nodes, tmp_path: Path) -> None:
     found = [
         collect(CARTPOLE, tmp_path / name, frames=400, workers=workers, seed=3, report=lambda line: None)
@@ -265,41 +299,126 @@ def test_a_killed_driver_is_started_again(nodes: Nodes, tmp_path: Path, root: Pa
     assert contents(episodes) == contents(tmp_path / "whole")
 
 
+FULL_SIZE = {
+    "collect": ["collect", "DreamDoom-v0", "--frames", "50000", "--seed", "7"],
+    "eval": ["eval", "DreamDoom-v0", "--episodes", "100"],
+    "evolve": ["evolve", "DreamDoom-v0", "--generations", "20"],
+}
+
+
+class Runs:
+    """Commands of full size, each with a folder for what it leaves."""
+
+    def __init__(self, folder: Path, workers: str, root: Path) -> None:
+        self.folder, self._workers = folder, workers
+        self._environment = with_package(root) | {"RAY_USAGE_STATS_ENABLED": "0"}
+        folder.mkdir(exist_ok=True)
+
+    def start(self, verb: str) -> subprocess.Popen[bytes]:
+        """The command, which writes what it prints into a file."""
+        where = ["--json", str(self.folder / "eval.json")] if verb == "eval" else ["--out", str(self.folder / verb)]
+        command = [sys.executable, "-m", "dreamenv", *FULL_SIZE[verb], *where, "--workers", self._workers]
+        with self._printed(verb).open("ab") as printed:
+            return subprocess.Popen(command, env=self._environment, stdout=printed, stderr=subprocess.STDOUT)
+
+    def end(self, verb: str, process: subprocess.Popen[bytes]) -> Any:
+        """What must be equal of two runs: files and ledger, figures, or weights."""
+        assert process.wait(7200) == 0, self._printed(verb).read_text(encoding="utf-8")[-2000:]
+        if verb == "eval":
+            figures = json.loads((self.folder / "eval.json").read_bytes())
+            return figures["returns"], figures["lengths"], figures["real_frames"]
+        folder = self.folder / verb
+        if verb == "collect":
+            return contents(folder / "episodes"), (folder / "ledger.json").read_bytes()
+        return load_agent(folder).tensors()["weights"].numpy().tobytes(), self._generations()
+
+    def wait(self, verb: str, process: subprocess.Popen[bytes], moment: int) -> None:
+        """Until it has reached `moment` and somebody is at work, or has ended."""
+        assert wait_for(lambda: process.poll() is not None or (self.reached(verb) >= moment and bool(actors())), 3600)
+
+    def reached(self, verb: str) -> int:
+        """Episodes collected or generations evolved so far."""
+        if verb == "collect":
+            return len(list((self.folder / verb / "episodes").glob("0*.h5")))
+        return len(self._generations())
+
+    def _generations(self) -> list[dict[str, Any]]:
+        file = self.folder / "evolve" / "evolution.json"
+        found: list[dict[str, Any]] = json.loads(file.read_bytes())["history"] if file.exists() else []
+        return found
+
+    def _printed(self, verb: str) -> Path:
+        return self.folder / f"{verb}.txt"
+
+
+@pytest.fixture(scope="module")
+def local_runs(tmp_path_factory: pytest.TempPathFactory, root: Path) -> Callable[[str], Any]:
+    """What each command leaves with two local processes, and how far it got; each runs once."""
+    runs = Runs(tmp_path_factory.mktemp("local"), "2", root)
+
+    @functools.cache
+    def whole(verb: str) -> Any:
+        return runs.end(verb, runs.start(verb)), 0 if verb == "eval" else runs.reached(verb)
+
+    return whole
+
+
 @pytest.mark.slow
-def test_ten_kills_at_random_moments(nodes: Nodes, tmp_path: Path, root: Path) -> None:
-    """Of a worker, a node or the driver, in the middle of one collection of Doom."""
+@pytest.mark.parametrize("verb", list(FULL_SIZE))
+def test_doom_is_that_of_local_workers(
+    verb: str, nodes: Nodes, local_runs: Callable[[str], Any], tmp_path: Path, root: Path
+) -> None:
+    """50,000 frames, 100 episodes and 20 generations: the same bytes, the same figures, the same weights."""
+    runs = Runs(tmp_path, nodes.address, root)
+    assert runs.end(verb, runs.start(verb)) == local_runs(verb)[0]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("verb", ["collect", "evolve"])
+def test_ten_kills_at_random_moments(
+    verb: str, nodes: Nodes, local_runs: Callable[[str], Any], tmp_path: Path, root: Path
+) -> None:
+    """Of workers, nodes and the driver, spread over one run of full size."""
     generator = random.Random(1)
-    command = [
-        sys.executable, "-m", "dreamenv", "collect", "DreamDoom-v0", "--frames", "50000", "--seed", "7", "--out",
-    ]  # fmt: skip
-    environment = with_package(root) | {"RAY_USAGE_STATS_ENABLED": "0"}
-    subprocess.run([*command, str(tmp_path / "whole")], env=environment, check=True, capture_output=True)
-    broken = [*command, str(tmp_path / "broken"), "--workers", nodes.address]
-    kills: list[str] = []
-    process = subprocess.Popen(broken, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    while len(kills) < 10:
-        assert wait_for(lambda: len(actors()) == 3, 300)
-        time.sleep(generator.uniform(0.0, 5.0))
-        if process.poll() is not None:
-            break
-        kills.append(generator.choice(["worker", "worker", "node", "driver"]))
-        if kills[-1] == "worker":
-            for pid in actors()[:1]:
-                os.kill(pid, 9)
-        elif kills[-1] == "node":
+    whole, size = local_runs(verb)
+    runs = Runs(tmp_path, nodes.address, root)
+    kinds = ["worker"] * 4 + ["node"] * 3 + ["driver"] * 3
+    generator.shuffle(kinds)
+    process = runs.start(verb)
+    for moment, kind in zip(sorted(generator.sample(range(size * 9 // 10), 10)), kinds, strict=True):
+        runs.wait(verb, process, moment)
+        time.sleep(generator.uniform(0.0, 0.5))
+        assert process.poll() is None, "it has ended before the tenth"
+        if kind == "driver":
+            process.kill()
+            process.wait()
+            process = runs.start(verb)
+        elif kind == "node":
             nodes.kill_one()
             nodes.complete()
         else:
-            process.kill()
-            process.wait()
-            process = subprocess.Popen(broken, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    assert process.wait(1800) == 0
-    print(f"killed: {', '.join(kills)}")
-    assert len(kills) >= 5  # a fast machine may be through before the tenth
-    one, other = (contents(tmp_path / name / "episodes") for name in ("broken", "whole"))
-    assert one == other
-    ledgers = [(tmp_path / name / "ledger.json").read_bytes() for name in ("broken", "whole")]
-    assert ledgers[0] == ledgers[1]
+            os.kill(generator.choice(actors()), signal.SIGKILL)
+    assert runs.end(verb, process) == whole
+
+
+@pytest.mark.slow
+def test_a_score_survives_the_loss_of_workers_and_nodes(
+    nodes: Nodes, local_runs: Callable[[str], Any], tmp_path: Path, root: Path
+) -> None:
+    """A score that is begun again begins anew, so its driver is let live."""
+    generator = random.Random(2)
+    runs = Runs(tmp_path, nodes.address, root)
+    process = runs.start("eval")
+    for kill in ("worker", "node", "worker"):
+        assert wait_for(lambda: len(actors()) == 3, 600)
+        time.sleep(generator.uniform(1.0, 5.0))
+        assert process.poll() is None, "it has ended before the last one"
+        if kill == "node":
+            nodes.kill_one()
+            nodes.complete()
+        else:
+            os.kill(generator.choice(actors()), signal.SIGKILL)
+    assert runs.end("eval", process) == local_runs("eval")[0]
 
 
 def actors() -> list[int]:
@@ -313,29 +432,6 @@ def actors() -> list[int]:
             except OSError:
                 continue
     return found
-
-
-@pytest.mark.slow
-def test_doom_is_that_of_local_workers(nodes: Nodes, tmp_path: Path, root: Path) -> None:
-    """50,000 frames, 100 episodes and 20 generations: the same bytes, the same figures, the same weights."""
-    environment = with_package(root) | {"RAY_USAGE_STATS_ENABLED": "0"}
-    verbs = {
-        "collect": ["collect", "DreamDoom-v0", "--frames", "50000"],
-        "eval": ["eval", "DreamDoom-v0", "--episodes", "100", "--json"],
-        "evolve": ["evolve", "DreamDoom-v0", "--generations", "20"],
-    }
-    for name, workers in (("local", "2"), ("ray", nodes.address)):
-        for verb, words in verbs.items():
-            out = str(tmp_path / name / verb) + (".json" if verb == "eval" else "")
-            where = [out] if verb == "eval" else ["--out", out]
-            command = [sys.executable, "-m", "dreamenv", *words, *where, "--workers", workers]
-            subprocess.run(command, env=environment, check=True, capture_output=True)
-    assert contents(tmp_path / "local" / "collect" / "episodes") == contents(tmp_path / "ray" / "collect" / "episodes")
-    scores = [json.loads((tmp_path / name / "eval.json").read_bytes()) for name in ("local", "ray")]
-    assert scores[0]["returns"] == scores[1]["returns"]
-    assert scores[0]["lengths"] == scores[1]["lengths"]
-    agents = [load_agent(tmp_path / name / "evolve") for name in ("local", "ray")]
-    assert agents[0].tensors()["weights"].numpy().tobytes() == agents[1].tensors()["weights"].numpy().tobytes()
 
 
 def test_through_the_client_server(nodes: Nodes, tmp_path: Path, root: Path) -> None:
@@ -379,6 +475,27 @@ def test_cpus_that_others_hold_are_waited_for_and_told(nodes: Nodes, monkeypatch
 class Holder:
     def here(self) -> None:
         """It is."""
+
+
+def test_a_node_with_another_package_is_named_also_when_it_comes_later(
+    nodes: Nodes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dreamenv.workers.on_ray._SECONDS_BETWEEN_LOOKS", 0.1)
+    (tmp_path / "dreamenv").mkdir()
+    (tmp_path / "dreamenv" / "__init__.py").write_text('__version__ = "0.0.7"\n', encoding="utf-8")
+    named = r"the nodes of the cluster differ: dreamenv 0\.0\.7 on \S+/\w{6}; "
+    with open_workers(own.make_slow, 0.05, workers=nodes.address) as crew:
+        results = crew.results(range(2000))
+        assert next(results)
+        nodes.add_strange(tmp_path)
+        try:
+            with pytest.raises(ConfigurationError, match=named):
+                list(results)
+            with pytest.raises(ConfigurationError, match=named):
+                list(run_tasks([1], own.make_square, 1, workers=nodes.address))
+        finally:
+            nodes.remove_strange()
+    assert wait_for(lambda: len([node for node in ray.nodes() if node["Alive"]]) == 3)
 
 
 @pytest.mark.parametrize("what", ["python", "ray", "dreamenv"])
