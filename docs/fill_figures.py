@@ -150,9 +150,12 @@ def _shown(figure: Figure, key: str, old: str, name: str) -> str:
 def _figure(name: str, known: Mapping[str, Entry]) -> Figure:
     try:
         entry, part = find_figure(name, known)
-        return entry.published()[part]
+        published = entry.published()
     except DreamEnvError as error:
         raise PageError(str(error)) from error
+    if part not in published:
+        raise PageError(f"{name}: nothing is published yet; run dreamenv reproduce {entry.name}, and store it")
+    return published[part]
 
 
 def _table(name: str, known: Mapping[str, Entry]) -> str:

@@ -32,11 +32,11 @@ def test_results_are_marked_in_the_readme() -> None:
 
 @pytest.fixture
 def known(tmp_path: Path) -> Any:
-    """One entry with a part, a benchmark and a loop, published."""
+    """One entry with a part, a benchmark and a loop, published, and one that is not."""
     entry = "runner: {}, minutes: 1, commands: [dreamenv list]"
     lines = [
         f"  {name}: {{what: x, {entry.format(runner)}}}"
-        for name, runner in (("own", "eval"), ("speed", "bench"), ("rounds", "loop"))
+        for name, runner in (("own", "eval"), ("speed", "bench"), ("rounds", "loop"), ("later", "eval"))
     ]
     (tmp_path / "figures.yaml").write_text("\n".join(["format: 1", "figures:", *lines]), encoding="utf-8")
     score = {"mean": 804.5, "std": 47.04, "ci95": [-0.05, 1234.5], "episodes": 100, "real_frames": 1377593}
@@ -84,6 +84,7 @@ def test_a_marked_text_takes_the_stored_numbers(known: Any, keys: str, text: str
     [
         ("<!--owm: mean-->1<!--/-->", "no figure is called 'owm'. Did you mean own"),
         ("<!--own.best: mean-->1<!--/-->", "own has no figure 'best'"),
+        ("<!--later: mean-->1<!--/-->", "later: nothing is published yet; run dreamenv reproduce later"),
         ("<!--own: maen-->1<!--/-->", "own: no number is called 'maen'. Did you mean mean"),
         ("<!--own: mean-->1 ± 2<!--/-->", "'1 ± 2' has 2 numbers, its marker names 1"),
         ("<!--own: mean std-->1<!--/-->", "'1' has 1 numbers, its marker names 2"),
