@@ -188,10 +188,8 @@ class Run(BaseCallback):
             model.provenance["returns"] = [float(spread.mean), float(spread.var), float(spread.count)]
         with atomic(self.folder / _MODEL) as temporary, temporary.open("wb") as file:
             model.save(file, exclude=["learning_rate", "lr_schedule", "clip_range"])
-        recent = budget.curve[-1]["recent_return"] if budget.curve else float("nan")
-        print(
-            f"{budget.used_frames:,} real frames, {budget.used_s / 3600:.2f} h, last episodes {recent:.1f}", flush=True
-        )
+        recent = f"last episodes {budget.curve[-1]['recent_return']:.1f}" if budget.curve else "no episode ended yet"
+        print(f"{budget.used_frames:,} real frames, {budget.used_s / 3600:.2f} h, {recent}", flush=True)
 
 
 def make_envs(make: Callable[[], gym.Env[Any, Any]], settings: Settings, *, seed: int, envs: int) -> VecEnv:
