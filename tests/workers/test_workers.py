@@ -293,11 +293,11 @@ def with_package(root: Path) -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": str(root)}
 
 
-def wait_for(condition: Callable[[], bool], seconds: float = 60.0) -> bool:
+def wait_for(condition: Callable[[], bool], seconds: float = 60.0, *, every: float = 0.01) -> bool:
     until = time.monotonic() + seconds
-    while not condition() and time.monotonic() < until:
-        time.sleep(0.01)
-    return condition()
+    while not (met := condition()) and time.monotonic() < until:
+        time.sleep(every)
+    return met
 
 
 def test_a_busy_worker_ends_with_its_parent_and_writes_nothing_afterwards(tmp_path: Path, root: Path) -> None:
