@@ -38,6 +38,9 @@ class _Part:
     first: int
     last: int
 
+    def __str__(self) -> str:
+        return f"dreams {self.first} to {self.last - 1}"
+
 
 def decide_in_parts(
     world_model: WorldModel,
@@ -109,7 +112,7 @@ def _make_runner(setup: _Setup) -> Callable[[_Part], list[NDArray[Any]]]:
                     progress=lambda step, steps: None,
                 )
         except NonFiniteError as error:
-            raise NonFiniteError(f"dreams {part.first} to {part.last - 1}: {error}") from error
+            raise NonFiniteError(f"{part}: {error}") from error
         return [field.unflatten(0, (steps, rows)).numpy() for field in decisions]
 
     return run

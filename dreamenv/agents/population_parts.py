@@ -38,6 +38,9 @@ class _Part:
     last: int
     candidates: CandidatePart = field(compare=False)
 
+    def __str__(self) -> str:
+        return f"candidates {self.first} to {self.last - 1} of generation {self.generation}"
+
 
 class PopulationParts:
     """Workers that hold the model, and dream parts of one generation after the other.

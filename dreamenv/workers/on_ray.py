@@ -289,6 +289,6 @@ def _let_children_die_with_this() -> None:
 
 
 def _gist(error: Exception) -> str:
-    """The last line of Ray's explanations, which says why."""
+    """The last line of Ray's explanations says why; guesses follow behind its first sentence."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[-1] if lines else ""
+    return lines[-1].partition(". ")[0] if lines else ""

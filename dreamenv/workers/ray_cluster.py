@@ -61,6 +61,7 @@ def connect(address: str) -> Any:
             _check_answer(named)
         options["address"] = named
     _init(ray, address, options)
+    _quieten(ray)
     _connected = address
     return ray
 
@@ -134,6 +135,11 @@ def _init(ray: Any, address: str, options: dict[str, Any]) -> None:
     finally:
         if in_main:
             signal.signal(signal.SIGTERM, before)
+
+
+def _quieten(ray: Any) -> None:
+    """Ray prints a page to stdout whenever a worker or a node dies, `log_to_driver` or not; we say it in a line."""
+    ray._private.worker._worker_logs_enabled = False
 
 
 def _check_answer(address: str) -> None:

@@ -11,6 +11,7 @@ import pytest
 
 from dreamenv.agents.optimisers import make_optimiser, pair_noise
 from dreamenv.agents.options import EvolutionOptions
+from dreamenv.agents.population_parts import _Part
 from dreamenv.errors import ConfigurationError
 from tests.agents.test_evolution import SMALL, CountedValidation, evolved, same_run, sign_model
 
@@ -63,6 +64,12 @@ def test_a_run_is_continued_by_other_workers_and_not_without_any(tmp_path: Path)
         evolved(sign_model(), tmp_path / "broken", **SETTINGS)
     with pytest.raises(ConfigurationError, match="part: 4 there, 3 here"):
         evolved(sign_model(), tmp_path / "broken", workers=0, **SETTINGS | {"part": 3})
+
+
+def test_a_lost_part_is_named_without_its_weights() -> None:
+    search = make_optimiser("cma", np.zeros(500), population=8, sigma=0.3, seed=2)
+    search.ask()
+    assert f"task {_Part(3, 4, 8, search.part(4, 8))}" == "task candidates 4 to 7 of generation 3"
 
 
 def test_a_part_needs_a_candidate() -> None:
