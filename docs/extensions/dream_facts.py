@@ -108,10 +108,18 @@ def _spaces_table(entry: DreamEntry, model: WorldModel) -> str:
 
 
 def _observation_table(model: WorldModel) -> str:
-    hidden = model.memory.feature_size - model.memory.latent_size
-    meanings = {
-        "features": f"the latent z ({model.memory.latent_size} numbers), then what M remembers ({hidden})",
+    size = model.memory.latent_size
+    hidden = model.memory.feature_size - size
+    apart = {
+        "features": f"the latent z ({size} numbers), then what M remembers ({hidden})",
         "latent": "the latent z alone",
+    }
+    whole = {
+        "features": f"what M remembers and what it has drawn, h and z ({size} numbers)",
+        "latent": "the same, since V draws both",
+    }
+    meanings = {
+        **(apart if hidden else whole),
         "pixels": "the picture that V draws of z",
         "state": "all that M remembers, in one vector: for planners",
     }

@@ -16,6 +16,7 @@ from dreamenv.data.split import held_out_episodes
 from dreamenv.memory.base import MemoryModel
 from dreamenv.memory.states import select
 from dreamenv.vision.base import Vision
+from dreamenv.vision.batches import encode_rows
 
 # Rows of `EpisodeCache.observations` to embeddings `[B, E]` float32.
 Embed = Callable[[NDArray[np.int64]], Tensor]
@@ -29,7 +30,7 @@ def embed_by(vision: Vision, cache: EpisodeCache, *, device: torch.device | str,
         with torch.no_grad():
             for begin in range(0, len(rows), batch_size):
                 seen = np.array(cache.observations[rows[begin : begin + batch_size]])
-                parts.append(vision.encode(torch.from_numpy(seen).to(device)).cpu())
+                parts.append(encode_rows(vision, torch.from_numpy(seen).to(device)).cpu())
         return torch.cat(parts)
 
     return embed

@@ -107,6 +107,7 @@ class LiveActorCritic(LiveAgent):
         agent = self._agent(0)
         agent.provenance = {
             "real_id": self._model.real.id,
+            "real_frames": 0,  # it learns from what the model has learned from
             "trained_in": "dream",
             "settings": plain(self._options) | {"seed": self._seed},
         }

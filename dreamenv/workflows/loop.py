@@ -143,6 +143,8 @@ def _keep_best(run_dir: Path, number: int, table: list[Round]) -> None:
         "rounds": [asdict(row) for row in table],
         "best_round": number,
     }
+    # A model that learned continually was measured behind the round
+    model.provenance.setdefault("held_out", table[number].held_out)
     model.save(run_dir / "bundle")
     for file in (source / "agent").glob("agent.*"):  # a planner leaves none
         (run_dir / "agent").mkdir(exist_ok=True)

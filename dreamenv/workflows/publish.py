@@ -32,7 +32,9 @@ _SCORE_KEYS = ("real_id", "agent", "episodes", "mean", "std", "ci95", "real_fram
 
 _HELD_OUT = ("figure", "value", "what it is")
 _MEANINGS = {
-    "loss": "what the memory model (M) was fitted to make small: the sum of the next three",
+    "loss": "what the memory model (M) was fitted to make small, in nats",
+    "reconstruction": "half the squared error of what is drawn, summed over what V and M are given",
+    "divergence": "what an observation tells beyond what M expected, in nats",
     "latent_nll": "negative log likelihood of the next latent, in nats per latent dimension",
     "reward": "loss of the reward head",
     "termination": "loss of the head that predicts the end",
@@ -173,8 +175,17 @@ def _of_agent(agent: SavableAgent) -> dict[str, Any]:
 
 
 def _part(name: str, config: dict[str, Any]) -> tuple[str, str, str]:
-    settings = (f"{key}: {value}" for key, value in config.items() if key != "kind")
-    return name, str(config["kind"]), ", ".join(settings)
+    return name, str(config["kind"]), _settings(config)
+
+
+def _settings(config: dict[str, Any]) -> str:
+    parts = ((key, value) for key, value in config.items() if key != "kind")
+    return ", ".join(
+        f"{key}: {value['kind']} ({_settings(value)})"
+        if isinstance(value, dict) and "kind" in value
+        else f"{key}: {value}"
+        for key, value in parts
+    )
 
 
 def _scored(agent: str, score: dict[str, Any]) -> tuple[str, str, str, str]:

@@ -70,7 +70,7 @@ def test_what_is_missing_is_named(typed: Any) -> None:
     assert status == 2
     assert err == (
         "dreamenv: Missing argument 'ID|BUNDLE'. Give the id of a dream or the folder of a bundle; "
-        "registered: DreamCarRacing-v0, DreamDoom-v0\n"
+        "registered: DreamCarRacing-v0, DreamDoom-v0, DreamDoom-v1\n"
     )
 
 
@@ -78,7 +78,7 @@ def test_the_shell_completes_ids(typed: Any, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setenv("_DREAMENV_COMPLETE", "complete_bash")
     monkeypatch.setenv("COMP_WORDS", "dreamenv eval DreamD")
     monkeypatch.setenv("COMP_CWORD", "2")
-    assert typed()[1].split() == ["DreamDoom-v0"]
+    assert typed()[1].split() == ["DreamDoom-v0", "DreamDoom-v1"]
 
 
 @pytest.mark.parametrize(

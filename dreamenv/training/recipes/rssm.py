@@ -28,6 +28,7 @@ from dreamenv.training.recipes.joint import (
 from dreamenv.training.recipes.vae import fitted_vision
 from dreamenv.training.replay import Replay
 from dreamenv.vision.base import Vision
+from dreamenv.vision.batches import encode_rows
 from dreamenv.vision.stacked import StackedVision
 from dreamenv.vision.vae import ConvVAE
 
@@ -147,8 +148,7 @@ class Sight:
             rows = cache.observations[first : first + cache.lengths[episode] + 1]
             rows = np.array(rows if mirror is None else mirror.pictures(rows))
             with torch.no_grad():
-                parts = [vision.encode(part.to(device)) for part in torch.from_numpy(rows).split(256)]
-            encoded.append(torch.cat(parts).cpu().numpy())
+                encoded.append(encode_rows(vision, torch.from_numpy(rows).to(device), most=256).cpu().numpy())
         return np.concatenate(encoded[: cache.episodes])
 
     def model(self, job: Job[RSSMOptions], cache: EpisodeCache) -> JointModel:
