@@ -34,6 +34,7 @@ def test_every_example_is_run_here(root: Path) -> None:
         "10_cleanrl_style_ppo.py",
         "11_compare_planners.py",
         "12_alphazero_tictactoe.py",
+        "13_i2a_sokoban.py",
     ]
     assert all(text.count(name) > 1 for name in names)
 
@@ -214,3 +215,22 @@ def test_alphazero_plays_tictactoe(run_python: RunPython, root: Path, tmp_path: 
         assert all(sum(side.values()) == 2 for side in sides.values())
         assert all(side["wins"] == 0 for side in sides.values()), "nobody wins against the perfect player"
         assert table[player]["mean"] == 1 - table[player]["losses"] / 4
+
+
+def test_imagination_in_sokoban(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The game itself is tested in tests/sb3/test_sokoban.py."""
+    pytest.importorskip("stable_baselines3")
+    numbers = {"frames": 114, "model-frames": 50, "bad-episodes": 1, "epochs": 1, "steps": 1, "envs": 1, "rooms": 2}
+    options = [part for name, value in numbers.items() for part in (f"--{name}", str(value))]
+    options += ["--model-width", "8", "--parts", "2", "--seed", "1", "--json", str(tmp_path / "table.json")]
+    example = str(root / "examples" / "13_i2a_sokoban.py")
+    monkeypatch.setattr("sys.argv", [example, *options])
+    runpy.run_path(example, run_name="__main__")
+    table = json.loads((tmp_path / "table.json").read_text(encoding="utf-8"))
+    assert list(table) == ["i2a", "without", "bad_model"]
+    for row in table.values():
+        assert row["rooms"] == 2
+        assert row["mean"] in (0, 50, 100)
+        assert len(row["curve"]) == 2
+    # The model's frames count where it is used; learners play whole rollouts of 32 steps
+    assert {name: row["real_frames"] for name, row in table.items()} == {"i2a": 114, "without": 128, "bad_model": 114}

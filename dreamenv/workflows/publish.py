@@ -114,7 +114,7 @@ def _record_hashes(file: Path, name: str, hashes: dict[str, str]) -> None:
     """Rewrite the `sha256` block of `name`, keeping the file's comments."""
     text = file.read_text(encoding="utf-8")
     block = "    sha256:\n" + "".join(f"      {key}: {value}\n" for key, value in hashes.items())
-    section = re.search(rf"(?ms)^  {re.escape(name)}:\n(?:(?:    .*)?\n)*", text)
+    section = re.search(rf"(?m)^  {re.escape(name)}:\n(?:(?:    .*)?\n)*", text)
     if section is None:
         raise RegistryError(f"{file}: the entry {name} is not written as an indented block")
     body = re.sub(r"(?m)^    sha256:.*\n(?:      .*\n)*", "", section.group(0))

@@ -59,12 +59,18 @@ def write_run(folder: Path, memory: MemoryModel[Any], *, starts: int = 3, **prov
     return folder
 
 
+OTHERS_SUM = 64 * "a"
+
+
 def write_registry(folder: Path) -> Path:
     file = folder / "registry.yaml"
     file.write_text(
         "# The first line is a remark.\nformat: 1\nenvironments:\n  DreamPole-v0:\n    latent_id: LatentPole-v0\n"
         "    checkpoint: published  # where it lies\n    real:\n      id: CartPole-v1\n"
-        "    dream:\n      max_episode_steps: 30\n      temperature: 1.25\n",
+        "    dream:\n      max_episode_steps: 30\n      temperature: 1.25\n"
+        "  DreamPole-v1:\n    latent_id: LatentPole-v1\n    checkpoint: other\n"
+        f"    sha256:\n      config.json: {OTHERS_SUM}\n    real:\n      id: CartPole-v1\n"
+        "    dream:\n      max_episode_steps: 30\n",
         encoding="utf-8",
     )
     return file
@@ -100,6 +106,7 @@ def test_a_run_with_any_kind_of_memory_is_published(tmp_path: Path, kind: str) -
     again = publish_bundle("DreamPole-v0", run, file, score=SCORE, baseline=baseline, commands="dreamenv train\n")
     assert again == target
     assert registry.read_registry(file)["DreamPole-v0"].section.sha256 == recorded
+    assert registry.read_registry(file)["DreamPole-v1"].section.sha256 == {"config.json": OTHERS_SUM}
     assert file.read_text(encoding="utf-8") == text
 
 
