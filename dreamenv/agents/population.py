@@ -12,6 +12,7 @@ from torch import Tensor
 from dreamenv.agents.action_map import ActionMap
 from dreamenv.agents.action_noise import ActionNoise
 from dreamenv.agents.options import PopulationOptions, check_temperature
+from dreamenv.envs.rollout import checked_threshold
 from dreamenv.errors import ConfigurationError, NonFiniteError, SpaceMismatchError
 from dreamenv.memory.base import Prediction
 from dreamenv.memory.states import select
@@ -98,11 +99,7 @@ class _PopulationDream:
         check_temperature(self._temperature)
         self._to_action = ActionMap(world_model.action_space, options.action_map).to(world_model.device)
         self._disturb = ActionNoise(world_model.action_space, options.action_noise)
-        if options.max_disagreement is not None and "disagreement" not in world_model.memory.figures:
-            raise ConfigurationError(
-                f"max_disagreement={options.max_disagreement}: {type(world_model.memory).__name__} has no members that "
-                "could disagree; leave it out, or take a model of the recipe 'ensemble'"
-            )
+        self._most_disagreement = checked_threshold(options.max_disagreement, world_model)
         self._stepper = world_model.memory.stepper(candidates * options.rollouts, precision=options.precision)
 
     def returns(self, part: Tensor, key: int) -> Tensor:
@@ -132,7 +129,7 @@ class _PopulationDream:
 
     def _untrusted(self, state: Any, action: Tensor) -> Tensor | None:
         """`[B]` bool, the dreams whose next step nobody should believe; None where all are believed."""
-        most = self._options.max_disagreement
+        most = self._most_disagreement
         if most is None:
             return None
         apart: Tensor | None = self._model.memory.disagreement(state, action)

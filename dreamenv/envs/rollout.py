@@ -127,7 +127,7 @@ class DreamRollout:
         self.temperature = float(temperature)
         self.start = start
         self.compiled = compiled
-        self.max_disagreement = _checked_threshold(max_disagreement, world_model)
+        self.max_disagreement = checked_threshold(max_disagreement, world_model)
         self.returns: NDArray[np.float64] = np.zeros(rows)
         self.last_reward: NDArray[np.float64] = np.zeros(rows)
         self.one_thread = OneThread()
@@ -310,7 +310,12 @@ class DreamRollout:
         return type(state)(*parts)
 
 
-def _checked_threshold(most: float | None, world_model: WorldModel) -> float | None:
+def checked_threshold(most: float | None, world_model: WorldModel) -> float | None:
+    """`most` as `max_disagreement` of a dream of the model.
+
+    Raises:
+        ConfigurationError: No finite number above 0, or a memory without members.
+    """
     if most is None:
         return None
     if (

@@ -12,7 +12,15 @@ DOCS = Path(__file__).resolve().parent.parent.parent / "docs"
 
 def extension(name: str) -> ModuleType:
     """The module `name` of docs/extensions."""
-    folder = str(DOCS / "extensions")
-    if folder not in sys.path:
-        sys.path.append(folder)
+    return _module(DOCS / "extensions", name)
+
+
+def docs_script(name: str) -> ModuleType:
+    """The script `name` of docs, as a module."""
+    return _module(DOCS, name)
+
+
+def _module(folder: Path, name: str) -> ModuleType:
+    if str(folder) not in sys.path:
+        sys.path.append(str(folder))
     return importlib.import_module(name)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import struct
 from dataclasses import replace
 from pathlib import Path
@@ -14,17 +13,12 @@ import pytest
 
 from dreamenv.data.preprocess import make_raw_env
 from dreamenv.registry import find
-from tests.docs.site import DOCS
+from tests.docs.site import docs_script
 
 
 @pytest.fixture(scope="module")
 def script() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("doom_map", DOCS / "doom_map.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return docs_script("doom_map")
 
 
 def wad(*lumps: tuple[bytes, bytes]) -> bytes:

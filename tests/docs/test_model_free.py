@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -15,19 +13,14 @@ from dreamenv.data.preprocess import make_raw_env
 from dreamenv.files import write_json
 from dreamenv.registry import find
 from tests.colour_env import ColourEnv
-from tests.docs.site import DOCS
+from tests.docs.site import docs_script
 
 pytest.importorskip("stable_baselines3")
 
 
 @pytest.fixture(scope="module")
 def script() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("model_free", DOCS / "model_free.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = sys.modules["model_free"] = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return docs_script("model_free")
 
 
 def small(script: ModuleType, **changes: Any) -> Any:
