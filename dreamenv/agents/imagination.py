@@ -19,7 +19,7 @@ from dreamenv.agents.evolution_state import ValidationScore
 from dreamenv.agents.options import ImaginationOptions
 from dreamenv.agents.saved import save_agent
 from dreamenv.errors import ConfigurationError
-from dreamenv.memory.base import MemoryModel, Stepper
+from dreamenv.memory.base import MemoryModel, PlainStepper, Stepper
 from dreamenv.noise.base import Noise, as_noise, seeded_weights, step_generator
 from dreamenv.run_lock import alone_in
 from dreamenv.training.fit import FitOptions, Losses, Scalars, fit
@@ -108,7 +108,11 @@ class Imagination:
                 f"gradient='dynamics': {type(memory).__name__} carries no gradients; take gradient='reinforce'"
             )
         self._memory, self._networks, self._options, self._temperature = memory, networks, options, temperature
-        self._stepper = memory.stepper(options.batch_size, precision="float32") if scored else None
+        self._stepper: Stepper[Any] | None = None
+        if scored and memory.device.type == "cpu":
+            self._stepper = memory.stepper(options.batch_size, precision="float32")
+        elif scored:  # the fast one looks at numbers on their way, for which a GPU waits
+            self._stepper = PlainStepper(memory)
 
     def losses(self, state: Any, noise: Noise) -> Losses:
         """Of dreams from `state` `[B]`; the slow critic follows by one step."""

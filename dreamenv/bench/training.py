@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import itertools
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,22 +17,31 @@ from torch import nn
 from dreamenv.bench.bound import Work, arithmetic_bound, layer_products, memory_products, product_bound
 from dreamenv.bench.cases import Case
 from dreamenv.data.episodes import EpisodeCache
+from dreamenv.memory.rssm.model import RSSM
 from dreamenv.noise.base import step_generator
-from dreamenv.training.fit import training_step
+from dreamenv.training.fit import Losses, training_step
+from dreamenv.training.recipes.joint import JointModel, LossOptions
+from dreamenv.training.replay import Replay, ReplayBatch
 from dreamenv.training.sequences import LatentEpisodes, SequenceSampler
+from dreamenv.training.steps import RepeatedStep, Tensors
 from dreamenv.vision.base import Vision
+from dreamenv.vision.joint import SymlogMLP
+from dreamenv.vision.stacked import StackedVision
 from dreamenv.world_model import WorldModel
 
 # Kinds of vision that have a loss of their own, and of memory that have one over sequences of latents
 _FITTED_ALONE, _FITTED_TO_SEQUENCES = {"conv_vae"}, {"mdn_rnn"}
 _EPISODES = 16
+# Of an RSSM: windows and their moments
+_WINDOWS, _MOMENTS = 16, 64
 _PRECISIONS = {"": torch.float32, " bf16": torch.bfloat16}
 
 
 def training_cases(
     model: WorldModel, seed: int, *, pictures: int = 64, sequences: int = 32, length: int = 128
 ) -> list[Case]:
-    """Training of copies of V (a step is a picture) and M (a step is a transition), in float32 and bfloat16.
+    """Training of copies of V (a step is a picture) and M (a step is a transition), in float32 and bfloat16; of an RSSM
+    over vectors both together (a step is a moment), in float32.
 
     The bound counts each multiplication of a forward pass three times: a backward pass has two products for each, one
     for the inputs and one for the weights. Of the LSTM it takes all steps of a sequence for one product, which no
@@ -53,7 +63,21 @@ def training_cases(
             work = _memory_steps(model, dtype, seed, sequences, length)
             products = product_bound(memory_products(model.memory) * 3, sequences * length, device)
             cases.append(Case(f"train M{name}", sequences, device, work, products))
+    joint = _joint_model(model)
+    if joint is not None:
+        step = _WINDOWS * _MOMENTS
+        products = product_bound(memory_products(joint) * 3, step, device)
+        cases.append(Case("train V and M", _WINDOWS, device, _joint_steps(model, joint, seed), products))
     return cases
+
+
+def _joint_model(model: WorldModel) -> JointModel | None:
+    """A copy of an RSSM and of its V, as they are fitted together; None where there are convolutions, or no RSSM."""
+    memory, vision = copy.deepcopy(model.memory), copy.deepcopy(model.vision)
+    outer = vision.outer if isinstance(vision, StackedVision) else vision
+    if not isinstance(memory, RSSM) or not isinstance(outer, SymlogMLP):
+        return None
+    return JointModel(outer, memory).train().requires_grad_(True)
 
 
 def _forward_products(vision: Vision, device: str) -> list[tuple[int, int, int]]:
@@ -91,6 +115,31 @@ def _memory_steps(model: WorldModel, dtype: torch.dtype, seed: int, sequences: i
         return found
 
     return _steps(memory, losses, dtype, float(sequences * length))
+
+
+def _joint_steps(model: WorldModel, joint: JointModel, seed: int) -> Work:
+    """Windows as a loop that learns continually takes them; on a GPU its steps are recorded."""
+    rng = np.random.default_rng(seed)
+    cache = _episodes(model, rng, _MOMENTS)
+    shape = (len(cache.observations), *joint.vision.observation_shape)
+    cache = replace(cache, observations=rng.normal(size=shape).astype(np.float32))
+    replay, options = Replay(cache, np.arange(_EPISODES), length=_MOMENTS), LossOptions()
+
+    def losses(inputs: Tensors, generator: torch.Generator) -> tuple[Losses, Tensors]:
+        return joint.loss(ReplayBatch(*inputs), options, generator), ()
+
+    step = RepeatedStep(
+        joint, losses, learning_rate=1e-4, device=model.device, clip=100.0, checkpoint=Path("checkpoint.safetensors")
+    )
+    counter = itertools.count()
+
+    def work() -> float:
+        number = next(counter)
+        batch = replay.draw(_WINDOWS, np.random.default_rng([seed, number]))
+        step(tuple(vars(batch).values()), seed=seed, step=number)
+        return float(_WINDOWS * _MOMENTS)
+
+    return work
 
 
 def _steps(module: nn.Module, losses: Any, dtype: torch.dtype, worth: float) -> Work:

@@ -64,7 +64,7 @@ class RewardHead(nn.Module):
         check_reward_range(self.kind, self.bound, low, high)
 
     def _two_hot(self, reward: Tensor) -> Tensor:
-        reward = reward.clamp(float(self.values[0]), float(self.values[-1]))
+        reward = torch.minimum(torch.maximum(reward, self.values[0]), self.values[-1])
         above = torch.searchsorted(self.values, reward.contiguous()).clamp(1, len(self.values) - 1)
         low, high = self.values[above - 1], self.values[above]
         share = (reward - low) / (high - low)
@@ -136,7 +136,7 @@ class TerminationHead(nn.Module):
 
     def loss(self, features: Tensor, terminated: Tensor) -> Tensor:
         """`[...]` weighted binary cross-entropy in nats."""
-        weight = torch.tensor(self.weight, device=terminated.device)
+        weight = torch.full((), self.weight, device=terminated.device)
         return functional.binary_cross_entropy_with_logits(
             self(features), terminated, pos_weight=weight, reduction="none"
         )

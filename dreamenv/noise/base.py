@@ -64,8 +64,12 @@ class DreamNoise(Noise, Protocol):
 
 def step_generator(seed: int, step: int, device: torch.device | str = "cpu") -> torch.Generator:
     """A generator that depends on `seed` and `step` alone, so that a resumed run draws what an unbroken one draws."""
-    mixed = int(np.random.SeedSequence([seed, step]).generate_state(1, np.uint64)[0] >> np.uint64(1))
-    return torch.Generator(device).manual_seed(mixed)
+    return torch.Generator(device).manual_seed(mixed_seed(seed, step))
+
+
+def mixed_seed(seed: int, step: int) -> int:
+    """The seed of `step_generator`, in [0, 2⁶³)."""
+    return int(np.random.SeedSequence([seed, step]).generate_state(1, np.uint64)[0] >> np.uint64(1))
 
 
 @contextmanager

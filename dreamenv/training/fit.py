@@ -101,7 +101,7 @@ def fit(
         with torch.no_grad():
             found = validate()
         if not math.isfinite(found["loss"]):
-            raise _not_finite("the held-out loss", upto, checkpoint)
+            raise not_finite("the held-out loss", upto, checkpoint)
         better = found["loss"] < record["best"]["loss"]
         if better:
             best = _copied_weights(module)
@@ -193,12 +193,13 @@ def training_step(
     scalars = {name: float(value.detach()) for name, value in found.items()}
     bad = [name for name, value in scalars.items() if not math.isfinite(value)]
     if bad or not math.isfinite(float(norm)):
-        raise _not_finite(", ".join(bad) or "gradient norm", step, checkpoint)
+        raise not_finite(", ".join(bad) or "gradient norm", step, checkpoint)
     optimiser.step()
     return scalars | {"gradient_norm": float(norm)}
 
 
-def _not_finite(what: str, step: int, checkpoint: Path) -> NonFiniteError:
+def not_finite(what: str, step: int, checkpoint: Path) -> NonFiniteError:
+    """The error of a loss or gradient that is not finite."""
     return NonFiniteError(
         f"{what} is not finite at step {step}. Last good checkpoint: "
         f"{checkpoint if checkpoint.exists() else 'none yet'}. A smaller learning rate often helps."

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 
 from dreamenv.bundle import StartStates
-from dreamenv.data.collect import Collected, record_episode
+from dreamenv.data.collect import Collected
 from dreamenv.data.episode_file import read_attributes
 from dreamenv.data.episodes import EpisodeStore
-from dreamenv.data.explore import Actor
-from dreamenv.data.preprocess import PreprocessedEnv, make_real_env
+from dreamenv.data.preprocess import make_real_env
 from dreamenv.errors import BundleError
 from dreamenv.options import plain
 from dreamenv.training.checkpoint import below, load_tensors, save_tensors
@@ -29,6 +28,7 @@ from dreamenv.training.start_states import embed_by, make_start_states
 from dreamenv.training.tensorboard import TensorBoardRecorder
 from dreamenv.types import Episode, episode_seeds
 from dreamenv.workflows.grains import Grain, Learned, Settings
+from dreamenv.workflows.live_episodes import LiveEpisodes, Play, live_episodes
 from dreamenv.world_model import WorldModel
 
 _SECONDS_BETWEEN_CHECKPOINTS = 120.0
@@ -58,17 +58,15 @@ class Continually(Grain):
         learner = self._learner
         learner.enter(number)
         learner.catch_up()
-        env = make_real_env(settings.real)
-        try:
+        with live_episodes(settings.real, at_once=options.episodes_at_once, workers=settings.workers) as players:
             while learner.episodes < wanted:
                 waiting = 0
                 while learner.episodes < wanted and waiting < (options.update_every or 1):
-                    episode = self._episode(env, store, number, learner.episodes)
-                    learner.take(episode)
-                    waiting += len(episode)
+                    upto = min(learner.episodes + options.episodes_at_once, wanted)
+                    for episode in self._episodes(players, store, number, range(learner.episodes, upto)):
+                        learner.take(episode)
+                        waiting += len(episode)
                 learner.catch_up()
-        finally:
-            env.close()
         learner.save()
         returns = [read_attributes(file)["undiscounted_return"] for file in store.own_files()]
         collected = Collected(wanted, store.real_frames, float(np.mean(returns)))
@@ -85,15 +83,20 @@ class Continually(Grain):
             kept.append(episode)
         return self._learner.fit.measure(kept.cache()) if self._learner is not None else {}
 
-    def _episode(self, env: PreprocessedEnv, store: EpisodeStore, number: int, index: int) -> Episode:
-        """Episode `index` of round `number`: played by the agent as it is now, or as a killed call has left it."""
-        file = store.path / f"{index:08d}.h5"
-        if not file.exists():
-            assert self._learner is not None
-            actor = self._learner.actor(number, index)
-            seed = episode_seeds("collect", self.settings.seed * 100 + number, index + 1)[index]
-            store.write(index, record_episode(env, actor, seed=seed))
-        return store[index]
+    def _episodes(self, players: LiveEpisodes, store: EpisodeStore, number: int, indices: range) -> list[Episode]:
+        """Episodes of round `number`: played by the agent as it is now, or as a killed call has left them."""
+        assert self._learner is not None
+        options, seed = self.settings.options, self.settings.seed
+        share = options.greedy_episodes / (options.greedy_episodes + options.noisy_episodes)
+        seeds = episode_seeds("collect", seed * 100 + number, indices.stop)
+        plays = [
+            Play(index, seeds[index], (seed, number, index), share)
+            for index in indices
+            if not (store.path / f"{index:08d}.h5").exists()
+        ]
+        for index, file in self._learner.played(players, plays):
+            store.put(index, file)
+        return [store[index] for index in indices]
 
 
 class ContinualLearner:
@@ -145,8 +148,7 @@ class ContinualLearner:
             recorder=self._recorder,
         )
         self.fit = RECIPES[options.train.recipe]().continual(job, below("fit.", tensors) or None)
-        longest = int(self._growing.cache().lengths.max())
-        model = self._model(max_episode_steps=longest)
+        model = self._model(max_episode_steps=self._longest())
         self.agent = options.make_learner().live(model, seed=settings.seed, checkpoint=self._file)
         if tensors:
             self.agent.load(below("agent.", tensors))
@@ -198,12 +200,9 @@ class ContinualLearner:
         save_tensors(self._file, tensors, {"step": self._step, "round": self._round, "episodes": self.episodes})
         self._saved = time.monotonic()
 
-    def actor(self, number: int, index: int) -> Actor:
-        """What plays episode `index` of round `number`."""
-        options = self._settings.options
-        rng = np.random.default_rng([self._seed, number, index])
-        greedy = rng.random() < options.greedy_episodes / (options.greedy_episodes + options.noisy_episodes)
-        return self.agent.actor(rng, greedy=bool(greedy))
+    def played(self, players: LiveEpisodes, plays: Sequence[Play]) -> Iterator[tuple[int, bytes]]:
+        """Episodes by the agent as it is now, as `LiveEpisodes.play` gives them."""
+        return players.play(self._model(max_episode_steps=self._longest()), self.agent.as_it_is(), plays)
 
     def world_model(self, provenance: dict[str, Any]) -> WorldModel:
         """The model as it is, with start states of the episodes so far."""
@@ -227,6 +226,10 @@ class ContinualLearner:
             "options": plain(options.train.options),
         }
         return model
+
+    def _longest(self) -> int:
+        """Actions of the longest episode."""
+        return int(self._growing.cache().lengths.max())
 
     def _model(self, starts: StartStates | None = None, max_episode_steps: int = 1) -> WorldModel:
         nothing = StartStates(torch.zeros(0, self.fit.memory.embedding_size, device=self._device))

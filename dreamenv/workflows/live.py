@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
+from dreamenv.agents.actor_critic import Actor as ActorNetwork
 from dreamenv.agents.actor_critic import ActorCriticAgent
 from dreamenv.agents.exploration import AgentActor
 from dreamenv.agents.imagination import Imagination, check_dream_length, frozen, new_actor_critic
@@ -18,15 +21,23 @@ from dreamenv.agents.resolve import resolve_agent
 from dreamenv.agents.saved import save_agent
 from dreamenv.data.explore import Actor, Noisy
 from dreamenv.memory.states import select
-from dreamenv.noise.base import as_noise, step_generator
+from dreamenv.noise.base import as_noise
 from dreamenv.options import plain
 from dreamenv.training.checkpoint import restore_training, training_tensors
-from dreamenv.training.fit import Losses, Scalars, training_step
+from dreamenv.training.fit import Losses, Scalars
+from dreamenv.training.steps import RepeatedStep, Tensors
 from dreamenv.world_model import WorldModel
 
 # The share of steps with noise in an episode that explores, at any grain
 NOISE = (0.1, 0.6)
 _CLIP = 10.0
+
+
+class LivePlayer(Protocol):
+    """A live agent at one moment, without what it learns with; it can be pickled."""
+
+    def actor(self, model: WorldModel, rng: np.random.Generator, *, greedy: bool) -> Actor:
+        """What plays one real episode, seeing through `model`; see `LiveAgent.actor`."""
 
 
 class LiveAgent(ABC):
@@ -48,8 +59,12 @@ class LiveAgent(ABC):
         """
 
     @abstractmethod
+    def as_it_is(self) -> LivePlayer:
+        """What plays, with the weights of this moment, here or in another process."""
+
     def actor(self, rng: np.random.Generator, *, greedy: bool) -> Actor:
         """What plays one real episode: as well as it can, or with what it explores by."""
+        return self.as_it_is().actor(self._model, rng, greedy=greedy)
 
     @abstractmethod
     def save(self, folder: Path) -> None:
@@ -80,31 +95,37 @@ class LiveActorCritic(LiveAgent):
     def __init__(self, model: WorldModel, options: ImaginationOptions, *, seed: int, checkpoint: Path) -> None:
         super().__init__(model)
         check_dream_length(options.horizon, model.max_episode_steps, "the longest episode")
-        self._options, self._seed, self._checkpoint = options, seed, checkpoint
+        self._options, self._seed = options, seed
         self._networks = new_actor_critic(model, options, seed=seed)
-        self._optimiser = torch.optim.Adam(self._networks.parameters(), lr=options.learning_rate)
+        self._step = RepeatedStep(
+            self._networks,
+            self._losses,
+            learning_rate=options.learning_rate,
+            device=model.device,
+            clip=_CLIP,
+            checkpoint=checkpoint,
+        )
         temperature = model.temperature if options.temperature is None else options.temperature
         self._imagination = Imagination(model.memory, self._networks, options, temperature=temperature)
 
     def update(self, states: Any, step: int) -> Scalars:
         rows = np.random.default_rng([self._seed, step, 1]).permutation(len(states[0]))[: self._options.batch_size]
-        device = self._model.device
-        begin = select(states, torch.from_numpy(rows).to(device))
-
-        def losses(number: int) -> Losses:
-            return self._imagination.losses(begin, as_noise(step_generator(self._seed + 1, number, device)))
-
+        begin = select(states, torch.from_numpy(rows).to(self._model.device))
         with frozen(self._model.memory):
-            return training_step(
-                self._networks, losses, self._optimiser, step, device, torch.float32, _CLIP, self._checkpoint
-            )
+            return self._step(tuple(begin), seed=self._seed + 1, step=step)[0]
 
-    def actor(self, rng: np.random.Generator, *, greedy: bool) -> Actor:
-        resolved = resolve_agent(self._agent(int(rng.integers(2**31))), self._model)
-        return AgentActor(self._model, resolved, "agent" if greedy else "agent, sampled", rng, deterministic=greedy)
+    def _losses(self, inputs: Tensors, generator: torch.Generator) -> tuple[Losses, Tensors]:
+        """Losses of dreams that begin at the states whose tensors are `inputs`."""
+        return self._imagination.losses(self._model.memory.state_type(*inputs), as_noise(generator)), ()
+
+    def as_it_is(self) -> LivePlayer:
+        actor = self._networks.actor
+        weights = {name: part.detach().cpu().numpy().copy() for name, part in actor.state_dict().items()}
+        return _Policy(weights, actor.width, actor.to_action.kind)
 
     def save(self, folder: Path) -> None:
-        agent = self._agent(0)
+        space = self._model.observation_space("features")
+        agent = ActorCriticAgent(self._networks.actor, space, self._model.action_space)
         agent.provenance = {
             "real_id": self._model.real.id,
             "real_frames": 0,  # it learns from what the model has learned from
@@ -114,14 +135,38 @@ class LiveActorCritic(LiveAgent):
         save_agent(agent, folder)
 
     def tensors(self) -> dict[str, Tensor]:
-        return training_tensors(self._networks, self._optimiser)
+        return training_tensors(self._networks, self._step.optimiser)
 
     def load(self, tensors: dict[str, Tensor]) -> None:
-        restore_training(tensors, self._networks, self._optimiser)
+        restore_training(tensors, self._networks, self._step.optimiser)
 
-    def _agent(self, seed: int) -> ActorCriticAgent:
-        space = self._model.observation_space("features")
-        return ActorCriticAgent(self._networks.actor, space, self._model.action_space, seed=seed)
+
+@dataclass(frozen=True)
+class _Policy:
+    """A policy, which explores by being sampled."""
+
+    weights: dict[str, NDArray[np.float32]]
+    width: int
+    action_map: str | None
+
+    def actor(self, model: WorldModel, rng: np.random.Generator, *, greedy: bool) -> Actor:
+        space = model.observation_space("features")
+        network = ActorNetwork(space.shape[0], model.action_space, action_map=self.action_map, width=self.width)
+        network.load_state_dict({name: torch.from_numpy(part) for name, part in self.weights.items()})
+        agent = ActorCriticAgent(network, space, model.action_space, seed=int(rng.integers(2**31)))
+        name = "agent" if greedy else "agent, sampled"
+        return AgentActor(model, resolve_agent(agent, model), name, rng, deterministic=greedy)
+
+
+@dataclass(frozen=True)
+class _Planner:
+    """A planner, which explores by noise on its actions."""
+
+    name: str
+
+    def actor(self, model: WorldModel, rng: np.random.Generator, *, greedy: bool) -> Actor:
+        actor = AgentActor(model, resolve_agent(self.name, model), self.name, rng)
+        return Noisy(actor, model.action_space, rng, probability=(0.0, 0.0) if greedy else NOISE)
 
 
 class LivePlanner(LiveAgent):
@@ -143,9 +188,8 @@ class LivePlanner(LiveAgent):
     def update(self, states: Any, step: int) -> Scalars:
         return {}
 
-    def actor(self, rng: np.random.Generator, *, greedy: bool) -> Actor:
-        actor = AgentActor(self._model, resolve_agent(self._name, self._model), self._name, rng)
-        return Noisy(actor, self._model.action_space, rng, probability=(0.0, 0.0) if greedy else NOISE)
+    def as_it_is(self) -> LivePlayer:
+        return _Planner(self._name)
 
     def save(self, folder: Path) -> None:
         pass

@@ -32,6 +32,9 @@ class LoopOptions:
             after so many real actions (at the end of the episode in which they are reached) model and agent go on
             learning until `train_ratio` is met, and the next episode is played by what they have become. Model,
             agent and validation of each round are kept as by rounds.
+        episodes_at_once: Learning continually, episodes that are played with the same weights. One is played in this
+            process; several by the loop's workers, side by side, which pays where learning is much faster than playing,
+            as on a GPU.
         learner: What learns in the dream: "actor-critic", "evolve", "planner:NAME,SETTING=VALUE", "sb3:ALGORITHM", or a
             kind of `register_learner`. A later round goes on from the agent of the round before.
         agent: The learner's options: its own dataclass (`ImaginationOptions`, `EvolutionOptions`, `SB3Options`), or a
@@ -47,6 +50,7 @@ class LoopOptions:
     train: TrainOptions = field(default_factory=TrainOptions)
     train_ratio: float | None = None
     update_every: int | None = None
+    episodes_at_once: int = 1
     learner: str = "actor-critic"
     agent: Any = None
     validation_episodes: int = 10
@@ -73,6 +77,11 @@ class LoopOptions:
             raise ConfigurationError(
                 f"update_every={self.update_every}, train_ratio={self.train_ratio}: update_every must be at least 1, "
                 "and it needs a train_ratio, which is how many actions to replay for each real one"
+            )
+        if self.episodes_at_once < 1 or (self.episodes_at_once > 1 and self.update_every is None):
+            raise ConfigurationError(
+                f"episodes_at_once={self.episodes_at_once}, update_every={self.update_every}: episodes_at_once must be "
+                "at least 1, and it is for a loop that learns continually; by rounds, workers always play side by side"
             )
         if min(self.greedy_episodes, self.noisy_episodes) < 0 or self.greedy_episodes + self.noisy_episodes < 1:
             raise ConfigurationError(

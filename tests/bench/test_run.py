@@ -12,12 +12,15 @@ from dreamenv.bench.bound import dreamed_products, layer_products, memory_produc
 from dreamenv.bench.cases import LivingRows
 from dreamenv.bench.run import BenchOptions, bench
 from dreamenv.bench.training import training_cases
+from dreamenv.bundle import StartStates
 from dreamenv.errors import ConfigurationError
 from dreamenv.memory.ensemble.model import ProbabilisticEnsemble
 from dreamenv.memory.mdn_rnn.model import MDNRNN
 from dreamenv.memory.rssm.model import RSSM
 from dreamenv.types import RealEnvSpec
+from dreamenv.vision.joint import SymlogMLP
 from dreamenv.vision.vae import ConvVAE
+from dreamenv.world_model import WorldModel
 from tests.colour_env import ColourEnv
 from tests.fakes import CountingMemory, fake_world_model, trained_like_world_model
 
@@ -55,6 +58,24 @@ def test_training_is_of_copies_in_both_precisions() -> None:
     assert [case.work() for case in cases] == [2, 30, 2, 30]
     assert [case.bound() for case in cases][1::2] == [30, 30]  # type: ignore[misc]
     assert all(torch.equal(part, before[name]) for name, part in parts.items())
+
+
+def test_v_and_m_of_an_rssm_are_fitted_together() -> None:
+    memory = RSSM(8, spaces.Discrete(3), 8, groups=2, classes=4, width=8)
+    starts = StartStates(torch.zeros(1, 8))
+    model = WorldModel(
+        SymlogMLP(5, memory.latent_size, 8),
+        memory,
+        RealEnvSpec("Some-v0"),
+        spaces.Discrete(3),
+        starts,
+        max_episode_steps=9,
+        temperature=1.0,
+    )
+    before = {name: part.clone() for name, part in model.memory.state_dict().items()}
+    (case,) = training_cases(model, seed=0)
+    assert (case.name, case.work(), case.bound()) == ("train V and M", 16 * 64, pytest.approx(16 * 64, rel=0.1))
+    assert all(torch.equal(part, before[name]) for name, part in model.memory.state_dict().items())
 
 
 def test_a_model_without_products_has_no_bound() -> None:

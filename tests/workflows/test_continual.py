@@ -174,3 +174,21 @@ def test_dreams_longer_than_any_episode_are_refused(tmp_path: Path) -> None:
 def test_a_recipe_that_fits_whole_data_sets(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="leave update_every out, or take recipe='rssm' or 'value_equivalent'"):
         loop(tmp_path, replace(TINY, train=TrainOptions("ensemble")))
+
+
+@pytest.mark.integration
+def test_episodes_that_are_played_at_once_do_not_depend_on_who_plays(tmp_path: Path) -> None:
+    """And all of a lot are played with the weights that the first one met."""
+    together = replace(TINY, episodes_at_once=2, greedy_episodes=0, noisy_episodes=3)
+    loop(tmp_path / "here", together)
+    loop(tmp_path / "workers", together, workers=2)
+    assert contents(tmp_path / "here") == contents(tmp_path / "workers")
+    loop(tmp_path / "alone", replace(together, episodes_at_once=1))
+    ours, other = (EpisodeStore(tmp_path / name / "episodes" / "01") for name in ("here", "alone"))
+    np.testing.assert_allclose(ours[0].actions, other[0].actions, atol=1e-5)
+    assert not np.allclose(ours[1].actions, other[1].actions, atol=1e-3), "alone, it has learned from the first"
+
+
+def test_episodes_at_once_are_for_a_loop_that_learns_continually() -> None:
+    with pytest.raises(ConfigurationError, match="episodes_at_once=2, update_every=None"):
+        replace(TINY, episodes_at_once=2, update_every=None)

@@ -200,7 +200,10 @@ class RSSM(MemoryModel[RSSMState]):
                 the embedding is; None has seen all.
         """
         unseen = torch.zeros_like(first) if seen is None else seen == 0
-        expected = unseen.any(0).tolist()
+        if unseen.device.type == "cpu":
+            expected = unseen.any(0).tolist()
+        else:  # asking a GPU would cost more than the prior does
+            expected = [seen is not None] * unseen.shape[1]
         encoded = self.action_encoder(actions)
         state = self.blank(embeddings[:, 0])
         kept, hiddens = [], []

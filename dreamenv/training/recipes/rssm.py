@@ -12,10 +12,10 @@ from torch import Tensor
 from dreamenv.data.episodes import EpisodeCache
 from dreamenv.data.split import held_out_episodes
 from dreamenv.errors import ConfigurationError
-from dreamenv.memory.rssm.model import Observed, RSSMState
+from dreamenv.memory.rssm.model import RSSMState
 from dreamenv.noise.base import step_generator
 from dreamenv.training.checkpoint import below, restore_training, training_tensors
-from dreamenv.training.fit import PRECISIONS, Losses, Scalars, faster_precision, fit, training_step
+from dreamenv.training.fit import PRECISIONS, Losses, Scalars, faster_precision, fit
 from dreamenv.training.mirror import Mirror
 from dreamenv.training.recipes.base import ContinualFit, Fitted, Job, Recipe, steps_for
 from dreamenv.training.recipes.joint import (
@@ -26,7 +26,8 @@ from dreamenv.training.recipes.joint import (
     set_latent_std,
 )
 from dreamenv.training.recipes.vae import fitted_vision
-from dreamenv.training.replay import Replay
+from dreamenv.training.replay import Replay, ReplayBatch
+from dreamenv.training.steps import RepeatedStep, Tensors
 from dreamenv.vision.base import Vision
 from dreamenv.vision.batches import encode_rows
 from dreamenv.vision.stacked import StackedVision
@@ -175,12 +176,18 @@ class ContinualRSSM(ContinualFit):
         self._rssm = self._model.memory
         fit_options = job.options.fit
         self.replayed = fit_options.batch_size * fit_options.sequence_length
-        self._optimiser = torch.optim.Adam(self._model.parameters(), lr=fit_options.learning_rate)
-        self._file = job.folder / "continual.safetensors"
+        self._step = RepeatedStep(
+            self._model,
+            self._losses,
+            learning_rate=fit_options.learning_rate,
+            device=torch.device(job.device),
+            clip=fit_options.clip,
+            checkpoint=job.folder / "continual.safetensors",
+        )
         self._precision = {"auto": None}.get(fit_options.precision, fit_options.precision)
         self.take(job.cache)
         if tensors is not None:
-            restore_training(tensors, self._model, self._optimiser)
+            restore_training(tensors, self._model, self._step.optimiser)
             precision = PRECISIONS[int(tensors["precision"])]
             self._precision = None if precision == "auto" else precision
 
@@ -199,23 +206,27 @@ class ContinualRSSM(ContinualFit):
 
     def update(self, step: int) -> tuple[Scalars, RSSMState]:
         batch = self._replay.draw(self._options.fit.batch_size, np.random.default_rng([self._seed, step]))
-        batch = batch.to(self._device)
-        observed: list[Observed] = []
-
-        def losses(number: int) -> Losses:
-            observed[:] = [self._model.observe(batch, step_generator(self._seed, number, self._device))]
-            return self._model.losses_of(batch, observed[0], self._options.loss)
-
+        inputs = tuple(vars(batch).values())
         if self._precision is None:
-            self._precision = faster_precision(self._model, losses, self._device)
+            self._precision = self._faster_precision(inputs, step)
         dtype = torch.bfloat16 if self._precision == "bfloat16" else torch.float32
         self._model.train()
-        scalars = training_step(
-            self._model, losses, self._optimiser, step, self._device, dtype, self._options.fit.clip, self._file
-        )
+        scalars, (features,) = self._step(inputs, seed=self._seed, step=step, dtype=dtype)
         self._model.eval()
-        goes_on = batch.terminated.flatten() == 0
-        return scalars, self._rssm.state_of(observed[0].features.detach().float().flatten(0, 1)[goes_on])
+        goes_on = (batch.terminated.flatten() == 0).to(self._device)
+        return scalars, self._rssm.state_of(features.float().flatten(0, 1)[goes_on])
+
+    def _losses(self, inputs: Tensors, generator: torch.Generator) -> tuple[Losses, Tensors]:
+        """Losses of the windows whose tensors are `inputs`, and the features of their moments."""
+        batch = ReplayBatch(*inputs)
+        observed = self._model.observe(batch, generator)
+        return self._model.losses_of(batch, observed, self._options.loss), (observed.features.detach(),)
+
+    def _faster_precision(self, inputs: Tensors, step: int) -> str:
+        if self._device.type != "cpu":
+            return "float32"
+        generator = step_generator(self._seed, step, self._device)
+        return faster_precision(self._model, lambda _: self._losses(inputs, generator)[0], self._device)
 
     def measure(self, cache: EpisodeCache) -> Scalars:
         every = np.arange(cache.episodes)
@@ -228,7 +239,7 @@ class ContinualRSSM(ContinualFit):
 
     def tensors(self) -> dict[str, Tensor]:
         precision = torch.tensor(PRECISIONS.index(self._precision or "auto"))
-        found = training_tensors(self._model, self._optimiser) | {"precision": precision}
+        found = training_tensors(self._model, self._step.optimiser) | {"precision": precision}
         frozen = self._sight.frozen
         return found | ({} if frozen is None else {f"frozen.{k}": v for k, v in frozen.state_dict().items()})
 

@@ -1,0 +1,110 @@
+"""Real episodes of an agent that learns meanwhile: one by one here, or several at once by workers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import numpy as np
+from gymnasium.envs.registration import EnvSpec
+
+from dreamenv.data.collect import record_episode
+from dreamenv.data.episode_file import episode_bytes
+from dreamenv.data.preprocess import PreprocessedEnv, make_known, make_real_env, modules_of, registration_of
+from dreamenv.envs.elsewhere import PackedModel, one_thread
+from dreamenv.types import RealEnvSpec
+from dreamenv.workers import AnyWorkers, Workforce, find_place, open_workers
+from dreamenv.workflows.live import LivePlayer
+from dreamenv.world_model import WorldModel
+
+
+class Play(NamedTuple):
+    """An episode to be played.
+
+    Attributes:
+        number: Of the episode in the round.
+        seed: Of the real environment's reset.
+        own: Seed of what the player draws.
+        greedy_share: Probability that the agent plays as well as it can; else it explores.
+    """
+
+    number: int
+    seed: int
+    own: tuple[int, ...]
+    greedy_share: float
+
+
+class LiveEpisodes:
+    """Whoever plays the episodes of a round; see `live_episodes`."""
+
+    def __init__(self, env: PreprocessedEnv | None, workforce: Workforce | None) -> None:
+        self._env, self._workforce = env, workforce
+
+    def play(self, model: WorldModel, player: LivePlayer, plays: Sequence[Play]) -> Iterator[tuple[int, bytes]]:
+        """Number and file (`episode_bytes`) of each episode as it is finished, all with the weights as they are now."""
+        if self._env is not None:
+            for play in plays:
+                yield play.number, _played(self._env, model, player, play)
+        elif plays:
+            assert self._workforce is not None
+            packed = PackedModel.of(model)
+            for task, file in self._workforce.results([_Task(play, packed, player) for play in plays]):
+                yield task.play.number, file
+
+
+@contextmanager
+def live_episodes(real: RealEnvSpec, *, at_once: int, workers: AnyWorkers) -> Iterator[LiveEpisodes]:
+    """Players of real episodes, who are dismissed behind the block.
+
+    Args:
+        real: The real environment.
+        at_once: How many episodes are played with the same weights. One is played in this process, by the model where
+            it is; more are played on the CPU, each on one thread.
+        workers: Who plays several; see `dreamenv.workers.find_place`.
+    """
+    if at_once == 1:
+        env = make_real_env(real)
+        try:
+            yield LiveEpisodes(env, None)
+        finally:
+            env.close()
+        return
+    place = find_place(workers, at_once)
+    setup = _Setup(real, None if place.here else registration_of(real))
+    with open_workers(_make_runner, setup, workers=place, modules=modules_of(real)) as workforce:
+        yield LiveEpisodes(None, workforce)
+
+
+@dataclass(frozen=True)
+class _Setup:
+    real: RealEnvSpec
+    registration: EnvSpec | None
+
+
+@dataclass(frozen=True)
+class _Task:
+    play: Play
+    model: PackedModel = field(compare=False)
+    player: LivePlayer = field(compare=False)
+
+    def __str__(self) -> str:
+        return f"episode {self.play.number}"
+
+
+def _make_runner(setup: _Setup) -> Callable[[_Task], bytes]:
+    make_known(setup.registration)
+    env = make_real_env(setup.real)
+
+    def run(task: _Task) -> bytes:
+        with one_thread():
+            return _played(env, task.model.unpack(), task.player, task.play)
+
+    return run
+
+
+def _played(env: PreprocessedEnv, model: WorldModel, player: LivePlayer, play: Play) -> bytes:
+    rng = np.random.default_rng(play.own)
+    actor = player.actor(model, rng, greedy=bool(rng.random() < play.greedy_share))
+    return episode_bytes(record_episode(env, actor, seed=play.seed))
