@@ -2,8 +2,8 @@
 
 python docs/open_loop.py DreamDoom-v0 DreamDoom-v1 --episodes 10 --json open_loop.json
 
-The agents of all models drive, `--episodes` evaluation episodes each; every model is shown all of them, played again in its
-own preparation of the real environment. Pictures are compared in [0, 1] with the real frames.
+The agents of all models drive, `--episodes` evaluation episodes each; every model is shown all of them, played again in
+its own preparation of the real environment. Pictures are compared in [0, 1] with the real frames.
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ def main() -> None:
     for name, rows in found.items():
         for row in rows:
             print(
-                f"{name} +{row.horizon}: mean of the dreams {row.pixel_mse:.5f}, one dream {row.pixel_mse_sample:.5f}, no "
-                f"change {row.pixel_mse_frame_no_change:.5f}, V itself {row.pixel_mse_reconstruction:.5f}"
+                f"{name} +{row.horizon}: mean of the dreams {row.pixel_mse:.5f}, one dream {row.pixel_mse_sample:.5f}, "
+                f"no change {row.pixel_mse_frame_no_change:.5f}, V itself {row.pixel_mse_reconstruction:.5f}"
             )
     if given.json:
         write_json(given.json, {name: {f"{row.horizon}": asdict(row) for row in rows} for name, rows in found.items()})

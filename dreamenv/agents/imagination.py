@@ -20,10 +20,12 @@ from dreamenv.agents.options import ImaginationOptions
 from dreamenv.agents.saved import save_agent
 from dreamenv.errors import ConfigurationError
 from dreamenv.memory.base import MemoryModel, PlainStepper, Stepper
+from dreamenv.memory.heads import masked_mean
 from dreamenv.noise.base import Noise, as_noise, seeded_weights, step_generator
 from dreamenv.run_lock import alone_in
 from dreamenv.training.fit import FitOptions, Losses, Scalars, fit
 from dreamenv.training.ledger import read_ledger, record_frames
+from dreamenv.training.replay import Windows
 from dreamenv.types import Start
 from dreamenv.world_model import WorldModel
 
@@ -114,8 +116,8 @@ class Imagination:
         elif scored:  # the fast one looks at numbers on their way, for which a GPU waits
             self._stepper = PlainStepper(memory)
 
-    def losses(self, state: Any, noise: Noise) -> Losses:
-        """Of dreams from `state` `[B]`; the slow critic follows by one step."""
+    def losses(self, state: Any, noise: Noise, windows: Windows | None = None) -> Losses:
+        """Of dreams from `state` `[B]`, and of the critic on real `windows`; the slow critic follows by one step."""
         self._networks.follow(self._options.target_rate)
         dreamed = dream(
             self._memory,
@@ -126,10 +128,22 @@ class Imagination:
             noise=noise,
             stepper=self._stepper,
         )
-        return imagination_losses(self._networks, dreamed, self._options)
+        found = imagination_losses(self._networks, dreamed, self._options)
+        if windows is not None:
+            real = replay_critic_loss(self._networks, windows, self._options)
+            found |= {"loss": found["loss"] + self._options.replay_critic * real, "replay_critic": real.detach()}
+        return found
 
 
-def lambda_returns(reward: Tensor, continuation: Tensor, value: Tensor, *, discount: float, trace: float) -> Tensor:
+def lambda_returns(
+    reward: Tensor,
+    continuation: Tensor,
+    value: Tensor,
+    *,
+    discount: float,
+    trace: float,
+    unknown: Tensor | None = None,
+) -> Tensor:
     """λ-returns `[H, B]` (Sutton & Barto 2018, eq. 12.18; Hafner et al. 2020, eq. 6).
 
     R_t = r_t + γ c_t ((1 - λ) v_{t+1} + λ R_{t+1}), R_H = v_H.
@@ -138,11 +152,13 @@ def lambda_returns(reward: Tensor, continuation: Tensor, value: Tensor, *, disco
         reward: `[H, B]`.
         continuation: `[H, B]`, c.
         value: `[H+1, B]`, v of the states before and behind each reward.
+        unknown: `[H, B]` bool, where nobody knows what followed, and the return is the value itself; None knows all.
     """
     returns = [value[-1]]
     for step in reversed(range(len(reward))):
         ahead = (1 - trace) * value[step + 1] + trace * returns[-1]
-        returns.append(reward[step] + discount * continuation[step] * ahead)
+        found = reward[step] + discount * continuation[step] * ahead
+        returns.append(found if unknown is None else torch.where(unknown[step], value[step], found))
     return torch.stack(returns[:0:-1])
 
 
@@ -184,6 +200,29 @@ def imagination_losses(networks: ActorCritic, dreamed: Dream, options: Imaginati
         "dream_return": returns[0].mean().detach(),
         "dream_reward": dreamed.reward.mean().detach(),
     }
+
+
+def replay_critic_loss(networks: ActorCritic, windows: Windows, options: ImaginationOptions) -> Tensor:
+    """The critic's error in nats on what really followed the replayed moments (Hafner et al. 2023, "critic learning").
+
+    A dream that is wrong about a state is wrong about its value too, wherever it begins; what was earned there in
+    reality is not. The returns are those of the policies that played, by λ soon bootstrapped with the slow critic.
+
+    Args:
+        networks: Their critic learns.
+        windows: Real experience.
+        options: Discount, trace and clip of the rewards.
+    """
+    features = windows.features.transpose(0, 1)
+    reward = windows.rewards.t()[1:]
+    reward = reward if options.reward_clip is None else reward.clamp(*options.reward_clip)
+    # The moment behind an episode's last one is another's first
+    over, goes_on = windows.first.t()[1:], 1 - windows.terminated.t()[1:]
+    with torch.no_grad():
+        value = networks.target(features.flatten(0, 1)).view(features.shape[:2])
+        returns = lambda_returns(reward, goes_on, value, discount=options.discount, trace=options.trace, unknown=over)
+    errors = networks.critic.loss(features[:-1].flatten(0, 1), returns.flatten())
+    return masked_mean(errors, (~over).float().flatten())
 
 
 @alone_in("out_dir")

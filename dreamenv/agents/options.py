@@ -139,6 +139,8 @@ class ImaginationOptions:
             never for its derivatives.
         slow_critic: "target": the slow critic gives the values of returns (Hafner et al. 2020). "regulariser": the
             critic itself gives them and is drawn towards what the slow one says (Hafner et al. 2023).
+        replay_critic: Weight of the critic's loss on what really followed the moments that are replayed (0.3 in Dreamer
+            V3), where the agent learns while the model does; 0 has the critic learn in dreams alone.
     """
 
     steps: int = 1500
@@ -157,6 +159,7 @@ class ImaginationOptions:
     action_map: str | None = None
     gradient: str = "dynamics"
     slow_critic: str = "target"
+    replay_critic: float = 0.0
 
     def __post_init__(self) -> None:
         for name in ("steps", "batch_size", "horizon", "width"):
@@ -170,8 +173,9 @@ class ImaginationOptions:
             )
         if not 0 < self.discount <= 1:
             raise ConfigurationError(f"discount must be in (0, 1], got {self.discount}")
-        if not self.entropy >= 0:
-            raise ConfigurationError(f"entropy must be at least 0, got {self.entropy}")
+        for name in ("entropy", "replay_critic"):
+            if not getattr(self, name) >= 0:
+                raise ConfigurationError(f"{name} must be at least 0, got {getattr(self, name)}")
         if self.gradient not in GRADIENTS:
             raise ConfigurationError(f"gradient={self.gradient!r} is not known; expected one of {GRADIENTS}")
         if self.slow_critic not in SLOW_CRITICS:

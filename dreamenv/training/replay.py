@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -38,6 +38,34 @@ class ReplayBatch:
     def to(self, device: torch.device | str) -> ReplayBatch:
         """The same batch on `device`."""
         return ReplayBatch(*(part.to(device) for part in vars(self).values()))
+
+
+class Windows(NamedTuple):
+    """B replayed windows of T moments as M has seen them, without gradients; see `ReplayBatch` for what a moment is.
+
+    Attributes:
+        features: `[B, T, F]`, what agents are given.
+        rewards: `[B, T]` float32 of the actions that led to the moments.
+        first: `[B, T]` bool, whether an episode begins at the moment.
+        terminated: `[B, T]` float32, 1 where the task ended with it.
+    """
+
+    features: Tensor
+    rewards: Tensor
+    first: Tensor
+    terminated: Tensor
+
+
+class Replayed(NamedTuple):
+    """What an update has replayed.
+
+    Attributes:
+        states: M's `[N]` at the moments from which a dream may begin, without gradients.
+        windows: The moments in their order; None where they have none.
+    """
+
+    states: Any
+    windows: Windows | None = None
 
 
 class Replay:

@@ -182,8 +182,8 @@ class ContinualLearner:
 
     def _update(self, step: int) -> None:
         """One step of the model, and one of the agent in dreams from the moments that the model has replayed."""
-        found, states = self.fit.update(step)
-        for part, scalars in (("model", found), ("agent", self.agent.update(states, step))):
+        found, replayed = self.fit.update(step)
+        for part, scalars in (("model", found), ("agent", self.agent.update(replayed, step))):
             for name, value in scalars.items():
                 self._sums.setdefault(f"{part}/{name}", []).append(value)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -25,6 +25,7 @@ from dreamenv.noise.base import as_noise
 from dreamenv.options import plain
 from dreamenv.training.checkpoint import restore_training, training_tensors
 from dreamenv.training.fit import Losses, Scalars
+from dreamenv.training.replay import Replayed, Windows
 from dreamenv.training.steps import RepeatedStep, Tensors
 from dreamenv.world_model import WorldModel
 
@@ -51,8 +52,8 @@ class LiveAgent(ABC):
         self._model = model
 
     @abstractmethod
-    def update(self, states: Any, step: int) -> Scalars:
-        """Learn in dreams that begin at some of M's states `[N]`; depends on weights, states and `step` alone.
+    def update(self, replayed: Replayed, step: int) -> Scalars:
+        """Learn in dreams that begin at some of the replayed moments; depends on weights, those and `step` alone.
 
         Raises:
             NonFiniteError: A loss became NaN or infinite.
@@ -108,15 +109,21 @@ class LiveActorCritic(LiveAgent):
         temperature = model.temperature if options.temperature is None else options.temperature
         self._imagination = Imagination(model.memory, self._networks, options, temperature=temperature)
 
-    def update(self, states: Any, step: int) -> Scalars:
+    def update(self, replayed: Replayed, step: int) -> Scalars:
+        states, windows = replayed
         rows = np.random.default_rng([self._seed, step, 1]).permutation(len(states[0]))[: self._options.batch_size]
-        begin = select(states, torch.from_numpy(rows).to(self._model.device))
+        inputs = tuple(select(states, torch.from_numpy(rows).to(self._model.device)))
+        if self._options.replay_critic > 0 and windows is not None:
+            inputs += tuple(windows)
         with frozen(self._model.memory):
-            return self._step(tuple(begin), seed=self._seed + 1, step=step)[0]
+            return self._step(inputs, seed=self._seed + 1, step=step)[0]
 
     def _losses(self, inputs: Tensors, generator: torch.Generator) -> tuple[Losses, Tensors]:
-        """Losses of dreams that begin at the states whose tensors are `inputs`."""
-        return self._imagination.losses(self._model.memory.state_type(*inputs), as_noise(generator)), ()
+        """Losses of dreams from the states, and on the windows if any, whose tensors are `inputs`."""
+        kind = self._model.memory.state_type
+        parts = len(kind._fields)
+        windows = Windows(*inputs[parts:]) if len(inputs) > parts else None
+        return self._imagination.losses(kind(*inputs[:parts]), as_noise(generator), windows), ()
 
     def as_it_is(self) -> LivePlayer:
         actor = self._networks.actor
@@ -185,7 +192,7 @@ class LivePlanner(LiveAgent):
         self._name = name
         resolve_agent(name, model)
 
-    def update(self, states: Any, step: int) -> Scalars:
+    def update(self, replayed: Replayed, step: int) -> Scalars:
         return {}
 
     def as_it_is(self) -> LivePlayer:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from dreamenv.agents.imagination import (
     imagination_losses,
     lambda_returns,
     new_actor_critic,
+    replay_critic_loss,
     train_actor_critic,
 )
 from dreamenv.agents.options import ImaginationOptions
@@ -26,6 +28,7 @@ from dreamenv.agents.resolve import load_agent
 from dreamenv.errors import ConfigurationError, NonFiniteError
 from dreamenv.noise.base import GeneratorNoise, seeded_weights
 from dreamenv.training.ledger import read_ledger
+from dreamenv.training.replay import Windows
 from tests.agents.small_dreams import CHOICE, MOVE, TARGET, StairsMemory, TargetMemory, small_dream
 from tests.fakes import BOX, CountingMemory, fake_world_model, trained_like_world_model
 
@@ -51,6 +54,34 @@ def test_lambda_returns_at_both_ends_of_the_trace() -> None:
     whole = lambda_returns(reward, continuation, value, discount=0.9, trace=1.0)
     weight = torch.cat([torch.ones(1, 3), (0.9 * continuation).cumprod(0)])
     torch.testing.assert_close(whole[0], (weight[:4] * reward).sum(0) + weight[4] * value[4])
+
+
+def test_where_nobody_knows_what_followed_the_return_is_the_value() -> None:
+    unknown = torch.tensor([[False], [True], [False]])
+    found = lambda_returns(
+        column(1, 2, 3), column(1, 1, 1), column(9, 5, 4, 8), discount=0.5, trace=1.0, unknown=unknown
+    )
+    # R_2 = 3 + 0.5 · 8, R_1 = v_1 and R_0 = 1 + 0.5 · 5
+    assert found.squeeze(1).tolist() == [3.5, 5.0, 7.0]
+
+
+def test_the_critic_learns_what_really_followed() -> None:
+    """Three rewards of 1 and an end, and behind it another episode, whose rewards of 10 are not the first one's."""
+    first, terminated = torch.zeros(1, 7, dtype=torch.bool), torch.zeros(1, 7)
+    first[0, 4], terminated[0, 3] = True, 1.0
+    windows = Windows(torch.eye(7).unsqueeze(0), torch.tensor([[0.0, 1, 1, 1, 0, 10, 10]]), first, terminated)
+    with seeded_weights(0):
+        networks = ActorCritic(7, MOVE, width=16)
+    options = ImaginationOptions(discount=0.5, trace=0.5)
+    optimiser = torch.optim.Adam(networks.critic.parameters(), lr=0.02)
+    for _ in range(300):
+        networks.follow(0.5)
+        optimiser.zero_grad()
+        replay_critic_loss(networks, windows, options).backward()
+        optimiser.step()
+    assert networks.critic(torch.eye(7)[:3]).tolist() == pytest.approx([1.75, 1.5, 1.0], rel=0.1)
+    clipped = replay_critic_loss(networks, windows, replace(options, reward_clip=(-1.0, 1.0)))
+    assert clipped > 2 * replay_critic_loss(networks, windows, options)
 
 
 def hand_made_losses(continuation: tuple[float, float], **options: Any) -> dict[str, Tensor]:

@@ -189,6 +189,13 @@ def test_episodes_that_are_played_at_once_do_not_depend_on_who_plays(tmp_path: P
     assert not np.allclose(ours[1].actions, other[1].actions, atol=1e-3), "alone, it has learned from the first"
 
 
+@pytest.mark.integration
+def test_the_critic_may_learn_from_what_was_replayed_too(unbroken: Path, tmp_path: Path) -> None:
+    loop(tmp_path, replace(TINY, rounds=1, agent={"batch_size": 8, "horizon": 3, "width": 8, "replay_critic": 0.3}))
+    ours, other = (load_file(folder / "rounds/00/agent/agent.safetensors") for folder in (tmp_path, unbroken))
+    assert ours.keys() == other.keys()
+
+
 def test_episodes_at_once_are_for_a_loop_that_learns_continually() -> None:
     with pytest.raises(ConfigurationError, match="episodes_at_once=2, update_every=None"):
         replace(TINY, episodes_at_once=2, update_every=None)

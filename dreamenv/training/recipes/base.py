@@ -21,6 +21,7 @@ from dreamenv.errors import ConfigurationError
 from dreamenv.files import fingerprint
 from dreamenv.memory.base import MemoryModel
 from dreamenv.training.fit import Scalars
+from dreamenv.training.replay import Replayed
 from dreamenv.training.start_states import Embed
 from dreamenv.training.tensorboard import TensorBoardRecorder
 from dreamenv.types import RealEnvSpec
@@ -132,11 +133,8 @@ class ContinualFit(ABC):
         """
 
     @abstractmethod
-    def update(self, step: int) -> tuple[Scalars, Any]:
-        """Update number `step`, which depends on weights, episodes and `step` alone.
-
-        Returns:
-            Its losses, and M's states `[N]` at the replayed moments from which a dream may begin, without gradients.
+    def update(self, step: int) -> tuple[Scalars, Replayed]:
+        """Update number `step`, which depends on weights, episodes and `step` alone; its losses, and what it replayed.
 
         Raises:
             NonFiniteError: A loss became NaN or infinite.

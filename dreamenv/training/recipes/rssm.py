@@ -12,7 +12,6 @@ from torch import Tensor
 from dreamenv.data.episodes import EpisodeCache
 from dreamenv.data.split import held_out_episodes
 from dreamenv.errors import ConfigurationError
-from dreamenv.memory.rssm.model import RSSMState
 from dreamenv.noise.base import step_generator
 from dreamenv.training.checkpoint import below, restore_training, training_tensors
 from dreamenv.training.fit import PRECISIONS, Losses, Scalars, faster_precision, fit
@@ -26,7 +25,7 @@ from dreamenv.training.recipes.joint import (
     set_latent_std,
 )
 from dreamenv.training.recipes.vae import fitted_vision
-from dreamenv.training.replay import Replay, ReplayBatch
+from dreamenv.training.replay import Replay, ReplayBatch, Replayed, Windows
 from dreamenv.training.steps import RepeatedStep, Tensors
 from dreamenv.vision.base import Vision
 from dreamenv.vision.batches import encode_rows
@@ -204,7 +203,7 @@ class ContinualRSSM(ContinualFit):
             mirrored=self._sight.mirrored(cache),
         )
 
-    def update(self, step: int) -> tuple[Scalars, RSSMState]:
+    def update(self, step: int) -> tuple[Scalars, Replayed]:
         batch = self._replay.draw(self._options.fit.batch_size, np.random.default_rng([self._seed, step]))
         inputs = tuple(vars(batch).values())
         if self._precision is None:
@@ -213,8 +212,10 @@ class ContinualRSSM(ContinualFit):
         self._model.train()
         scalars, (features,) = self._step(inputs, seed=self._seed, step=step, dtype=dtype)
         self._model.eval()
-        goes_on = (batch.terminated.flatten() == 0).to(self._device)
-        return scalars, self._rssm.state_of(features.float().flatten(0, 1)[goes_on])
+        features, batch = features.float(), batch.to(self._device)
+        goes_on = batch.terminated.flatten() == 0
+        windows = Windows(features, batch.rewards, batch.first, batch.terminated)
+        return scalars, Replayed(self._rssm.state_of(features.flatten(0, 1)[goes_on]), windows)
 
     def _losses(self, inputs: Tensors, generator: torch.Generator) -> tuple[Losses, Tensors]:
         """Losses of the windows whose tensors are `inputs`, and the features of their moments."""

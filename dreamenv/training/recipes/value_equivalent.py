@@ -21,6 +21,7 @@ from dreamenv.training.explained import explained
 from dreamenv.training.fit import Losses, Scalars, fit, training_step
 from dreamenv.training.recipes.base import ContinualFit, Fitted, Job, Recipe, begin_with, steps_for
 from dreamenv.training.recipes.value_equivalent_options import ValueEquivalentOptions
+from dreamenv.training.replay import Replayed
 from dreamenv.training.unrolls import UnrollBatch, Unrolls
 from dreamenv.vision.base import Vision
 from dreamenv.vision.encoder import PictureEncoder, VectorEncoder
@@ -256,7 +257,7 @@ class ContinualValueEquivalent(ContinualFit):
     def take(self, cache: EpisodeCache) -> None:
         self._unrolls = self._networks.unrolls(cache)
 
-    def update(self, step: int) -> tuple[Scalars, HiddenState]:
+    def update(self, step: int) -> tuple[Scalars, Replayed]:
         scalars = training_step(
             self._networks,
             lambda number: self._networks.losses(self._unrolls, number, self._seed),
@@ -270,7 +271,8 @@ class ContinualValueEquivalent(ContinualFit):
         batch = self._unrolls.draw(self._options.fit.batch_size, np.random.default_rng([self._seed, step]))
         with torch.no_grad():
             seen = self.vision.encode(batch.observations[:, 0].to(self._device))
-            return scalars, self._networks.memory.initial(seen, noise=step_generator(self._seed, step, self._device))
+            noise = step_generator(self._seed, step, self._device)
+            return scalars, Replayed(self._networks.memory.initial(seen, noise=noise))
 
     def measure(self, cache: EpisodeCache) -> Scalars:
         return self._networks.measure(self._networks.unrolls(cache), seed=self._seed)

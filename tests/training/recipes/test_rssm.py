@@ -189,8 +189,11 @@ def test_an_ends_moment_begins_no_dream(tmp_path: Path) -> None:
     cache = dataclasses.replace(rotation(episodes=2, steps=6), terminated=np.array([True, True]))
     fit = RSSMRecipe().continual(job(cache, tmp_path, options(fit={"sequence_length": 14, "batch_size": 1})))
     moments = int(cache.lengths.sum()) + 2
-    _, states = fit.update(0)
-    assert len(states.hidden) == moments - 2
+    _, replayed = fit.update(0)
+    assert len(replayed.states.hidden) == moments - 2
+    assert replayed.windows is not None
+    assert replayed.windows.features.shape[:2] == (1, 14)
+    assert replayed.windows.terminated.sum() == 2
 
 
 def test_a_missing_last_frame_tells_nothing_about_the_end(tmp_path: Path) -> None:
