@@ -14,8 +14,6 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from side_by_side import played_again
-
 from dreamenv.envs.loading import open_world_model
 from dreamenv.files import write_json
 from dreamenv.scoring.gap import record_agent
@@ -49,6 +47,8 @@ def compared(
     names: Sequence[str], episodes: int, moments: int, samples: int, seed: int
 ) -> dict[str, tuple[OpenLoopRow, ...]]:
     """The rows of each model by its name."""
+    from side_by_side import played_again  # found only where this folder is on the path, as it is for a script of it
+
     models: dict[str, Any] = {name: open_world_model(name) for name in names}
     driven = [
         episode

@@ -24,7 +24,9 @@ from tests.fakes import trained_like_world_model, write_registry
 
 ROOT = Path(__file__).resolve().parents[1]
 DREAM, TWIN = "DreamTestRacing-v0", "LatentTestRacing-v0"
-SHIPPED = ["DreamCarRacing-v0", "DreamDoom-v0", "DreamDoom-v1", "LatentCarRacing-v0", "LatentDoom-v0", "LatentDoom-v1"]
+SHIPPED = [
+    f"{kind}{name}-v{version}" for kind in ("Dream", "Latent") for name in ("CarRacing", "Doom") for version in (0, 1)
+]
 
 
 @pytest.fixture(scope="module")

@@ -40,7 +40,7 @@ def test_a_small_file_is_filled_with_defaults(tmp_path: Path) -> None:
 
 def test_the_shipped_file() -> None:
     shipped = registry.read_registry(registry.shipped_registry_path())
-    assert set(shipped) == {"DreamCarRacing-v0", "DreamDoom-v0", "DreamDoom-v1"}
+    assert set(shipped) == {"DreamCarRacing-v0", "DreamCarRacing-v1", "DreamDoom-v0", "DreamDoom-v1"}
     doom = shipped["DreamDoom-v0"].section
     assert doom.dream.temperature == 1.0
     assert doom.real.drop_terminal_observation
@@ -50,7 +50,7 @@ def test_the_shipped_file() -> None:
 
 
 def test_what_players_need_is_in_the_shipped_file() -> None:
-    for name, rate in (("DreamCarRacing-v0", 12), ("DreamDoom-v0", 9), ("DreamDoom-v1", 9)):
+    for name, rate in (("DreamCarRacing-v0", 12), ("DreamCarRacing-v1", 12), ("DreamDoom-v0", 9), ("DreamDoom-v1", 9)):
         real = registry.find(name).section.real.spec()
         assert real.steps_per_second == rate
         assert {"LEFT", "RIGHT"} <= real.controls.keys()

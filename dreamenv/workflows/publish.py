@@ -12,7 +12,7 @@ from torch import Tensor
 
 from dreamenv import registry
 from dreamenv.agents.base import SavableAgent
-from dreamenv.agents.resolve import load_agent
+from dreamenv.agents.resolve import SHIPPED, load_agent
 from dreamenv.agents.saved import AGENT_FILE
 from dreamenv.bundle import StartStates
 from dreamenv.errors import ConfigurationError, RegistryError
@@ -22,11 +22,6 @@ from dreamenv.world_model import WorldModel
 
 # A bundle is to stay under 16 MB.
 MOST_STARTS = 2048
-_PRECISIONS = {
-    False: "float32 safetensors",
-    True: "float16 safetensors, rounded from float32 after the score below; the rounding passed the check of "
-    "`WorldModel.save`",
-}
 _SCORE_KEYS = ("real_id", "agent", "episodes", "mean", "std", "ci95", "real_frames")
 
 
@@ -129,10 +124,18 @@ def _card(name: str, model: WorldModel, agent: SavableAgent, commands: str, *, h
     stages = dict(provenance.get("ledger", {}))
     stages["choosing the agent on validation seeds"] = consumed_frames(agent.provenance)
     stages["in all"] = score["real_frames"]
+    precision = "float32 safetensors"
+    if half:
+        # A bundle that is shipped already may be scored again, and published with that
+        when = "before" if score["agent"] == SHIPPED else "after"
+        precision = (
+            f"float16 safetensors, rounded from float32 {when} the score below; the rounding passed the check of "
+            "`WorldModel.save`"
+        )
     held_out = {key: f"{value:.4g}" for key, value in provenance.get("held_out", {}).items()}
     card = f"""# {name}
 
-A world model of `{model.real.id}`. Weights are {_PRECISIONS[half]}; the license is that of dreamenv (MIT).
+A world model of `{model.real.id}`. Weights are {precision}; the license is that of dreamenv (MIT).
 
 {_table(("part", "kind", "settings"), [_part(*part) for part in (*parts, ("agent", _of_agent(agent)))])}
 

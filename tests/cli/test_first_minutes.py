@@ -70,7 +70,7 @@ def test_what_is_missing_is_named(typed: Any) -> None:
     assert status == 2
     assert err == (
         "dreamenv: Missing argument 'ID|BUNDLE'. Give the id of a dream or the folder of a bundle; "
-        "registered: DreamCarRacing-v0, DreamDoom-v0, DreamDoom-v1\n"
+        "registered: DreamCarRacing-v0, DreamCarRacing-v1, DreamDoom-v0, DreamDoom-v1\n"
     )
 
 
