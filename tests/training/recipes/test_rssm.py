@@ -172,15 +172,18 @@ def test_learning_on_continues_where_it_was_left(frozen: bool, tmp_path: Path) -
     wanted = options(**(FROZEN if frozen else {}), fit={"sequence_length": 6, "batch_size": 2})
     few, more = squares(episodes=3), squares(episodes=4)
     whole = RSSMRecipe().continual(job(few, tmp_path, wanted))
-    first, states = whole.update(0)
+    first, (states, _) = whole.update(0)
     assert len(states.hidden) == 2 * 6
     assert not states.hidden.requires_grad
     kept = {name: part.clone() for name, part in whole.tensors().items()}
     whole.take(more)
     again = RSSMRecipe().continual(job(more, tmp_path / "again", wanted), kept)
-    ours, theirs = whole.update(1), again.update(1)
-    assert ours[0] == theirs[0] != first
-    assert all(torch.equal(mine, other) for mine, other in zip(ours[1], theirs[1], strict=True))
+    (ours, our), (theirs, their) = whole.update(1), again.update(1)
+    assert ours == theirs != first
+    assert our.windows is not None
+    assert their.windows is not None
+    pairs = zip((*our.states, *our.windows), (*their.states, *their.windows), strict=True)
+    assert all(torch.equal(mine, other) for mine, other in pairs)
     assert not (tmp_path / "again" / "vision").exists(), "a frozen V is not fitted again"
     assert whole.measure(few).keys() >= {"loss", "reward_r2"}
 

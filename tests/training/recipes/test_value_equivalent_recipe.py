@@ -124,7 +124,7 @@ def test_it_goes_on_to_the_bit(tmp_path: Path) -> None:
     recipe = ValueEquivalentRecipe()
     unbroken = recipe.continual(job(tmp_path))
     for step in range(3):
-        scalars, states = unbroken.update(step)
+        scalars, (states, _) = unbroken.update(step)
     assert {"policy", "value", "reward", "termination"} <= scalars.keys()
     assert states.hidden.shape == (16, 8)
     broken = recipe.continual(job(tmp_path))
