@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from dreamenv.data.collect import played_again
 from dreamenv.envs.loading import open_world_model
 from dreamenv.files import write_json
 from dreamenv.scoring.gap import record_agent
@@ -47,18 +48,16 @@ def compared(
     names: Sequence[str], episodes: int, moments: int, samples: int, seed: int
 ) -> dict[str, tuple[OpenLoopRow, ...]]:
     """The rows of each model by its name."""
-    from side_by_side import played_again  # found only where this folder is on the path, as it is for a script of it
-
     models: dict[str, Any] = {name: open_world_model(name) for name in names}
     driven = [
-        episode
+        (models[name].real, episode)
         for name in names
         for episode in record_agent(name, episodes=episodes, seed=seed, workers=0)
         if len(episode) > HORIZONS[-1]
     ]
     found = {}
     for name, model in models.items():
-        shown = [replace(episode, observations=played_again(model, episode)) for episode in driven]
+        shown = [episode if real == model.real else played_again(model.real, episode) for real, episode in driven]
         forced = force_episodes(model, shown, moments=moments, horizons=HORIZONS, seed=seed)
         found[name] = open_loop_errors(model, forced, horizons=HORIZONS, samples=samples, seed=seed)
     return found

@@ -33,7 +33,7 @@ from dreamenv.types import Episode, RealEnvSpec
 
 FORMS = {"joint": False, "frozen V": True}
 HORIZONS = (1, 5, 15, 50)
-# Every so-manieth episode is held out, and at most so many of them are measured
+# One episode in so many is held out, and at most so many of them are measured
 _SHARE, _MEASURED = 10, 20
 
 
@@ -65,9 +65,8 @@ def fitted(
 ) -> dict[str, float]:
     """Fit for so long to nine tenths of the episodes; figures of the others."""
     seen, held_out = GrowingCache(), GrowingCache()
-    unseen = [episode for number, episode in enumerate(episodes) if number % _SHARE == 0]
     for number, episode in enumerate(episodes):
-        (held_out if number % _SHARE == 0 else seen).append(episode)
+        (seen if number % _SHARE else held_out).append(episode)
     env = make_real_env(real)
     env.close()
     with tempfile.TemporaryDirectory(prefix="dreamenv-") as folder:
@@ -82,7 +81,7 @@ def fitted(
     found: dict[str, float] = {"updates": updates, "moments": int(seen.cache().lengths.sum())}
     found |= {name: value for name, value in learner.measure(held_out.cache()).items() if name == "reward_r2"}
     model = job.world_model(learner.vision, learner.memory)
-    long = [episode for episode in unseen if len(episode) > HORIZONS[-1] + model.real.margin_actions]
+    long = [episode for episode in episodes[::_SHARE] if len(episode) > HORIZONS[-1] + model.real.margin_actions]
     chosen = [long[index] for index in np.linspace(0, len(long) - 1, min(_MEASURED, len(long))).astype(int)]
     forced = force_episodes(model, chosen, moments=8, horizons=HORIZONS, seed=seed)
     for row in open_loop_errors(model, forced, horizons=HORIZONS, samples=8, seed=seed):

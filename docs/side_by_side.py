@@ -15,13 +15,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from dreamenv.data.preprocess import make_real_env
+from dreamenv.data.collect import played_again
 from dreamenv.envs.loading import open_world_model
 from dreamenv.figures.canvas import picture_grid, save_figures
 from dreamenv.figures.model import record_episodes
 from dreamenv.training.panels import open_loop, seen_latents
-from dreamenv.types import Episode
-from dreamenv.world_model import WorldModel
 
 HORIZONS = (1, 5, 15, 30, 50)
 
@@ -49,7 +47,7 @@ def side_by_side(names: Sequence[str], context: int | None, samples: int, seed: 
     moments = [context, *(context + horizon for horizon in HORIZONS)]
     rows: list[tuple[str, Any]] = []
     for name, model in models.items():
-        observations = played_again(model, driven)
+        observations = played_again(model.real, driven).observations
         dreamed = open_loop(
             model,
             observations,
@@ -67,19 +65,6 @@ def side_by_side(names: Sequence[str], context: int | None, samples: int, seed: 
             pictures = model.vision.decode_uint8(sample[[horizon - 1 for horizon in HORIZONS]]).cpu().numpy()
             rows.append((f"{name}\ndream {number}", np.concatenate([seen, pictures])))
     return picture_grid(rows, ["start", *(f"+{horizon}" for horizon in HORIZONS)], f"{first.real.id}, real actions")
-
-
-def played_again(model: WorldModel, episode: Episode) -> Any:
-    """`[T+1, ...]`, the observations of `episode` as `model` prepares them."""
-    env = make_real_env(model.real)
-    observations = [env.reset(seed=episode.seed)[0]]
-    for action, reward in zip(episode.actions, episode.rewards, strict=True):
-        observation, again, *_ = env.step(action)
-        observations.append(observation)
-        if not np.isclose(again, reward, rtol=1e-4, atol=1e-4):
-            raise RuntimeError(f"{model.real.id} went another way than when it was recorded: it cannot be played again")
-    env.close()
-    return np.stack(observations)
 
 
 if __name__ == "__main__":

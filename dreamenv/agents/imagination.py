@@ -96,13 +96,21 @@ class Imagination:
         networks: Actor and critics.
         options: Hyperparameters; `steps`, `batch_size`, `learning_rate` and the shares of starts are the caller's.
         temperature: Of the dreams.
+        recorded: Whether a GPU records the losses and replays them, which the memory's fast step does not allow: it
+            looks at numbers on their way, and keeps arrangements of the weights.
 
     Raises:
         ConfigurationError: Gradients through a memory that carries none.
     """
 
     def __init__(
-        self, memory: MemoryModel[Any], networks: ActorCritic, options: ImaginationOptions, *, temperature: float
+        self,
+        memory: MemoryModel[Any],
+        networks: ActorCritic,
+        options: ImaginationOptions,
+        *,
+        temperature: float,
+        recorded: bool = False,
     ) -> None:
         scored = options.gradient == "reinforce"
         if not scored and not memory.differentiable:
@@ -111,10 +119,9 @@ class Imagination:
             )
         self._memory, self._networks, self._options, self._temperature = memory, networks, options, temperature
         self._stepper: Stepper[Any] | None = None
-        if scored and memory.device.type == "cpu":
-            self._stepper = memory.stepper(options.batch_size, precision="float32")
-        elif scored:  # the fast one looks at numbers on their way, for which a GPU waits
-            self._stepper = PlainStepper(memory)
+        if scored:
+            rows = options.batch_size
+            self._stepper = PlainStepper(memory) if recorded else memory.stepper(rows, precision="float32")
 
     def losses(self, state: Any, noise: Noise, windows: Windows | None = None) -> Losses:
         """Of dreams from `state` `[B]`, and of the critic on real `windows`; the slow critic follows by one step."""

@@ -17,7 +17,6 @@ from torch import nn
 from dreamenv.bench.bound import Work, arithmetic_bound, layer_products, memory_products, product_bound
 from dreamenv.bench.cases import Case
 from dreamenv.data.episodes import EpisodeCache
-from dreamenv.memory.rssm.model import RSSM
 from dreamenv.noise.base import step_generator
 from dreamenv.training.fit import Losses, training_step
 from dreamenv.training.recipes.joint import JointModel, LossOptions
@@ -25,12 +24,12 @@ from dreamenv.training.replay import Replay, ReplayBatch
 from dreamenv.training.sequences import LatentEpisodes, SequenceSampler
 from dreamenv.training.steps import RepeatedStep, Tensors
 from dreamenv.vision.base import Vision
-from dreamenv.vision.joint import SymlogMLP
-from dreamenv.vision.stacked import StackedVision
 from dreamenv.world_model import WorldModel
 
 # Kinds of vision that have a loss of their own, and of memory that have one over sequences of latents
 _FITTED_ALONE, _FITTED_TO_SEQUENCES = {"conv_vae"}, {"mdn_rnn"}
+# Kinds of vision and memory that have one loss, without convolutions
+_FITTED_TOGETHER = {("symlog_mlp", "rssm")}
 _EPISODES = 16
 # Of an RSSM: windows and their moments
 _WINDOWS, _MOMENTS = 16, 64
@@ -73,11 +72,13 @@ def training_cases(
 
 def _joint_model(model: WorldModel) -> JointModel | None:
     """A copy of an RSSM and of its V, as they are fitted together; None where there are convolutions, or no RSSM."""
-    memory, vision = copy.deepcopy(model.memory), copy.deepcopy(model.vision)
-    outer = vision.outer if isinstance(vision, StackedVision) else vision
-    if not isinstance(memory, RSSM) or not isinstance(outer, SymlogMLP):
+    memory: Any = model.memory
+    vision: Any = model.vision
+    if vision.config()["kind"] == "stacked":
+        vision = vision.outer
+    if (vision.config()["kind"], memory.config()["kind"]) not in _FITTED_TOGETHER:
         return None
-    return JointModel(outer, memory).train().requires_grad_(True)
+    return JointModel(copy.deepcopy(vision), copy.deepcopy(memory)).train().requires_grad_(True)
 
 
 def _forward_products(vision: Vision, device: str) -> list[tuple[int, int, int]]:

@@ -426,6 +426,25 @@ def _opened(setup: _Setup) -> PreprocessedEnv:
     return env
 
 
+def played_again(real: RealEnvSpec, episode: Episode) -> Episode:
+    """An episode of the same real environment as `real` prepares it: its seed and its actions again.
+
+    Raises:
+        CollectionError: It went another way, so that this environment cannot be played again.
+    """
+    env = make_real_env(real)
+    try:
+        observations = [env.reset(seed=episode.seed)[0]]
+        for action, reward in zip(episode.actions, episode.rewards, strict=True):
+            observation, again, *_ = env.step(action)
+            observations.append(observation)
+            if not np.isclose(float(again), reward, rtol=1e-4, atol=1e-4):
+                raise CollectionError(f"{real.id} went another way than when it was recorded, and cannot be seen again")
+    finally:
+        env.close()
+    return replace(episode, observations=np.stack(observations))
+
+
 def record_episode(env: PreprocessedEnv, actor: Actor, *, seed: int, max_steps: int | None = None) -> Episode:
     """One episode of `env` driven by `actor`, whole or cut after `max_steps` actions.
 

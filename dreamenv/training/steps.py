@@ -38,6 +38,7 @@ class RepeatedStep:
 
     Attributes:
         optimiser: Adam over the module's parameters.
+        records: Whether steps in float32 are recorded and replayed.
     """
 
     def __init__(
@@ -52,7 +53,8 @@ class RepeatedStep:
     ) -> None:
         self._module, self._losses, self._device = module, losses, device
         self._clip, self._checkpoint = clip, checkpoint
-        self.optimiser = torch.optim.Adam(module.parameters(), lr=learning_rate, capturable=device.type == "cuda")
+        self.records = device.type == "cuda"
+        self.optimiser = torch.optim.Adam(module.parameters(), lr=learning_rate, capturable=self.records)
         self._recorded: dict[Any, _Recorded] = {}
 
     def __call__(
@@ -64,13 +66,13 @@ class RepeatedStep:
         Args:
             inputs: Of the losses, on any device.
             seed, step: What the generator follows from.
-            dtype: On the CPU; bfloat16 is autocast.
+            dtype: bfloat16 is autocast, and never recorded.
 
         Raises:
             NonFiniteError: A loss or gradient is not finite.
         """
         inputs = tuple(part.to(self._device, non_blocking=True) for part in inputs)
-        if self._device.type == "cuda" and dtype == torch.float32:
+        if self.records and dtype == torch.float32:
             shapes = tuple((part.shape, part.dtype) for part in inputs)
             if shapes not in self._recorded:
                 self._recorded[shapes] = _Recorded(self._module, self._losses, self.optimiser, self._clip, inputs)

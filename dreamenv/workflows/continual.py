@@ -148,8 +148,8 @@ class ContinualLearner:
             recorder=self._recorder,
         )
         self.fit = RECIPES[options.train.recipe]().continual(job, below("fit.", tensors) or None)
-        model = self._model(max_episode_steps=self._longest())
-        self.agent = options.make_learner().live(model, seed=settings.seed, checkpoint=self._file)
+        self._live = self._model(max_episode_steps=int(self._growing.cache().lengths.max()))
+        self.agent = options.make_learner().live(self._live, seed=settings.seed, checkpoint=self._file)
         if tensors:
             self.agent.load(below("agent.", tensors))
         self._saved = time.monotonic()
@@ -202,7 +202,7 @@ class ContinualLearner:
 
     def played(self, players: LiveEpisodes, plays: Sequence[Play]) -> Iterator[tuple[int, bytes]]:
         """Episodes by the agent as it is now, as `LiveEpisodes.play` gives them."""
-        return players.play(self._model(max_episode_steps=self._longest()), self.agent.as_it_is(), plays)
+        return players.play(self._live, self.agent.as_it_is(), plays)
 
     def world_model(self, provenance: dict[str, Any]) -> WorldModel:
         """The model as it is, with start states of the episodes so far."""
@@ -226,10 +226,6 @@ class ContinualLearner:
             "options": plain(options.train.options),
         }
         return model
-
-    def _longest(self) -> int:
-        """Actions of the longest episode."""
-        return int(self._growing.cache().lengths.max())
 
     def _model(self, starts: StartStates | None = None, max_episode_steps: int = 1) -> WorldModel:
         nothing = StartStates(torch.zeros(0, self.fit.memory.embedding_size, device=self._device))

@@ -38,7 +38,7 @@ class LivePlayer(Protocol):
     """A live agent at one moment, without what it learns with; it can be pickled."""
 
     def actor(self, model: WorldModel, rng: np.random.Generator, *, greedy: bool) -> Actor:
-        """What plays one real episode, seeing through `model`; see `LiveAgent.actor`."""
+        """What plays one real episode, seeing through `model`: as well as it can, or with what it explores by."""
 
 
 class LiveAgent(ABC):
@@ -62,10 +62,6 @@ class LiveAgent(ABC):
     @abstractmethod
     def as_it_is(self) -> LivePlayer:
         """What plays, with the weights of this moment, here or in another process."""
-
-    def actor(self, rng: np.random.Generator, *, greedy: bool) -> Actor:
-        """What plays one real episode: as well as it can, or with what it explores by."""
-        return self.as_it_is().actor(self._model, rng, greedy=greedy)
 
     @abstractmethod
     def save(self, folder: Path) -> None:
@@ -107,7 +103,9 @@ class LiveActorCritic(LiveAgent):
             checkpoint=checkpoint,
         )
         temperature = model.temperature if options.temperature is None else options.temperature
-        self._imagination = Imagination(model.memory, self._networks, options, temperature=temperature)
+        self._imagination = Imagination(
+            model.memory, self._networks, options, temperature=temperature, recorded=self._step.records
+        )
 
     def update(self, replayed: Replayed, step: int) -> Scalars:
         states, windows = replayed

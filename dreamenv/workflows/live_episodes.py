@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from gymnasium.envs.registration import EnvSpec
@@ -36,22 +36,36 @@ class Play(NamedTuple):
     greedy_share: float
 
 
-class LiveEpisodes:
+class LiveEpisodes(Protocol):
     """Whoever plays the episodes of a round; see `live_episodes`."""
-
-    def __init__(self, env: PreprocessedEnv | None, workforce: Workforce | None) -> None:
-        self._env, self._workforce = env, workforce
 
     def play(self, model: WorldModel, player: LivePlayer, plays: Sequence[Play]) -> Iterator[tuple[int, bytes]]:
         """Number and file (`episode_bytes`) of each episode as it is finished, all with the weights as they are now."""
-        if self._env is not None:
-            for play in plays:
-                yield play.number, _played(self._env, model, player, play)
-        elif plays:
-            assert self._workforce is not None
-            packed = PackedModel.of(model)
-            for task, file in self._workforce.results([_Task(play, packed, player) for play in plays]):
-                yield task.play.number, file
+
+
+class _OneByOne:
+    """Episodes in this process, by the model where it is."""
+
+    def __init__(self, env: PreprocessedEnv) -> None:
+        self._env = env
+
+    def play(self, model: WorldModel, player: LivePlayer, plays: Sequence[Play]) -> Iterator[tuple[int, bytes]]:
+        for play in plays:
+            yield play.number, _played(self._env, model, player, play)
+
+
+class _ByWorkers:
+    """Episodes side by side, each on the CPU and on one thread."""
+
+    def __init__(self, workforce: Workforce) -> None:
+        self._workforce = workforce
+
+    def play(self, model: WorldModel, player: LivePlayer, plays: Sequence[Play]) -> Iterator[tuple[int, bytes]]:
+        if not plays:
+            return
+        packed = PackedModel.of(model)
+        for task, file in self._workforce.results([_Task(play, packed, player) for play in plays]):
+            yield task.play.number, file
 
 
 @contextmanager
@@ -67,14 +81,14 @@ def live_episodes(real: RealEnvSpec, *, at_once: int, workers: AnyWorkers) -> It
     if at_once == 1:
         env = make_real_env(real)
         try:
-            yield LiveEpisodes(env, None)
+            yield _OneByOne(env)
         finally:
             env.close()
         return
     place = find_place(workers, at_once)
     setup = _Setup(real, None if place.here else registration_of(real))
     with open_workers(_make_runner, setup, workers=place, modules=modules_of(real)) as workforce:
-        yield LiveEpisodes(None, workforce)
+        yield _ByWorkers(workforce)
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ import pytest
 
 from dreamenv import registry
 from dreamenv.data import collect as module
-from dreamenv.data.collect import Collected, collect, is_unfinished, record_episode
+from dreamenv.data.collect import Collected, collect, is_unfinished, played_again, record_episode
 from dreamenv.data.episodes import EpisodeStore
 from dreamenv.data.explore import Exploration, Uniform
 from dreamenv.data.preprocess import make_known, make_real_env, registration_of
@@ -63,6 +63,21 @@ def test_an_episode_is_what_happened() -> None:
         observation, reward, *_ = env.step(action)
         assert reward == pytest.approx(float(episode.rewards[step]), rel=1e-6)
     np.testing.assert_array_equal(observation, episode.observations[-1])
+
+
+def test_an_episode_is_played_again_in_another_preparation() -> None:
+    real = RealEnvSpec("Pendulum-v1", max_episode_steps=8)
+    env = make_real_env(real)
+    episode = record_episode(env, Uniform(env.action_space, np.random.default_rng(0)), seed=7)
+    turned = dataclasses.replace(
+        real, wrappers=(Wrapper("gymnasium.wrappers:RescaleObservation", {"min_obs": -2.0, "max_obs": 2.0}),)
+    )
+    again = played_again(turned, episode)
+    np.testing.assert_array_equal(played_again(real, episode).observations, episode.observations)
+    assert not np.allclose(again.observations, episode.observations)
+    np.testing.assert_array_equal(again.actions, episode.actions)
+    with pytest.raises(CollectionError, match="went another way"):
+        played_again(real, dataclasses.replace(episode, rewards=episode.rewards - 1))
 
 
 def test_a_try_that_was_refused_leaves_the_folder_free(tmp_path: Path) -> None:

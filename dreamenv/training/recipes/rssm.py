@@ -205,14 +205,15 @@ class ContinualRSSM(ContinualFit):
 
     def update(self, step: int) -> tuple[Scalars, Replayed]:
         batch = self._replay.draw(self._options.fit.batch_size, np.random.default_rng([self._seed, step]))
+        batch = batch.to(self._device)
         inputs = tuple(vars(batch).values())
         if self._precision is None:
-            self._precision = self._faster_precision(inputs, step)
+            self._precision = self._faster_precision(inputs)
         dtype = torch.bfloat16 if self._precision == "bfloat16" else torch.float32
         self._model.train()
         scalars, (features,) = self._step(inputs, seed=self._seed, step=step, dtype=dtype)
         self._model.eval()
-        features, batch = features.float(), batch.to(self._device)
+        features = features.float()
         goes_on = batch.terminated.flatten() == 0
         windows = Windows(features, batch.rewards, batch.first, batch.terminated)
         return scalars, Replayed(self._rssm.state_of(features.flatten(0, 1)[goes_on]), windows)
@@ -223,11 +224,14 @@ class ContinualRSSM(ContinualFit):
         observed = self._model.observe(batch, generator)
         return self._model.losses_of(batch, observed, self._options.loss), (observed.features.detach(),)
 
-    def _faster_precision(self, inputs: Tensors, step: int) -> str:
-        if self._device.type != "cpu":
+    def _faster_precision(self, inputs: Tensors) -> str:
+        if self._step.records:
             return "float32"
-        generator = step_generator(self._seed, step, self._device)
-        return faster_precision(self._model, lambda _: self._losses(inputs, generator)[0], self._device)
+
+        def losses(number: int) -> Losses:
+            return self._losses(inputs, step_generator(self._seed, number, self._device))[0]
+
+        return faster_precision(self._model, losses, self._device)
 
     def measure(self, cache: EpisodeCache) -> Scalars:
         every = np.arange(cache.episodes)
