@@ -11,8 +11,8 @@ whole line for HTML.
     <!--doom-score: mean std low high-->**804 ± 477** (715 to 896)<!--/-->
 
 Digits after the point and thousands separators stay as the text has them, unless a number's name is followed by a
-format (`mean:g`); `fraction%` is shown in percent. A whole table of rows of one entry is written between
-`<!--table NAME-->` and `<!--/table-->`.
+format (`mean:g`); `fraction%` is shown in percent, `minutes` is how long the commands took. A whole table of rows of
+one entry is written between `<!--table NAME-->` and `<!--/table-->`.
 
 Every other number of a page is no measurement: a setting, a size, a year. It belongs to a phrase of
 docs/given_numbers.yaml.
@@ -26,6 +26,7 @@ import shutil
 import sys
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from dataclasses import replace
 from decimal import ROUND_HALF_UP, Decimal
 from pathlib import Path
 
@@ -155,7 +156,15 @@ def _figure(name: str, known: Mapping[str, Entry]) -> Figure:
         raise PageError(str(error)) from error
     if part not in published:
         raise PageError(f"{name}: nothing is published yet; run dreamenv reproduce {entry.name}, and store it")
-    return published[part]
+    return _with_minutes(published[part], entry)
+
+
+def _with_minutes(figure: Figure, entry: Entry) -> Figure:
+    """With `minutes`, the wall clock of the entry's commands, where the record of the run is stored."""
+    if "minutes" in figure.values or not (entry.folder / RECORD).exists():
+        return figure
+    seconds = sum(step["seconds"] for step in read_json(entry.folder / RECORD)["commands"])
+    return replace(figure, values={**figure.values, "minutes": seconds / 60})
 
 
 def _table(name: str, known: Mapping[str, Entry]) -> str:

@@ -7,6 +7,7 @@
 {gap} ID                      figures of a measured gap between dream and reality
 {temperature} ID              a measured sweep of the temperature
 {dreamed-and-real}            dreamed against real returns of docs/experiments.md
+{curves}                      scores against real frames; a line `LABEL: ENTRY` or `LABEL: ENTRY.PART` for each curve
 {command-line}                the help of every verb, group by group
 {registry-reference}          the keys of registry.yaml
 {examples}                    the examples, with their times
@@ -19,6 +20,7 @@ from typing import Any
 
 import dream_facts
 from command_help import verbs
+from curves import curves_figure, read_curve
 from docutils import nodes
 from dream_figures import dreamed_and_real_figure, gap_figures, gap_table, gap_verdict, temperature_figure
 from example_list import examples
@@ -106,6 +108,13 @@ class DreamedAndReal(_Page):
         return [self.figure(drawn, text), *self.markdown(text)]
 
 
+class Curves(_Page):
+    def content_nodes(self) -> list[nodes.Node]:
+        curves = [read_curve(line) for line in self.content if line.strip()]
+        labels = ", ".join(curve.label for curve in curves)
+        return [self.figure(curves_figure(curves), f"Mean real return against real frames: {labels}")]
+
+
 class CommandLine(_Page):
     def content_nodes(self) -> list[nodes.Node]:
         parts = []
@@ -133,6 +142,7 @@ DIRECTIVES: dict[str, type[_Page]] = {
     "gap": GapReport,
     "temperature": TemperatureReport,
     "dreamed-and-real": DreamedAndReal,
+    "curves": Curves,
     "command-line": CommandLine,
     "registry-reference": RegistryReference,
     "examples": Examples,

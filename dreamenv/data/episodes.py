@@ -5,8 +5,10 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import lzma
 import re
 import time
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +28,12 @@ ASIDE = "damaged"
 _MOST_INDEX = 8 << 30
 _NUMBERED = re.compile(r"[0-9]+\.h5$")
 _SECONDS_OF_A_BUILD = 24 * 3600
+# What reading a damaged .npz raises: RuntimeError for a part that seems encrypted or of an unknown compression,
+# zlib's and lzma's for one that seems compressed, MemoryError for an array that seems enormous
+_DAMAGED = (
+    *(OSError, ValueError, KeyError, TypeError, EOFError, RuntimeError, MemoryError),
+    *(BadZipFile, zlib.error, lzma.LZMAError),
+)
 
 
 class EpisodeStore:
@@ -188,7 +196,7 @@ def _read_cache(index: Path, frames: Path) -> EpisodeCache | None:
         if sums != _index_sum(arrays, sha256_of(frames)):
             return None
         return EpisodeCache(observations=np.load(frames, mmap_mode="r"), **arrays)
-    except (OSError, ValueError, KeyError, TypeError, EOFError, BadZipFile, NotImplementedError):
+    except _DAMAGED:
         return None
 
 

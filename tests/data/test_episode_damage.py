@@ -163,6 +163,18 @@ def test_a_damaged_cache_is_built_anew(store: EpisodeStore, tmp_path: Path) -> N
         np.testing.assert_array_equal(build_cache(store, tmp_path / "cache").observations, whole)
 
 
+@pytest.mark.parametrize(("place", "value"), [(8, 1), (10, 8), (10, 12), (10, 14), (10, 99)])
+def test_an_index_that_seems_encrypted_or_compressed_is_built_anew(
+    store: EpisodeStore, tmp_path: Path, place: int, value: int
+) -> None:
+    whole = np.array(build_cache(store, tmp_path / "cache").observations)
+    (index,) = (tmp_path / "cache").glob("index-*.npz")
+    content = bytearray(index.read_bytes())
+    content[content.index(b"PK\x01\x02") + place] = value  # flags or compression of a part, in the zip's directory
+    index.write_bytes(content)
+    np.testing.assert_array_equal(build_cache(store, tmp_path / "cache").observations, whole)
+
+
 @pytest.mark.parametrize(
     ("name", "value"), [("unfinished", 3), ("unfinished", {"keep": 1}), ("seed", "0"), ("real", []), ("colour", 1)]
 )

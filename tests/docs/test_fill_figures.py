@@ -141,7 +141,8 @@ def test_a_page_is_checked_against_the_given_numbers(
 def test_a_run_is_published(known: Any, tmp_path: Path) -> None:
     run = tmp_path / "runs" / "own" / "seed_0"
     run.mkdir(parents=True)
-    record = {"name": "own", "seed": 0, "commands": [{"command": f"dreamenv eval --json {run}/x", "ended": False}]}
+    command = {"command": f"dreamenv eval --json {run}/x", "ended": False, "seconds": 90.0}
+    record: dict[str, Any] = {"name": "own", "seed": 0, "commands": [command, command | {"ended": True}]}
     (run / "record.json").write_text(json.dumps(record), encoding="utf-8")
     score = {"mean": 1.0, "std": 2.0, "ci95": [0, 1], "episodes": 3, "real_frames": None}
     (run / "score.json").write_text(json.dumps(score), encoding="utf-8")
@@ -155,3 +156,4 @@ def test_a_run_is_published(known: Any, tmp_path: Path) -> None:
     assert sorted(file.name for file in folder.iterdir()) == ["record.json", "score.json"]
     stored = json.loads((folder / "record.json").read_text(encoding="utf-8"))
     assert stored["commands"][0]["command"] == "dreamenv eval --json OUT/x", "no path of this machine"
+    assert tool.filled("<!--own: mean minutes-->0 in 0.0<!--/-->", known) == "<!--own: mean minutes-->1 in 3.0<!--/-->"
