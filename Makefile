@@ -21,7 +21,7 @@ export SDL_AUDIODRIVER ?= dummy
 help:
 	@echo "make demo    evolve an agent in the shipped Doom dream, score it on the real one, write demo/report.html"
 	@echo "make test    lint, types, floors, then the tests (PYTEST_ARGS='-m \"not slow\"' for a short run, '-n 0' in one process)"
-	@echo "make test-integrations    TorchRL, RLlib, skrl, RL Zoo and Gymnasium's wrappers, in $(INTEGRATIONS)"
+	@echo "make test-integrations    TorchRL, RLlib, skrl, RL Zoo, SBX and Gymnasium's wrappers, in $(INTEGRATIONS)"
 	@echo "make test-ray    workers on a Ray cluster of three nodes on this machine, in $(RAY)"
 	@echo "make test-oldest  the tests of what is stored and stepped, with the oldest dependencies, in $(OLDEST)"
 	@echo "make fuzz    ten thousand damaged inputs of every kind, into build/fuzz.json (FUZZ_ARGS='--inputs 500': fewer)"
@@ -48,11 +48,11 @@ test: lint
 $(INTEGRATIONS)/.installed: pyproject.toml constraints-integrations.txt
 	test -x $(INTEGRATIONS)/bin/pip || $(PYTHON) -m venv $(INTEGRATIONS)
 	$(INTEGRATIONS)/bin/python -m pip install --disable-pip-version-check --constraint constraints-integrations.txt \
-		--editable '.[sb3,integrations]' array-api-compat hypothesis pytest
+		--editable '.[sbx,integrations]' array-api-compat hypothesis pytest
 	@touch $@
 
 test-integrations: $(INTEGRATIONS)/.installed
-	$(INTEGRATIONS)/bin/python -m pytest tests/integrations tests/envs/test_gymnasium_wrappers.py $(PYTEST_ARGS)
+	$(INTEGRATIONS)/bin/python -m pytest tests/integrations tests/sb3/test_models.py tests/envs/test_gymnasium_wrappers.py $(PYTEST_ARGS)
 
 $(RAY)/.installed: pyproject.toml constraints.txt constraints-ray.txt
 	test -x $(RAY)/bin/pip || $(PYTHON) -m venv $(RAY)

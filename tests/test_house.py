@@ -148,7 +148,7 @@ def test_every_dependency_is_pinned() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     extras = dict(project["optional-dependencies"])
     groups = {
-        ("constraints-integrations.txt",): [*extras["sb3"], *extras.pop("integrations")],
+        ("constraints-integrations.txt",): [*extras["sb3"], *extras.pop("sbx"), *extras.pop("integrations")],
         ("constraints.txt", "constraints-ray.txt"): extras.pop("ray"),
         ("constraints.txt",): [r for group in extras.values() for r in group],
     }

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from dreamenv.errors import ConfigurationError, NonFiniteError, missing_extra
@@ -54,9 +55,11 @@ class CriticCallback(BaseCallback):
 
     def _on_training_start(self) -> None:
         model: Any = self.model
-        if getattr(model, "replay_buffer", None) is None or not (hasattr(model, "critic") or hasattr(model, "q_net")):
+        critics = (hasattr(model, "critic"), hasattr(model, "q_net"), hasattr(model, "qf"))
+        if getattr(model, "replay_buffer", None) is None or not any(critics):
             raise ConfigurationError(
-                f"{type(model).__name__} has no critic and replay buffer to look at; take sac, td3, ddpg, tqc or dqn"
+                f"{type(model).__name__} has no critic and replay buffer to look at; take sac, td3, ddpg, tqc, dqn or "
+                "sbx_sac"
             )
         self._next = self.num_timesteps + self._every
 
@@ -79,7 +82,7 @@ class CriticCallback(BaseCallback):
         if size == 0:
             return
         rows = np.linspace(0, size - 1, min(size, _ROWS)).astype(np.int64)
-        self.value = float(self._values(rows).abs().mean())
+        self.value = float(np.abs(self._values(rows)).mean())
         largest = float(np.abs(model.replay_buffer.rewards[:size]).max()) + self._entropy()
         self.limit = _SLACK * largest / max(1 - float(model.gamma), 1e-6)
         self.logger.record("critic/value", self.value)
@@ -100,19 +103,29 @@ class CriticCallback(BaseCallback):
             )
 
     @torch.no_grad()
-    def _values(self, rows: Any) -> Tensor:
+    def _values(self, rows: Any) -> NDArray[Any]:
         model: Any = self.model
         buffer = model.replay_buffer
+        if hasattr(model, "qf"):  # of SBX, in JAX
+            critic, draws = model.policy.qf_state, {"dropout": model.key}
+            seen = buffer.observations[rows, 0].astype(np.float32)
+            return np.asarray(critic.apply_fn(critic.params, seen, buffer.actions[rows, 0], rngs=draws))
         seen, _ = model.policy.obs_to_tensor(buffer.observations[rows, 0])
         if hasattr(model, "q_net"):
             found: Tensor = model.q_net(seen)
-            return found.amax(1)
+            return found.amax(1).numpy(force=True)
         actions = torch.as_tensor(buffer.actions[rows, 0], dtype=torch.float32, device=model.device)
         said = model.critic(seen, actions)
-        return torch.cat([part.flatten(1) for part in (said if isinstance(said, tuple) else (said,))], dim=1)
+        parts: list[Tensor] = [part.flatten(1) for part in (said if isinstance(said, tuple) else (said,))]
+        return torch.cat(parts, dim=1).numpy(force=True)
 
     def _entropy(self) -> float:
         model: Any = self.model
-        weight = getattr(model, "log_ent_coef", None)
-        alpha = float(weight.detach().exp()) if weight is not None else float(getattr(model, "ent_coef_tensor", 0.0))
+        if hasattr(model, "ent_coef_state"):  # of SBX
+            weight = model.ent_coef_state
+            alpha = float(weight.apply_fn({"params": weight.params}))
+        elif getattr(model, "log_ent_coef", None) is not None:
+            alpha = float(model.log_ent_coef.detach().exp())
+        else:
+            alpha = float(getattr(model, "ent_coef_tensor", 0.0))
         return alpha * 2 * math.prod(model.action_space.shape or (1,))

@@ -47,7 +47,7 @@ class MBPOOptions:
     """Hyperparameters of `learn_mbpo` (Janner et al. 2019, algorithm 2 and appendix C).
 
     Attributes:
-        algo: "sac", "td3", "ddpg", "dqn", or one of sb3-contrib.
+        algo: "sac", "td3", "ddpg", "dqn", or one of sb3-contrib; "sbx_sac" is SAC in JAX, whose updates are faster.
         steps: Real steps.
         epoch: Real steps after which it is scored and a checkpoint is written; real episodes begin anew there.
         learning_starts: Real steps with random actions at the beginning.
@@ -265,7 +265,7 @@ class _Epoch:
         kind: Any = algorithm(options.algo, self._envs.action_space)
         if not issubclass(kind, OffPolicyAlgorithm):
             raise ConfigurationError(
-                f"algo={options.algo!r} learns from its own steps alone; take sac, td3, ddpg, tqc or dqn"
+                f"algo={options.algo!r} learns from its own steps alone; take sac, td3, ddpg, tqc, dqn or sbx_sac"
             )
         buffer = {"real_fraction": options.real_fraction, "retain": options.retain, "seed": self._seed}
         if self._number:

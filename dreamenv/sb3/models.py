@@ -44,13 +44,16 @@ _NO_REPLAY: dict[str, Any] = {"buffer_size": 1, "replay_buffer_class": None, "re
 
 _CLIPPED = frozenset({"clip_range", "n_epochs"})
 _TWIN = frozenset({"policy_delay", "target_policy_noise"})
+# Package and extra by module, where these differ from sb3's
+_EXTRAS = {"sbx": ("sbx-rl", "sbx")}
+_JAX = frozenset({"qf_learning_rate", "param_resets"})
 _GREEDY = frozenset({"exploration_fraction"})
 
 ALGORITHMS: dict[str, _Algorithm] = {
     "a2c": _Algorithm(
         "stable_baselines3", "A2C", _BOX + _DISCRETE, frozenset({"gae_lambda"}), frozenset({"n_epochs", "cg_max_steps"})
     ),
-    "ddpg": _Algorithm("stable_baselines3", "DDPG", _BOX, _TWIN),
+    "ddpg": _Algorithm("stable_baselines3", "DDPG", _BOX, _TWIN, _JAX),
     "dqn": _Algorithm("stable_baselines3", "DQN", _DISCRETE, _GREEDY, frozenset({"n_quantiles"})),
     "ppo": _Algorithm("stable_baselines3", "PPO", _BOX + _DISCRETE, _CLIPPED),
     "qrdqn": _Algorithm("sb3_contrib", "QRDQN", _DISCRETE, _GREEDY | {"n_quantiles"}),
@@ -62,7 +65,9 @@ ALGORITHMS: dict[str, _Algorithm] = {
         frozenset({"target_entropy", "target_update_interval"}),
         frozenset({"top_quantiles_to_drop_per_net"}),
     ),
-    "td3": _Algorithm("stable_baselines3", "TD3", _BOX, _TWIN),
+    "sbx_sac": _Algorithm("sbx", "SAC", _BOX, _JAX | {"ent_coef_init"}),
+    "sbx_td3": _Algorithm("sbx", "TD3", _BOX, _JAX | _TWIN),
+    "td3": _Algorithm("stable_baselines3", "TD3", _BOX, _TWIN, _JAX),
     "tqc": _Algorithm("sb3_contrib", "TQC", _BOX, frozenset({"top_quantiles_to_drop_per_net"})),
     "trpo": _Algorithm("sb3_contrib", "TRPO", _BOX + _DISCRETE, frozenset({"cg_max_steps"})),
 }
@@ -73,12 +78,12 @@ def algorithm(name: str, action_space: gym.Space[Any] | None = None) -> type[Bas
 
     Args:
         name: "a2c", "ddpg", "dqn", "ppo", "sac" or "td3"; with sb3-contrib also "qrdqn", "recurrent_ppo", "tqc" or
-            "trpo".
+            "trpo", with SBX (Stable-Baselines3 in JAX) "sbx_sac" or "sbx_td3".
         action_space: The actions it is to take; None asks nothing.
 
     Raises:
         ConfigurationError: No such algorithm, or it cannot take such actions; those that can are named.
-        MissingExtraError: One of sb3-contrib, which is not installed.
+        MissingExtraError: One of sb3-contrib or SBX, which is not installed.
     """
     known = ALGORITHMS.get(name)
     if known is None:
@@ -93,7 +98,7 @@ def algorithm(name: str, action_space: gym.Space[Any] | None = None) -> type[Bas
     try:
         module = importlib.import_module(known.package)
     except ImportError as error:
-        raise missing_extra(known.package.replace("_", "-"), "sb3") from error
+        raise missing_extra(*_EXTRAS.get(known.package, (known.package.replace("_", "-"), "sb3"))) from error
     return getattr(module, known.name)
 
 
@@ -118,7 +123,7 @@ def load_model(path: str | Path, algo: str) -> BaseAlgorithm:
 
     Raises:
         ConfigurationError: An unknown algorithm, or a file of another one.
-        MissingExtraError: sb3-contrib is needed and not installed.
+        MissingExtraError: sb3-contrib or SBX is needed and not installed.
         BundleError: The file is missing, cut short, or not a model's.
     """
     kind = algorithm(algo)

@@ -6,6 +6,7 @@ import pickle
 import sys
 import zipfile
 from base64 import b64encode
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,8 @@ from tests.fakes import BOX, fake_world_model
 
 CHOICES = spaces.Discrete(3)
 SMALL = {"net_arch": [4]}
+NO_SBX = pytest.mark.skipif(find_spec("sbx") is None, reason="`make test-integrations` has sbx")
+NAMES = [pytest.param(name, marks=NO_SBX) if name.startswith("sbx") else name for name in ALGORITHMS]
 
 
 def untrained(name: str, **kwargs: Any) -> Any:
@@ -38,7 +41,7 @@ def untrained(name: str, **kwargs: Any) -> Any:
     return algorithm(name, actions)(policy, env, policy_kwargs=dict(SMALL), seed=1, device="cpu", **kwargs)
 
 
-@pytest.mark.parametrize("name", ALGORITHMS)
+@pytest.mark.parametrize("name", NAMES)
 def test_a_saved_model_comes_back_as_it_was(name: str, tmp_path: Path) -> None:
     model = untrained(name)
     model.provenance = {"real_frames": 7}
@@ -165,7 +168,7 @@ def test_unknown_algorithms_and_actions_they_cannot_take() -> None:
     assert algorithm("ppo") is PPO
 
 
-@pytest.mark.parametrize("name", ALGORITHMS)
+@pytest.mark.parametrize("name", NAMES)
 def test_the_action_spaces_are_those_the_algorithm_itself_takes(name: str) -> None:
     for space in (BOX, CHOICES):
         env = DreamVecEnv(fake_world_model(action_space=space), 1)
@@ -182,6 +185,12 @@ def test_without_sb3_contrib(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(MissingExtraError, match=r"sb3-contrib is not installed.*dreamenv\[sb3\]"):
         algorithm("tqc")
     assert algorithm("ppo") is PPO
+
+
+def test_without_sbx(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "sbx", None)
+    with pytest.raises(MissingExtraError, match=r"sbx-rl is not installed.*dreamenv\[sbx\]"):
+        algorithm("sbx_sac")
 
 
 def test_a_model_that_plays_needs_no_room_for_replay(tmp_path: Path) -> None:
