@@ -19,6 +19,7 @@ from typing import ParamSpec, TypeVar
 
 from dreamenv.errors import FolderInUseError
 from dreamenv.files import raise_storage_error, writable_folder
+from dreamenv.main_guard import refuse_unguarded
 
 LOCK_FILE = ".lock"
 _TAKEN = {errno.EWOULDBLOCK, errno.EACCES}
@@ -35,7 +36,9 @@ def run_lock(folder: str | Path) -> Iterator[None]:
     Raises:
         FolderInUseError: Somebody else holds it; the message names process, command and begin.
         StorageError: The folder cannot be written to.
+        ConfigurationError: A spawned process imports a script that works in a folder whenever it is imported.
     """
+    refuse_unguarded()  # else the parent, which holds the lock, would be blamed
     new = not Path(folder).exists()
     file = writable_folder(folder) / LOCK_FILE
     number = _locked(file)

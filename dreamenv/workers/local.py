@@ -17,13 +17,11 @@ from multiprocessing.connection import Connection, wait
 from typing import Any
 
 from dreamenv.errors import CollectionError, ConfigurationError
+from dreamenv.main_guard import UNGUARDED, WORKER_NAME
 from dreamenv.workers.pool import MakeRunner, Pool, Worker, WorkerDied
 
 # A worker that has not unwound by then is killed
 _SECONDS_TO_STOP = 10.0
-_NAME = "dreamenv worker "
-# Exit status of a worker whose main module starts workers when it is imported (EX_CONFIG of sysexits.h)
-_UNGUARDED = 78
 _numbers = itertools.count(1)
 
 
@@ -72,7 +70,7 @@ class LocalWorker(Worker):
         context = multiprocessing.get_context("spawn")
         self.connection, theirs = context.Pipe()
         self.process = context.Process(
-            target=_serve, args=(theirs, parcel), daemon=True, name=f"{_NAME}{next(_numbers)}"
+            target=_serve, args=(theirs, parcel), daemon=True, name=f"{WORKER_NAME}{next(_numbers)}"
         )
         with _without_interrupt():
             self.process.start()
@@ -89,7 +87,7 @@ class LocalWorker(Worker):
             kind, value = self.connection.recv()
         except (EOFError, OSError):
             code = self._bury()
-            if code == _UNGUARDED:
+            if code == UNGUARDED:
                 raise ConfigurationError(
                     "the script starts its workers again in each worker: put what it runs below "
                     '`if __name__ == "__main__":`, or use workers=0'
@@ -119,20 +117,6 @@ class LocalWorker(Worker):
                 pass  # it left none, or died before it had a group of its own
         self.process.join()
         return self.process.exitcode
-
-
-def refuse_unguarded() -> None:
-    """End this process if it is a worker that imports its main module: what starts workers there has no guard.
-
-    Raises:
-        ConfigurationError: In a process that somebody else has spawned.
-    """
-    process = multiprocessing.current_process()
-    if not getattr(process, "_inheriting", False):
-        return
-    if process.name.startswith(_NAME):
-        os._exit(_UNGUARDED)  # the parent says what is wrong, once
-    raise ConfigurationError('a spawned process starts workers: the script needs its `if __name__ == "__main__":`')
 
 
 @contextmanager

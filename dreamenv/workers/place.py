@@ -8,8 +8,8 @@ import re
 from dataclasses import dataclass
 
 from dreamenv.errors import ConfigurationError
+from dreamenv.main_guard import refuse_unguarded
 from dreamenv.options import options_from, parse_settings
-from dreamenv.workers.local import refuse_unguarded
 
 # A number of processes of this machine, or a Ray cluster with settings, as `find_place` reads them
 AnyWorkers = int | str | None

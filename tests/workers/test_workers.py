@@ -215,14 +215,25 @@ def test_a_result_that_cannot_be_sent_is_an_error() -> None:
     assert not multiprocessing.active_children()
 
 
-def test_a_script_without_a_guard_is_told_so_once(tmp_path: Path, root: Path) -> None:
+TASKS = """
+from dreamenv.workers import process_count, run_tasks
+from tests.workers.test_workers import make_square
+print(list(run_tasks([1, 2], make_square, 1, workers=process_count(2))))
+"""
+# Here the parent holds the folder's lock while its workers begin
+COLLECTION = """
+from dreamenv import RealEnvSpec
+from dreamenv.data.collect import collect
+collect(RealEnvSpec("CartPole-v1"), "run", episodes=2, workers=2)
+"""
+
+
+@pytest.mark.parametrize("text", [TASKS, COLLECTION], ids=["tasks", "collection"])
+def test_a_script_without_a_guard_is_told_so_once(text: str, tmp_path: Path, root: Path) -> None:
     script = tmp_path / "script.py"
-    script.write_text(
-        "from dreamenv.workers import process_count, run_tasks\nfrom tests.workers.test_workers import make_square\n"
-        "print(list(run_tasks([1, 2], make_square, 1, workers=process_count(2))))\n",
-        encoding="utf-8",
-    )
-    ended = subprocess.run([sys.executable, str(script)], env=with_package(root), capture_output=True, text=True)
+    script.write_text(text, encoding="utf-8")
+    environment = with_package(root)
+    ended = subprocess.run([sys.executable, str(script)], cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert (ended.returncode, ended.stdout) == (1, "")
     last = ended.stderr.splitlines()[-1]
     assert last.startswith("dreamenv.errors.ConfigurationError: the script starts its workers again in each worker")
