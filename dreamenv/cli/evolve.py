@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from dreamenv.cli import app, places
-from dreamenv.cli.options import ActionMapKind, JsonFile, Optimiser, Seed, Workers, dream_ids
+from dreamenv.cli.options import ActionMapKind, EvolutionWorkers, JsonFile, Optimiser, Seed, dream_ids
 from dreamenv.cli.overview import TRAIN
 from dreamenv.types import Start
 
@@ -56,7 +56,7 @@ def evolve(
     validate_every: Annotated[int, typer.Option(min=0, help="Generations between real validations; 0: none.")] = 0,
     validation_episodes: Annotated[int, typer.Option(min=1, help="Real episodes of a validation.")] = 20,
     time_limit: Annotated[float | None, typer.Option(help="Seconds after which no generation begins.")] = None,
-    workers: Workers = None,
+    workers: EvolutionWorkers = None,
     seed: Seed = 0,
     tensorboard: Annotated[bool, typer.Option(help="Write scalars to OUT/tensorboard.")] = False,
     json_file: JsonFile = None,

@@ -60,6 +60,17 @@ PartWorkers = Annotated[
         show_default="all dreams at once, in this process",
     ),
 ]
+EvolutionWorkers = Annotated[
+    str | None,
+    typer.Option(
+        "--workers",
+        metavar="N|ray|ADDRESS",
+        callback=_workers,
+        help="Processes for parts of the population and for validation; 0 works in this one. Or a Ray cluster: ray, "
+        "auto, ray://HOST:PORT.",
+        show_default="the population in this process; validation one a core",
+    ),
+]
 JsonFile = Annotated[
     Path | None,
     typer.Option("--json", metavar="FILE", callback=places.file, help="Write the figures to this file; - prints them."),

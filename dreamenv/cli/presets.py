@@ -163,6 +163,7 @@ def agent_folder(model: str) -> Path:
 
 
 def _of_episodes(store: Path | None) -> Preset:
+    """With the first preset of the real environment: over episodes of Doom that of DreamDoom-v0, not of -v1."""
     real = None if store is None else collected_real(store)
     if real is None:
         raise ConfigurationError(

@@ -41,7 +41,8 @@ def train(
     """Fit a world model to real episodes and write a bundle to OUT/bundle.
 
     Without collected episodes it collects them first. The same command continues an interrupted run, and --frames with
-    a larger number collects more and fits anew. From then on OUT is an id for every verb: dreamenv evolve OUT.
+    a larger number collects more and fits anew. From then on OUT is an id for every verb that takes a dream's model:
+    dreamenv evolve OUT.
 
     Example: dreamenv train --real Pendulum-v1 --out runs/pendulum --set fit_memory.steps=2000
     """

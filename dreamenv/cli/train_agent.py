@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from dreamenv import registry
 from dreamenv.cli import app, places
 from dreamenv.cli.options import ActionMapKind, Gradient, JsonFile, Seed, Workers, dream_ids
 from dreamenv.cli.overview import TRAIN
@@ -42,8 +43,9 @@ def train_agent(
 ) -> None:
     """Train an actor-critic inside a dream.
 
-    The same command continues an interrupted run. An option that is not given comes from the preset of the real
-    environment, or, where there is none, from the defaults of `ImaginationOptions`.
+    The same command continues an interrupted run. An option that is not given comes from the preset of the dream,
+    for a folder from the first preset of its real environment, and where there is none from the defaults of
+    `ImaginationOptions`.
 
     Example: dreamenv train-agent DreamCarRacing-v0 --steps 3000 --out runs/car/agent
     """
@@ -62,7 +64,7 @@ def train_agent(
     beside = agent_folder(model)
     folder = beside if out is None else out
     world_model = WorldModel.load(model)
-    section = section_of(world_model.real.id)
+    section = section_of(world_model.real.id) if Path(model).is_dir() else registry.find(model).section
     preset = checked(ImaginationOptions, training_preset(section).loop.get("agent", {}), section, "train.loop.agent")
     given: dict[str, Any] = {
         "steps": steps,

@@ -33,9 +33,17 @@ _MEANINGS = {
     "latent_nll": "negative log likelihood of the next latent, in nats per latent dimension",
     "reward": "loss of the reward head",
     "termination": "loss of the head that predicts the end",
-    "reward_r2": "share of the variance of single rewards that M explains one step ahead; low where chance decides in "
-    "which step a reward comes",
     "window_return_r2": "the same for the sum of the rewards over a window of steps; an agent learns from such sums",
+}
+_EXPLAINED = "share of the variance of single rewards that M explains"
+_ONE_STEP_AHEAD = " one step ahead; low where chance decides in which step a reward comes"
+# Each kind of memory has a recipe that measures it in its own way
+_WHEN_EXPLAINED = {
+    "mdn_rnn": _ONE_STEP_AHEAD,
+    "probabilistic_ensemble": _ONE_STEP_AHEAD,
+    "tabular": _ONE_STEP_AHEAD,
+    "rssm": " once it has seen the observation that followed",
+    "value_equivalent": " at the last step of an unroll",
 }
 
 
@@ -158,7 +166,8 @@ One frame of the real environment, action repeat counted.
 {_table(("stage", "real frames"), [(stage, _count(frames)) for stage, frames in stages.items()])}
 """
     if held_out:
-        rows = [(key, value, _MEANINGS.get(key, "")) for key, value in held_out.items()]
+        meanings = _MEANINGS | {"reward_r2": _EXPLAINED + _WHEN_EXPLAINED.get(model.memory.config()["kind"], "")}
+        rows = [(key, value, meanings.get(key, "")) for key, value in held_out.items()]
         card += f"\n## Held-out episodes\n\nReal episodes that no fit has seen.\n\n{_table(_HELD_OUT, rows)}\n"
     if commands.strip():
         card += f"\n## How it was made\n\n```bash\n{commands.strip()}\n```\n"

@@ -104,7 +104,10 @@ def test_one_word_means_one_thing(call: Any, verb: str) -> None:
     if "--workers" in parameters:
         help_text = " ".join(call(*verb.split(), "--help")[1].split())
         assert "0 works in this one." in help_text
-        without = "all dreams at once, in this process" if verb == "distill" else "one a core"
+        without = {
+            "distill": "all dreams at once, in this process",
+            "evolve": "the population in this process; validation one a core",
+        }.get(verb, "one a core")
         assert f"[default: ({without})]" in help_text
 
 

@@ -39,6 +39,28 @@ def preset(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     return wanted
 
 
+def test_each_dream_of_a_real_environment_has_its_own_preset(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    known = {}
+    for name, horizon in (("DreamOwn-v0", 2), ("DreamOwn-v1", 4)):
+        agent = {"steps": 1, "horizon": horizon, "batch_size": 4}
+        (tmp_path / name).mkdir()
+        file = write_registry(
+            tmp_path / name,
+            name,
+            trained_like_world_model(),
+            change=lambda entry, agent=agent: entry.update(train={"loop": {"agent": agent}}),
+        )
+        known |= read_registry(file)
+    monkeypatch.setattr(registry, "_entries", known)
+    for model, horizon in (
+        ("DreamOwn-v0", 2),
+        ("DreamOwn-v1", 4),
+        ("LatentOwn-v1", 4),
+        (tmp_path / "DreamOwn-v1" / "bundle", 2),  # a folder: the first of its real environment
+    ):
+        assert trained(model, tmp_path / "agents" / Path(model).name)["horizon"] == horizon, model
+
+
 def test_the_preset_is_that_of_the_real_environment(preset: dict[str, Any], tmp_path: Path) -> None:
     for model in ("DreamOwn-v0", tmp_path / "bundle"):
         settings = trained(model, tmp_path / "agents" / Path(model).name, "--horizon", "3", "--discount", "0.5")

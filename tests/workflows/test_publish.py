@@ -17,9 +17,12 @@ from dreamenv.errors import BundleError, ConfigurationError, UnknownDreamError
 from dreamenv.memory.base import MemoryModel
 from dreamenv.memory.ensemble.model import ProbabilisticEnsemble
 from dreamenv.memory.mdn_rnn.model import MDNRNN
+from dreamenv.memory.rssm.model import RSSM
 from dreamenv.memory.tabular import TabularMemory
 from dreamenv.types import RealEnvSpec
+from dreamenv.vision.base import Vision
 from dreamenv.vision.identity import IdentityVision
+from dreamenv.vision.joint import SymlogMLP
 from dreamenv.workflows.publish import MOST_STARTS, publish_bundle
 from dreamenv.world_model import WorldModel
 
@@ -41,9 +44,11 @@ SCORE: dict[str, Any] = {
 }
 
 
-def write_run(folder: Path, memory: MemoryModel[Any], *, starts: int = 3, **provenance: Any) -> Path:
+def write_run(
+    folder: Path, memory: MemoryModel[Any], *, vision: Vision | None = None, starts: int = 3, **provenance: Any
+) -> Path:
     model = WorldModel(
-        IdentityVision(4),
+        vision or IdentityVision(4),
         memory,
         RealEnvSpec("CartPole-v1"),
         ACTIONS,
@@ -96,6 +101,7 @@ def test_a_run_with_any_kind_of_memory_is_published(tmp_path: Path, kind: str) -
     assert "| shipped, trained only in the dream | 21.5 | 2.2 | 19.0 to 24.0 |" in card
     assert "| in all | 1,234 |" in card
     assert "dreamenv train" in card
+    assert "that M explains one step ahead" in card
     assert (target / "README.md").read_text(encoding="utf-8").startswith("# DreamPole-v0\n")
     text = file.read_text(encoding="utf-8")
     assert text.startswith("# The first line is a remark.")
@@ -108,6 +114,16 @@ def test_a_run_with_any_kind_of_memory_is_published(tmp_path: Path, kind: str) -
     assert registry.read_registry(file)["DreamPole-v0"].section.sha256 == recorded
     assert registry.read_registry(file)["DreamPole-v1"].section.sha256 == {"config.json": OTHERS_SUM}
     assert file.read_text(encoding="utf-8") == text
+
+
+def test_what_the_reward_of_an_rssm_was_explained_by_is_told(tmp_path: Path) -> None:
+    memory = RSSM(4, ACTIONS, hidden_size=6, groups=2, classes=2, width=6)
+    vision = SymlogMLP(4, memory.latent_size, width=4)
+    run = write_run(tmp_path / "run", memory, vision=vision, held_out={"reward_r2": 0.5})
+    target = publish_bundle("DreamPole-v0", run, write_registry(tmp_path), score=SCORE, baseline=SCORE)
+    card = (target / "README.md").read_text(encoding="utf-8")
+    assert "that M explains once it has seen the observation that followed |" in card
+    assert "one step ahead" not in card
 
 
 def test_what_the_run_does_not_know_is_not_in_the_card(tmp_path: Path) -> None:
