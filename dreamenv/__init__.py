@@ -3,8 +3,8 @@
 Importing the package registers its ids with Gymnasium; torch is imported when a dream is made, not before.
 
     >>> import gymnasium as gym, dreamenv
-    >>> env = gym.make("DreamCarRacing-v0")
-    >>> envs = gym.make_vec("DreamCarRacing-v0", num_envs=1024)
+    >>> env = gym.make("DreamCarRacing-v1")
+    >>> envs = gym.make_vec("DreamCarRacing-v1", num_envs=1024)
 
 The verbs of the workflow, in the order in which data passes through them: `collect`, `train`, `evolve` or
 `train_actor_critic`, `evaluate`, `dream_gap`; and `run_loop`, which goes round.

@@ -42,7 +42,7 @@ class StartStates:
     """Where dreams begin.
 
     Attributes:
-        first: `[N, Z]` latents of the first observations of real episodes.
+        first: `[N, E]` embeddings of the first observations of real episodes.
         replay: Tensors of a memory state by field name, each `[M, ...]`: moments in real episodes, burned in by
             teacher forcing from the episode's beginning.
         settled: The same for the moments at which the start margin of real episodes is over (`RealEnvSpec`). Where

@@ -39,7 +39,8 @@ class DreamEnv(gym.Env[NDArray[Any], Any]):
             M remembered there.
         checkpoint: Folder of another bundle to dream with.
         device: "cpu", "cuda", ...; None is where a given model lies, and the CPU for one that is loaded.
-        termination: "cut" (at probability 0.5) or "sample" instead of the memory model's own.
+        termination: "cut" (where the weighted head says more likely than not: at a calibrated probability of
+            1 / (1 + termination_weight)) or "sample" instead of the memory model's own.
         max_disagreement: Truncate a dream where the members of its ensemble disagree by more, in standard deviations
             of a step's change, so that nobody learns from what the model does not know; None never does.
         render_mode: None, "rgb_array" or "human".

@@ -45,7 +45,8 @@ class DreamVectorEnv(VectorEnv[NDArray[Any], NDArray[Any], NDArray[Any]]):
             states and sampling stay in float32, and dreams follow the same distribution up to the rounding of the
             weights.
         compiled: Make the step by `torch.compile`: faster from some hundred dreams on, above all in bfloat16. The first
-            step waits for the compiler (on the CPU some ten seconds, and g++ has to be there).
+            step waits for the compiler (on the CPU some ten seconds, and g++ has to be there). For an MDN-RNN alone;
+            other memories refuse it.
         render_mode: None, "rgb_array" (`render` gives a tuple of N frames) or "human" (a window of the first 16).
 
     Raises:

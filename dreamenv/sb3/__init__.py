@@ -2,7 +2,7 @@
 
 >>> from stable_baselines3 import PPO
 >>> from dreamenv.sb3 import DreamVecEnv
->>> PPO("MlpPolicy", DreamVecEnv("DreamCarRacing-v0", num_envs=64)).learn(100_000)
+>>> PPO("MlpPolicy", DreamVecEnv("DreamCarRacing-v1", num_envs=64)).learn(100_000)
 """
 
 from dreamenv.sb3.branches import Branches, BranchSchedule

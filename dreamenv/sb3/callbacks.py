@@ -78,13 +78,13 @@ class DreamRealCallback(BaseCallback):
     goes on as if there were none. The real frames they consume are added to the model's `provenance`, which is saved
     with it and which `dreamenv eval` reports.
 
-        validate = dreamenv.evaluation.Validator("DreamDoom-v0", episodes=20)
+        validate = dreamenv.scoring.Validator("DreamDoom-v0", episodes=20)
         callback = DreamRealCallback(DreamVecEnv("DreamDoom-v0", num_envs=20), validate, every=100_000)
         model.learn(1_000_000, callback=callback)
 
     Args:
         dreams: Dreams to be scored in, one episode in each; not the environment of training.
-        validate: Scores an agent on real episodes that evaluation never uses (`dreamenv.evaluation.Validator`).
+        validate: Scores an agent on real episodes that evaluation never uses (`dreamenv.scoring.Validator`).
         every: Least actions of training between evaluations, which come when a rollout begins, and at the end.
         best: File for the model with the best real score; None keeps none.
         seed: Dream i of an evaluation is that of seed `seed + i`.

@@ -38,7 +38,8 @@ class TrainOptions:
     """What `train` fits, and how.
 
     Attributes:
-        recipe: A registered recipe ("mdn_rnn", "ensemble", "tabular", or one of `register_recipe`).
+        recipe: A registered recipe ("mdn_rnn", "rssm", "ensemble", "value_equivalent", "tabular", or one of
+            `register_recipe`).
         options: Its options: the recipe's own dataclass, or a mapping such as `{"fit_memory": {"steps": 500}}`, which
             becomes one; None takes its defaults.
         temperature: Default temperature of the dream.
