@@ -17,6 +17,7 @@ class VectorEncoder(Vision):
         size: D, numbers of an observation.
         latent_size: Z of M, which nobody decodes.
         width: Units of the hidden layers, and E.
+        bias: As for `SymlogMLP`.
 
     Raises:
         ConfigurationError: A number out of range.
@@ -25,11 +26,11 @@ class VectorEncoder(Vision):
     is_image = False
     can_decode = False
 
-    def __init__(self, size: int, latent_size: int, width: int = 128) -> None:
+    def __init__(self, size: int, latent_size: int, width: int = 128, *, bias: bool = False) -> None:
         super().__init__()
-        whole = SymlogMLP(size, latent_size, width)
+        whole = SymlogMLP(size, latent_size, width, bias=bias)
         self.size, self.latent_size, self.embedding_size = size, latent_size, width
-        self.observation_shape = (size,)
+        self.observation_shape, self._bias = (size,), bias
         del whole.decoder
         self.inner = whole
 
@@ -42,6 +43,7 @@ class VectorEncoder(Vision):
             "size": self.size,
             "latent_size": self.latent_size,
             "width": self.embedding_size,
+            "bias": self._bias,
         }
 
 

@@ -81,6 +81,8 @@ class SymlogMLP(JointVision):
         size: D, numbers of an observation.
         latent_size: Z, what M has to decode.
         width: Units of the hidden layers, and E.
+        bias: Of the encoder's first layer. Without it normalisation hides how large an observation is, up to what
+            squashing bends: x and 2x look alike. Only models that were fitted so do without.
 
     Raises:
         ConfigurationError: A number out of range.
@@ -88,13 +90,14 @@ class SymlogMLP(JointVision):
 
     is_image = False
 
-    def __init__(self, size: int, latent_size: int, width: int = 256) -> None:
+    def __init__(self, size: int, latent_size: int, width: int = 256, *, bias: bool = False) -> None:
         super().__init__()
         if min(size, latent_size, width) < 1:
             raise ConfigurationError(f"size, latent_size, width must be at least 1, got {size}, {latent_size}, {width}")
         self.size, self.latent_size, self.embedding_size = size, latent_size, width
         self.observation_shape = (size,)
-        self.encoder = nn.Sequential(_layer(size, width), _layer(width, width))
+        self._bias = bias
+        self.encoder = nn.Sequential(_layer(size, width, bias=bias), _layer(width, width))
         self.decoder = nn.Sequential(_layer(latent_size, width), _layer(width, width), nn.Linear(width, size))
 
     def config(self) -> dict[str, Any]:
@@ -103,6 +106,7 @@ class SymlogMLP(JointVision):
             "size": self.size,
             "latent_size": self.latent_size,
             "width": self.embedding_size,
+            "bias": self._bias,
         }
 
     def encode(self, observation: Tensor) -> Tensor:
@@ -129,8 +133,8 @@ class _ChannelNorm(nn.Module):
         return normed.movedim(-1, 1)
 
 
-def _layer(inputs: int, outputs: int) -> nn.Sequential:
-    return nn.Sequential(nn.Linear(inputs, outputs, bias=False), nn.LayerNorm(outputs), nn.SiLU())
+def _layer(inputs: int, outputs: int, *, bias: bool = False) -> nn.Sequential:
+    return nn.Sequential(nn.Linear(inputs, outputs, bias=bias), nn.LayerNorm(outputs), nn.SiLU())
 
 
 def _symlog(values: Tensor) -> Tensor:
