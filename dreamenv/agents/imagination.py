@@ -176,7 +176,7 @@ def imagination_losses(networks: ActorCritic, dreamed: Dream, options: Imaginati
     dream's dynamics or by the score of its actions; the critic regresses on it. Both weigh a step by the probability
     that the dream got there.
     """
-    reward = dreamed.reward if options.reward_clip is None else dreamed.reward.clamp(*options.reward_clip)
+    reward = _counted(dreamed.reward, options)
     critic = networks.critic if options.slow_critic == "regulariser" else networks.target
     # The actor's gradient runs through the values to the features, and must not move the critic that gives them
     weights = {name: tensor.detach() for name, tensor in critic.state_dict(keep_vars=True).items()}
@@ -209,6 +209,15 @@ def imagination_losses(networks: ActorCritic, dreamed: Dream, options: Imaginati
     }
 
 
+def _counted(reward: Tensor, options: ImaginationOptions) -> Tensor:
+    """What rewards count for."""
+    if options.reward_clip is not None:
+        reward = reward.clamp(*options.reward_clip)
+    if options.reward_squash is not None:
+        reward = options.reward_squash * torch.tanh(reward / options.reward_squash)
+    return reward
+
+
 def replay_critic_loss(networks: ActorCritic, windows: Windows, options: ImaginationOptions) -> Tensor:
     """The critic's error in nats on what really followed the replayed moments (Hafner et al. 2023, "critic learning").
 
@@ -218,11 +227,10 @@ def replay_critic_loss(networks: ActorCritic, windows: Windows, options: Imagina
     Args:
         networks: Their critic learns.
         windows: Real experience.
-        options: Discount, trace and clip of the rewards.
+        options: Discount, trace, and what rewards count for.
     """
     features = windows.features.transpose(0, 1)
-    reward = windows.rewards.t()[1:]
-    reward = reward if options.reward_clip is None else reward.clamp(*options.reward_clip)
+    reward = _counted(windows.rewards.t()[1:], options)
     # The moment behind an episode's last one is another's first
     over, goes_on = windows.first.t()[1:], 1 - windows.terminated.t()[1:]
     with torch.no_grad():

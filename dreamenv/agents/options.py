@@ -131,6 +131,9 @@ class ImaginationOptions:
             margin, where no dream begins and yet the agent has to act in reality.
         target_rate: How far the slow critic moves at each step.
         reward_clip: Rewards are clipped to this range, so that one rare prediction does not carry the policy.
+        reward_squash: S in S·tanh(r / S), which a reward r counts for once clipped; None counts it as it is.
+            A discounted return pays for time that is saved, also where the task has no use for it: many small rewards
+            then count for more than few large ones of the same sum.
         temperature: Of the dream; None takes the model's own.
         width: Hidden units of actor and critic.
         action_map: See `ActionMap`.
@@ -154,6 +157,7 @@ class ImaginationOptions:
     first_share: float = 0.0
     target_rate: float = 0.02
     reward_clip: tuple[float, float] | None = None
+    reward_squash: float | None = None
     temperature: float | None = None
     width: int = 128
     action_map: str | None = None
@@ -182,6 +186,7 @@ class ImaginationOptions:
             raise ConfigurationError(f"slow_critic={self.slow_critic!r} is not known; expected one of {SLOW_CRITICS}")
         check_temperature(self.temperature)
         _check_clip(self.reward_clip)
+        _check_positive("reward_squash", self.reward_squash)
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -100,6 +101,12 @@ def test_termination_discounts_what_follows() -> None:
 
 def test_rewards_are_clipped() -> None:
     assert float(hand_made_losses((0.0, 1.0), reward_clip=(-1.0, 0.25))["actor"]) == pytest.approx(-0.125)
+
+
+def test_rewards_are_squashed_once_they_are_clipped() -> None:
+    clipped = hand_made_losses((1.0, 1.0), reward_clip=(-1.0, 1.5), reward_squash=2.0)
+    first, second = 2 * math.tanh(0.5), 2 * math.tanh(0.75)
+    assert float(clipped["actor"]) == pytest.approx(-(first + 1.8 * second) / 2, rel=1e-5)
 
 
 def test_large_returns_are_scaled_down_and_small_ones_are_not() -> None:
