@@ -13,7 +13,10 @@ HELD_OUT_EVERY = 20
 
 
 def held_out_episodes(cache: EpisodeCache) -> NDArray[np.bool_]:
-    """`[E]` True for the episodes that no fit sees: every twentieth; of fewer episodes, the last.
+    """`[E]` True for the episodes that no fit sees: the first, and every twentieth behind it.
+
+    An episode keeps its place while more are collected, and the newest, which a loop's agent has just played and is to
+    learn from, is among them only where its turn has come.
 
     Raises:
         ConfigurationError: There is only one episode.
@@ -22,5 +25,4 @@ def held_out_episodes(cache: EpisodeCache) -> NDArray[np.bool_]:
         raise ConfigurationError(
             f"fitting needs at least 2 episodes, one of them held out; got {cache.episodes}. Collect more."
         )
-    every = min(HELD_OUT_EVERY, cache.episodes)
-    return np.arange(cache.episodes) % every == every - 1
+    return np.arange(cache.episodes) % HELD_OUT_EVERY == 0

@@ -36,14 +36,16 @@ class Player:
     Attributes:
         agent: A file, a folder with agent.safetensors, or a planner's name.
         algo: The algorithm of stable-baselines3 that saved the file, if one did.
+        greedy: The name of the same planner without what it explores by; None where `agent` explores by nothing.
     """
 
     agent: str
     algo: str | None = None
+    greedy: str | None = None
 
     def resolve(self, model: WorldModel) -> ResolvedAgent:
-        """The agent, which sees through `model`."""
-        return resolve_agent(self.agent, model, algo=self.algo)
+        """The agent, which sees through `model` and plays as well as it can."""
+        return resolve_agent(self.greedy or self.agent, model, algo=self.algo)
 
 
 @dataclass(frozen=True)
@@ -57,6 +59,7 @@ class Learner(ABC, Generic[OptionsT]):
     Attributes:
         options_type: A frozen dataclass with a default for every field; it refuses what is out of range.
         continual: Whether it can learn while the model does, after every episode.
+        dreams: Whole dreams that it plays after a round, where `LoopOptions` does not say.
 
     Args:
         detail: What follows the kind's name, such as "cem,horizon=12" or "ppo"; empty where nothing does.
@@ -68,6 +71,7 @@ class Learner(ABC, Generic[OptionsT]):
 
     options_type: type[OptionsT]
     continual: ClassVar[bool] = False
+    dreams: ClassVar[int] = 64
 
     def __init__(self, detail: str, options: OptionsT) -> None:
         self.detail, self.options = detail, options
@@ -165,6 +169,7 @@ class PlannerLearner(Learner[NoOptions]):
 
     options_type = NoOptions
     continual = True
+    dreams = 4
 
     def __init__(self, detail: str, options: NoOptions) -> None:
         super().__init__(detail, options)
@@ -177,7 +182,10 @@ class PlannerLearner(Learner[NoOptions]):
         return player
 
     def player(self, folder: Path) -> Player:
-        return Player(f"planner:{self.detail}")
+        name = f"planner:{self.detail}"
+        # Gumbel's root draws what it tries, which is how it explores
+        explores = "gumbel=true" in self.detail.split(",") and "gumbel_noise=" not in self.detail
+        return Player(name, greedy=f"{name},gumbel_noise=0" if explores else None)
 
     def live(self, model: WorldModel, *, seed: int, checkpoint: Path) -> LiveAgent:
         return LivePlanner(model, f"planner:{self.detail}")

@@ -94,6 +94,8 @@ def run_loop(
     )
     grain: Grain = ByRounds(settings) if options.update_every is None else Continually(settings)
     for number in range(len(table), options.rounds):
+        if _would_pass(options.max_frames, table):
+            break
         folder = settings.folder(number)
         learned = grain.round(number)
         record_frames(run_dir, f"collect {number}", learned.collected.real_frames)
@@ -102,7 +104,7 @@ def run_loop(
         played = record_agent(
             model, agent, episodes=options.validation_episodes, seed=seed, role="validation", workers=workers
         )
-        measured = GapOptions(samples=8, moments=8)
+        measured = GapOptions(samples=8, moments=8, dreams=options.dreams or options.make_learner().dreams)
         gap = measure_gap(model, agent, played, measured, label="loop", seed=seed)
         ledger = record_frames(run_dir, f"validation {number}", gap.played_frames)
         row = Round(
@@ -119,9 +121,18 @@ def run_loop(
         table.append(row)
         write_json(run_dir / "rounds.json", [asdict(entry) for entry in table])
         on_round(row)
-    best = max(table, key=lambda row: row.real_mean)
+    # Of equals the last: a task whose return has an upper end gives every good round the same few scores
+    best = max(table, key=lambda row: (row.real_mean, row.number))
     _keep_best(run_dir, best.number, table)
     return table
+
+
+def _would_pass(limit: int | None, table: list[Round]) -> bool:
+    """Whether one more round like the last one would consume more real frames than `limit` in all."""
+    if limit is None or not table:
+        return False
+    last = table[-1].real_frames - table[-2].real_frames if len(table) > 1 else 0
+    return table[-1].real_frames + max(last, 1) > limit
 
 
 def _record(run_dir: Path, row: Round) -> None:
@@ -154,7 +165,8 @@ def _keep_best(run_dir: Path, number: int, table: list[Round]) -> None:
 def _check_same_loop(
     run_dir: Path, real: RealEnvSpec, options: LoopOptions, max_episode_steps: int | None, seed: int
 ) -> None:
-    """Record a loop's settings in loop.json, or refuse others; only the number of rounds may change."""
+    """Record a loop's settings in loop.json, or refuse others; only what ends it may change, and what its dreams
+    are counted by."""
     settings: dict[str, Any] = {
         "real": recorded_fields(real.to_json()),
         "max_episode_steps": max_episode_steps,
@@ -162,7 +174,8 @@ def _check_same_loop(
     }
     for name, value in asdict(options).items():
         settings |= {f"{name}.{key}": item for key, item in value.items()} if isinstance(value, dict) else {name: value}
-    settings.pop("rounds")
+    for name in ("rounds", "max_frames", "dreams"):
+        settings.pop(name)
     wanted = json.loads(json.dumps(settings))
     run_dir.mkdir(parents=True, exist_ok=True)
     file = run_dir / "loop.json"

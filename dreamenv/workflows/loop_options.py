@@ -18,6 +18,8 @@ class LoopOptions:
     Attributes:
         rounds: Rounds, the first from exploration alone.
         first_frames: Real frames that the first round explores.
+        max_frames: Real frames that the whole loop consumes at most, validation included, as far as can be told before
+            a round: none begins that would pass them if it consumed as many as the one before. None sets no limit.
         greedy_episodes: Episodes without noise that each later round collects, in expectation.
         noisy_episodes: Episodes with noise that each later round collects; the sum of both is exact.
         train: The recipe and its options. A later round starts from the model before, with what the recipe's `refit`
@@ -40,10 +42,13 @@ class LoopOptions:
         agent: The learner's options: its own dataclass (`ImaginationOptions`, `EvolutionOptions`, `SB3Options`), or a
             mapping, which becomes one; None takes its defaults.
         validation_episodes: Real episodes that score each round's agent.
+        dreams: Whole dreams of each round, whose mean return is set beside the real one. None has as many as the
+            learner wants: 64, and 4 of a planner, which plans each of their actions.
     """
 
     rounds: int = 6
     first_frames: int = 200_000
+    max_frames: int | None = None
     greedy_episodes: int = 8
     noisy_episodes: int = 16
     curious_rounds: int = 0
@@ -54,6 +59,7 @@ class LoopOptions:
     learner: str = "actor-critic"
     agent: Any = None
     validation_episodes: int = 10
+    dreams: int | None = None
 
     def __post_init__(self) -> None:
         kind = LEARNERS[self.learner.partition(":")[0]]
@@ -66,6 +72,9 @@ class LoopOptions:
             )
         if min(self.rounds, self.first_frames, self.validation_episodes) < 1:
             raise ConfigurationError("rounds, first_frames and validation_episodes must be at least 1")
+        for name in ("max_frames", "dreams"):
+            if getattr(self, name) is not None and getattr(self, name) < 1:
+                raise ConfigurationError(f"{name} must be at least 1, got {getattr(self, name)}")
         if self.curious_rounds < 0 or (self.curious_rounds and self.update_every is not None):
             raise ConfigurationError(
                 f"curious_rounds={self.curious_rounds}, update_every={self.update_every}: curious_rounds must be at "

@@ -269,8 +269,8 @@ def test_a_store_that_cannot_be_cached_is_explained(tmp_path: Path) -> None:
         build_cache(store, tmp_path / "cache")
 
 
-@pytest.mark.parametrize(("count", "held"), [(2, [1]), (5, [4]), (20, [19]), (25, [19]), (41, [19, 39])])
-def test_every_twentieth_episode_is_held_out_and_of_fewer_the_last(tmp_path: Path, count: int, held: list[int]) -> None:
+@pytest.mark.parametrize(("count", "held"), [(2, [0]), (20, [0]), (21, [0, 20]), (45, [0, 20, 40])])
+def test_the_first_and_every_twentieth_episode_are_held_out(tmp_path: Path, count: int, held: list[int]) -> None:
     store = EpisodeStore(tmp_path / "episodes")
     for index in range(2):
         store.append(vector_episode(2, index))

@@ -15,7 +15,7 @@ from dreamenv.vision.vae import ConvVAE
 from tests.fakes import draw_weights
 from tests.training.synthetic import counted, exact, squares
 
-LENGTHS = [3, 12, 7, 9]
+LENGTHS = [9, 12, 3, 7]
 
 
 def small() -> tuple[MDNRNN, EpisodeCache]:
@@ -55,22 +55,22 @@ def test_moments_lie_within_training_episodes_beyond_the_margin(margin: int) -> 
     memory, cache = small()
     starts = make_start_states(memory, cache, exact(cache).embed, replay=400, margin=margin)
     found = set(moments(starts.replay))
-    # the last episode is held out; a dream from a last observation would dream what came after the end
-    expected = {(e, t) for e, n in enumerate(LENGTHS[:3]) for t in range(margin + 1, n)}
+    # the first episode is held out; a dream from a last observation would dream what came after the end
+    expected = {(e, t) for e, n in enumerate(LENGTHS) if e > 0 for t in range(margin + 1, n)}
     assert found == expected
 
 
 def test_initial_starts_are_first_observations_of_training_episodes() -> None:
     memory, cache = small()
     starts = make_start_states(memory, cache, exact(cache).embed)
-    assert sorted(starts.first[:, 0].tolist()) == [0, 100, 200]
+    assert sorted(starts.first[:, 0].tolist()) == [100, 200, 300]
     assert make_start_states(memory, cache, exact(cache).embed, initial=2).first.shape == (2, 2)
 
 
 def test_behind_a_margin_dreams_begin_at_its_end() -> None:
     memory, cache = small()
     starts = make_start_states(memory, cache, exact(cache).embed, margin=4)
-    assert sorted(moments(starts.settled)) == [(1, 4), (2, 4)]  # episode 0 is over before, the last is held out
+    assert sorted(moments(starts.settled)) == [(1, 4), (3, 4)]  # episode 2 is over before, the first is held out
     assert make_start_states(memory, cache, exact(cache).embed).settled == {}
     assert len(make_start_states(memory, cache, exact(cache).embed, initial=1, margin=4).settled["hidden"]) == 1
 

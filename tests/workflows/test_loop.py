@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from dreamenv.scoring import evaluate
 from dreamenv.training.ledger import read_ledger
 from dreamenv.training.pipeline import TrainOptions
 from dreamenv.types import RealEnvSpec
+from dreamenv.workflows.learners import ActorCriticLearner, NoOptions, PlannerLearner, make_learner
 from dreamenv.workflows.loop import Round, run_loop
 from dreamenv.workflows.loop_options import LoopOptions
 from dreamenv.world_model import WorldModel
@@ -154,6 +156,35 @@ def test_a_finished_loop_changes_nothing_and_refuses_other_settings(unbroken: Pa
     with pytest.raises(ConfigurationError, match="holds a loop with seed=3, this call has seed=4"):
         loop(unbroken, seed=4)
     assert contents(unbroken) == before
+
+
+@pytest.mark.integration
+def test_it_ends_before_it_consumes_too_many_frames(unbroken: Path, tmp_path: Path) -> None:
+    shutil.copytree(unbroken, tmp_path / "run")
+    first, second = (row["real_frames"] for row in table_of(unbroken))
+    told = loop(tmp_path / "run", replace(TINY, rounds=9, max_frames=2 * second - first - 1, dreams=2))
+    assert [row.number for row in told] == [0, 1]
+    longer = loop(tmp_path / "run", replace(TINY, rounds=9, max_frames=2 * second - first + 10, dreams=2))
+    assert [row.number for row in longer] == [0, 1, 2]
+
+
+def test_of_equal_rounds_the_last_is_kept(unbroken: Path, tmp_path: Path) -> None:
+    shutil.copytree(unbroken, tmp_path / "run")
+    rows = table_of(unbroken)
+    for row in rows:
+        row["real_mean"] = 500.0
+    (tmp_path / "run" / "rounds.json").write_text(json.dumps(rows), encoding="utf-8")
+    loop(tmp_path / "run")
+    assert WorldModel.load(tmp_path / "run" / "bundle").provenance["best_round"] == 1
+
+
+def test_a_planner_dreams_little_and_is_scored_without_what_it_explores_by() -> None:
+    assert PlannerLearner.dreams < ActorCriticLearner.dreams
+    searching = make_learner("planner:mcts,gumbel=true,simulations=4", NoOptions()).player(Path())
+    assert searching.agent == "planner:mcts,gumbel=true,simulations=4"
+    assert searching.greedy == "planner:mcts,gumbel=true,simulations=4,gumbel_noise=0"
+    for name in ("mcts,simulations=4", "mcts,gumbel=true,gumbel_noise=0.5", "cem"):
+        assert make_learner(f"planner:{name}", NoOptions()).player(Path()).greedy is None
 
 
 def test_bad_options() -> None:

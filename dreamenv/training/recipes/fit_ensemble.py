@@ -84,6 +84,10 @@ class EnsembleFit:
     termination: float
 
 
+# What an improvement of the termination head has to be to prolong a fit
+_NATS = 1e-3
+
+
 class _Best:
     """The best weights so far, member by member, and those of the termination head."""
 
@@ -97,18 +101,21 @@ class _Best:
 
     @torch.no_grad()
     def update(self, error: NDArray[np.float64], termination: float, improvement: float) -> bool:
-        """Keep what has become better by more than the share `improvement`; whether anything has."""
+        """Keep what has become better by more than the share `improvement`; whether anything
+        has, the termination head by a thousandth of a nat at least."""
         better = error < self.error * (1 - improvement)
         index = torch.from_numpy(np.flatnonzero(better)).to(self._members[0].device)
         for kept, part in zip(self._kept_members, self._members, strict=True):
             kept[index] = part[index]
         self.error = np.where(better, error, self.error)
         head_better = termination < self.termination * (1 - improvement)
+        # Where nothing ends, its loss becomes a hundredth smaller with every epoch for good
+        head_counts = head_better and self.termination - termination > _NATS
         if head_better:
             self.termination = termination
             for kept, part in zip(self._kept_head, self._head, strict=True):
                 kept.copy_(part)
-        return bool(better.any()) or head_better
+        return bool(better.any()) or head_counts
 
     @torch.no_grad()
     def restore(self) -> None:

@@ -19,6 +19,7 @@ from dreamenv.training.checkpoint import load_tensors
 from dreamenv.training.recipes.fit_ensemble import (
     EnsembleFit,
     EnsembleFitOptions,
+    _Best,
     ensemble_world_model,
     fit_ensemble,
 )
@@ -97,6 +98,16 @@ def test_it_stops_where_nothing_improves_any_more() -> None:
     assert found.epochs < 30
     limited = fit(small(), data, max_steps=4)
     assert limited.steps == 4
+
+
+def test_a_head_that_has_nothing_left_to_learn_does_not_prolong_a_fit() -> None:
+    best = _Best(small())
+    errors = np.ones(best.error.shape)
+    assert best.update(errors, 0.5, 0.01)
+    assert best.update(errors, 0.4, 0.01)
+    # Where nothing ends, it halves its loss again and again
+    assert [best.update(errors, 0.001 / 2**epoch, 0.01) for epoch in range(4)] == [True, False, False, False]
+    assert best.termination == 0.001 / 8, "and is kept all the same"
 
 
 def test_a_second_fit_goes_on_from_the_first() -> None:

@@ -239,9 +239,9 @@ def test_an_interrupted_fit_ends_bit_for_bit_as_an_unbroken_one(tmp_path: Path) 
 def test_held_out_episodes_do_not_train(tmp_path: Path) -> None:
     """What is changed in a held-out episode changes the held-out loss and no weight."""
     cache = rotation(5)
-    first = cache.first_step[4]
+    first = cache.first_step[0]
     rewards = cache.rewards.copy()
-    rewards[first : first + cache.lengths[4]] += 3.0
+    rewards[first : first + cache.lengths[0]] += 3.0
     found, weights = [], []
     for number, other in enumerate((cache, dataclasses.replace(cache, rewards=rewards))):
         memory = new_memory()

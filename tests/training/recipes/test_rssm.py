@@ -69,9 +69,9 @@ def test_it_learns_what_moves_and_what_pays(latents: str, tmp_path: Path) -> Non
     assert vision.config()["bias"], "else it hardly sees how large an observation is"
     check_memory(memory, MOVE)
     check_vision(vision, torch.from_numpy(cache.observations[:4]))
-    held_out = cache.first[19]  # every twentieth episode is held out
+    held_out = cache.first[20]  # every twentieth episode is held out
     real = torch.from_numpy(cache.observations[held_out : held_out + 12])
-    actions = torch.from_numpy(cache.actions[cache.first_step[19] : cache.first_step[19] + 11])
+    actions = torch.from_numpy(cache.actions[cache.first_step[20] : cache.first_step[20] + 11])
     rows, noise = 256, torch.Generator().manual_seed(0)
     with torch.no_grad():
         seen = vision.encode(real)
