@@ -10,12 +10,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from dreamenv import registry
 from dreamenv.files import write_json
 from tests.torture.interruptions import VERBS, interrupt
 from tests.torture.memory import Endured, dream_on, make_and_close
 from tests.torture.visitors import visit
-
-DREAMS = ("DreamCarRacing-v0", "DreamDoom-v0")
 
 
 def main() -> int:
@@ -43,28 +42,34 @@ def main() -> int:
                 f"{verb}: stopped by {stopped}; {len(found.faults)} faults ({time.monotonic() - began:.0f} s)",
                 flush=True,
             )
+            _tell(found.faults)
             figures["runs"][verb] = {"stopped": sum(found.stopped.values()), "faults": len(found.faults)}
             faults += found.faults
     for endured in _endured(arguments, chosen):
         files = f", {endured.more_files:+d} open files" if "close" in endured.what else ""
         print(f"{endured.count:,} {endured.what}: memory {endured.grown_mb:+.1f} MB{files}", flush=True)
+        _tell(endured.faults)
         figures["endured"][endured.key] = asdict(endured) | {"faults": len(endured.faults)}
         faults += endured.faults
     print(f"{len(faults)} faults")
-    for fault in faults[:40]:
-        print(fault, file=sys.stderr)
     if arguments.json is not None:
         arguments.json.parent.mkdir(parents=True, exist_ok=True)
         write_json(arguments.json, figures | {"faults": len(faults), "seed": arguments.seed})
     return 1 if faults else 0
 
 
+def _tell(faults: list[str]) -> None:
+    for fault in faults:
+        print(fault, file=sys.stderr, flush=True)
+
+
 def _endured(arguments: argparse.Namespace, chosen: list[str]) -> Any:
     """What is asked for, one after the other."""
+    dreams = sorted(registry.read_registry(registry.shipped_registry_path()))
     works: list[tuple[str, Any]] = []
-    works += [("dreams", lambda dream=dream: dream_on(dream, arguments.steps)) for dream in DREAMS]
-    works += [("environments", lambda: make_and_close(DREAMS[0], arguments.environments))]
-    works += [("page", lambda: visit(DREAMS[1], connections=arguments.connections, at_once=arguments.at_once))]
+    works += [("dreams", lambda dream=dream: dream_on(dream, arguments.steps)) for dream in dreams]
+    works += [("environments", lambda: make_and_close("DreamCarRacing-v0", arguments.environments))]
+    works += [("page", lambda: visit("DreamDoom-v0", connections=arguments.connections, at_once=arguments.at_once))]
     for kind, work in works:
         if kind in chosen:
             found: Endured = work()

@@ -92,6 +92,8 @@ def interrupt(verb: str, folder: Path, *, moments: int, seed: int) -> Interrupte
             different = _differences(whole, contents(place / "run"))
             if different:
                 found.faults.append(f"{verb} after {name}: {', '.join(different)} differ from the unbroken run")
+        if found.stopped[name] < moments:
+            found.faults.append(f"{verb}: {name} has stopped it {found.stopped[name]} times of {moments}")
     return found
 
 
@@ -135,7 +137,13 @@ def _begin(verb: str, folder: Path) -> subprocess.Popen[str]:
         stderr=subprocess.STDOUT,
         text=True,
         start_new_session=True,
+        preexec_fn=_heed_interrupts,
     )
+
+
+def _heed_interrupts() -> None:
+    """A shell has its background jobs ignore Ctrl-C, and what they start would too."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def _stop(process: subprocess.Popen[str], number: signal.Signals, wait: float, found: Interrupted, name: str) -> bool:
@@ -151,8 +159,9 @@ def _stop(process: subprocess.Popen[str], number: signal.Signals, wait: float, f
     if process.returncode == 0:
         return False
     found.stopped[name] += 1
-    # A signal that comes while Python itself is being started is Python's to answer
-    if "Traceback" in output and "dreamenv" in output and number != signal.SIGKILL:
+    # A signal that comes while Python imports the package, before the command line has the word, is Python's to answer
+    ours = any(place in output for place in (", in _main\n", "dreamenv/workers/", "multiprocessing/"))
+    if "Traceback" in output and ours and number != signal.SIGKILL:
         found.faults.append(f"{found.verb}, {name}: {output[-600:]}")
     _check_nobody_stays(process.pid, found, name)
     return True
