@@ -17,7 +17,7 @@ class VectorEncoder(Vision):
         size: D, numbers of an observation.
         latent_size: Z of M, which nobody decodes.
         width: Units of the hidden layers, and E.
-        bias: As for `SymlogMLP`.
+        standardised: As for `SymlogMLP`.
 
     Raises:
         ConfigurationError: A number out of range.
@@ -26,13 +26,17 @@ class VectorEncoder(Vision):
     is_image = False
     can_decode = False
 
-    def __init__(self, size: int, latent_size: int, width: int = 128, *, bias: bool = False) -> None:
+    def __init__(self, size: int, latent_size: int, width: int = 128, *, standardised: bool = False) -> None:
         super().__init__()
-        whole = SymlogMLP(size, latent_size, width, bias=bias)
+        whole = SymlogMLP(size, latent_size, width, standardised=standardised)
         self.size, self.latent_size, self.embedding_size = size, latent_size, width
-        self.observation_shape, self._bias = (size,), bias
+        self.observation_shape, self._standardised = (size,), standardised
         del whole.decoder
         self.inner = whole
+
+    def standardise(self, observations: Tensor) -> None:
+        """As of `SymlogMLP`."""
+        self.inner.standardise(observations)
 
     def encode(self, observation: Tensor) -> Tensor:
         return self.inner.encode(observation)
@@ -43,7 +47,7 @@ class VectorEncoder(Vision):
             "size": self.size,
             "latent_size": self.latent_size,
             "width": self.embedding_size,
-            "bias": self._bias,
+            "standardised": self._standardised,
         }
 
 

@@ -12,6 +12,9 @@ from torch import Tensor, nn
 from dreamenv.errors import ConfigurationError
 from dreamenv.vision.base import Vision
 
+# What varies less, varies by rounding
+_LEAST_STD = 1e-6
+
 
 class JointVision(Vision):
     """A vision whose decoder reads M's latents; recipes that fit V and M in one loss take such a one."""
@@ -74,30 +77,37 @@ class ConvAutoencoder(JointVision):
 class SymlogMLP(JointVision):
     """Two hidden layers each way, for vectors.
 
-    They are squashed first, `symlog(x) = sign(x) log(1 + abs(x))` (Hafner et al. 2023, eq. 1), so that large numbers do
-    not drown small ones.
+    They are brought to mean 0 and standard deviation 1, then squashed, `symlog(x) = sign(x) log(1 + abs(x))` (Hafner et
+    al. 2023, eq. 1). So large numbers do not drown small ones, and one that varies little is not left out, as it would
+    be where what it says is worth less than M's free nats.
 
     Args:
         size: D, numbers of an observation.
         latent_size: Z, what M has to decode.
         width: Units of the hidden layers, and E.
-        bias: Of the encoder's first layer. Without it normalisation hides how large an observation is, up to what
-            squashing bends: x and 2x look alike. Only models that were fitted so do without.
+        standardised: Whether `standardise` sets mean and deviation, and the encoder's first layer has a bias, without
+            which its normalisation hides how large an observation is: x and 2x look alike. Only models that were fitted
+            so do without.
 
     Raises:
         ConfigurationError: A number out of range.
     """
 
     is_image = False
+    mean: Tensor
+    std: Tensor
 
-    def __init__(self, size: int, latent_size: int, width: int = 256, *, bias: bool = False) -> None:
+    def __init__(self, size: int, latent_size: int, width: int = 256, *, standardised: bool = False) -> None:
         super().__init__()
         if min(size, latent_size, width) < 1:
             raise ConfigurationError(f"size, latent_size, width must be at least 1, got {size}, {latent_size}, {width}")
         self.size, self.latent_size, self.embedding_size = size, latent_size, width
         self.observation_shape = (size,)
-        self._bias = bias
-        self.encoder = nn.Sequential(_layer(size, width, bias=bias), _layer(width, width))
+        self._standardised = standardised
+        if standardised:
+            self.register_buffer("mean", torch.zeros(size))
+            self.register_buffer("std", torch.ones(size))
+        self.encoder = nn.Sequential(_layer(size, width, bias=standardised), _layer(width, width))
         self.decoder = nn.Sequential(_layer(latent_size, width), _layer(width, width), nn.Linear(width, size))
 
     def config(self) -> dict[str, Any]:
@@ -106,19 +116,33 @@ class SymlogMLP(JointVision):
             "size": self.size,
             "latent_size": self.latent_size,
             "width": self.embedding_size,
-            "bias": self._bias,
+            "standardised": self._standardised,
         }
 
+    @torch.no_grad()
+    def standardise(self, observations: Tensor) -> None:
+        """Take mean and standard deviation of observations `[N, D]`; what never varies keeps its unit."""
+        std, mean = torch.std_mean(observations.double(), dim=0)
+        self.mean.copy_(mean)
+        self.std.copy_(torch.where(std > _LEAST_STD, std, torch.ones_like(std)))
+
     def encode(self, observation: Tensor) -> Tensor:
-        found: Tensor = self.encoder(_symlog(observation.float()))
+        found: Tensor = self.encoder(self._squashed(observation))
         return found.float()
 
     def decode(self, latent: Tensor) -> Tensor:
         squashed: Tensor = self.decoder(latent).float()
-        return squashed.sign() * squashed.abs().expm1()
+        found = squashed.sign() * squashed.abs().expm1()
+        return found * self.std + self.mean if self._standardised else found
 
     def reconstruction_loss(self, latent: Tensor, observation: Tensor) -> Tensor:
-        return 0.5 * (self.decoder(latent).float() - _symlog(observation.float())).square().sum(1)
+        return 0.5 * (self.decoder(latent).float() - self._squashed(observation)).square().sum(1)
+
+    def _squashed(self, observation: Tensor) -> Tensor:
+        values = observation.float()
+        if self._standardised:
+            values = (values - self.mean) / self.std
+        return values.sign() * torch.log1p(values.abs())
 
 
 class _ChannelNorm(nn.Module):
@@ -135,7 +159,3 @@ class _ChannelNorm(nn.Module):
 
 def _layer(inputs: int, outputs: int, *, bias: bool = False) -> nn.Sequential:
     return nn.Sequential(nn.Linear(inputs, outputs, bias=bias), nn.LayerNorm(outputs), nn.SiLU())
-
-
-def _symlog(values: Tensor) -> Tensor:
-    return values.sign() * torch.log1p(values.abs())

@@ -244,7 +244,8 @@ def new_joint_model(job: Job[RSSMOptions], cache: EpisodeCache, begin: Vision | 
         if pictures:
             vision = ConvAutoencoder(memory.latent_size, options.network.depth)
         else:
-            vision = SymlogMLP(shape[0], memory.latent_size, options.network.width, bias=True)
+            vision = SymlogMLP(shape[0], memory.latent_size, options.network.width, standardised=True)
+            vision.standardise(torch.from_numpy(np.array(cache.observations)))
     model = JointModel(vision, memory).to(job.device)
     if job.begin is not None:
         begin_with(model.vision, begin or job.begin.vision)

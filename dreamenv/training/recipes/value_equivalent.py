@@ -131,7 +131,8 @@ class Networks(nn.Module):
             if pictures:
                 vision = PictureEncoder(size, options.encoder.depth)
             else:
-                vision = VectorEncoder(shape[0], size, options.encoder.width, bias=True)
+                vision = VectorEncoder(shape[0], size, options.encoder.width, standardised=True)
+                vision.standardise(torch.from_numpy(np.array(job.cache.observations)))
             memory = ValueEquivalent(vision.embedding_size, job.action_space, **asdict(options.memory))
         if job.begin is not None:
             begin_with(vision, job.begin.vision)

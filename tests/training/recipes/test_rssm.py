@@ -66,7 +66,7 @@ def test_it_learns_what_moves_and_what_pays(latents: str, tmp_path: Path) -> Non
     assert fitted.held_out["reward_r2"] > 0.8
     assert told[-1]["held_out/reconstruction"] < 0.5 * told[0]["train/reconstruction"]
     memory, vision = fitted.memory, fitted.vision
-    assert vision.config()["bias"], "else it hardly sees how large an observation is"
+    assert vision.config()["standardised"], "else it hardly sees how large an observation is"
     check_memory(memory, MOVE)
     check_vision(vision, torch.from_numpy(cache.observations[:4]))
     held_out = cache.first[20]  # every twentieth episode is held out
@@ -150,7 +150,7 @@ def test_over_a_frozen_vision_nothing_is_convolved_again(tmp_path: Path) -> None
     assert list(dict.fromkeys(stages)) == ["vision", "model"]
     vision = fitted.vision
     assert isinstance(vision, StackedVision)
-    assert vision.outer.config()["bias"]
+    assert vision.outer.config()["standardised"]
     check_vision(vision, torch.from_numpy(cache.observations[:3]))
     seen = torch.from_numpy(cache.observations[:5])
     with torch.no_grad():

@@ -29,7 +29,7 @@ TINY = {
     "memory": {"hidden_size": 8, "width": 16, "support": 8},
     "search": {"simulations": 4, "depth": 4, "discount": 0.9},
     "targets": {"unroll": 2, "returns": 3, "rate": 0.1},
-    "fit": {"batch_size": 16, "steps": 500, "learning_rate": 2e-2, "validate_every": 250},
+    "fit": {"batch_size": 16, "steps": 800, "learning_rate": 2e-2, "validate_every": 400},
 }
 
 
@@ -158,7 +158,7 @@ def test_it_plays_itself(tmp_path: Path) -> None:
     assert [row.number for row in table] == [0, 1]
     model = WorldModel.load(tmp_path / "bundle")
     assert not model.vision.can_decode
-    assert model.vision.config()["bias"]
+    assert model.vision.config()["standardised"]
     assert model.provenance["recipe"] == "value_equivalent"
     env = DreamEnv(model)
     observation, _ = env.reset(seed=1)
