@@ -118,10 +118,12 @@ def store(run: Path, known: Mapping[str, Entry]) -> Path:
     if entry is None or not all(step["ended"] for step in record["commands"]):
         raise PageError(f"{run} holds no run of a known entry that has ended")
     shutil.rmtree(entry.folder, ignore_errors=True)
+    needed = re.compile(re.escape(str(run.resolve().parents[1])) + r"/([a-z0-9-]+)/seed_\d+")
     for name in (RECORD, *entry.files):
         (entry.folder / name).parent.mkdir(parents=True, exist_ok=True)
         text = (run / name).read_text(encoding="utf-8")
-        write_text(entry.folder / name, text.replace(str(run.resolve()), "OUT").replace(str(ROOT), "."))
+        text = needed.sub(r"{\1}", text.replace(str(run.resolve()), "OUT"))
+        write_text(entry.folder / name, text.replace(str(ROOT), "."))
     return entry.folder
 
 
