@@ -283,8 +283,10 @@ def parent_of(make: str, setup: object, tmp_path: Path, root: Path) -> Iterator[
     """A script whose one worker is at tasks without end."""
     script = tmp_path / "parent.py"
     script.write_text(
-        f"from dreamenv.workers import run_tasks\nfrom tests.workers.test_workers import {make}\n"
+        f"import signal\nfrom dreamenv.workers import run_tasks\nfrom tests.workers.test_workers import {make}\n"
         "if __name__ == '__main__':\n"
+        # A shell has its background jobs ignore Ctrl-C, and what they start would too
+        "    signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         f"    for _, found in run_tasks(iter(int, 1), {make}, {setup!r}, workers=1):\n"
         "        print(found, flush=True)\n",
         encoding="utf-8",
