@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from numpy.typing import NDArray
 from torch import Tensor
 
 from dreamenv.vision.base import Vision
@@ -29,12 +30,11 @@ class VectorEncoder(Vision):
     def __init__(self, size: int, latent_size: int, width: int = 128, *, standardised: bool = False) -> None:
         super().__init__()
         whole = SymlogMLP(size, latent_size, width, standardised=standardised)
-        self.size, self.latent_size, self.embedding_size = size, latent_size, width
-        self.observation_shape, self._standardised = (size,), standardised
+        self.latent_size, self.embedding_size, self.observation_shape = latent_size, width, (size,)
         del whole.decoder
         self.inner = whole
 
-    def standardise(self, observations: Tensor) -> None:
+    def standardise(self, observations: NDArray[Any]) -> None:
         """As of `SymlogMLP`."""
         self.inner.standardise(observations)
 
@@ -42,13 +42,7 @@ class VectorEncoder(Vision):
         return self.inner.encode(observation)
 
     def config(self) -> dict[str, Any]:
-        return {
-            "kind": "vector_encoder",
-            "size": self.size,
-            "latent_size": self.latent_size,
-            "width": self.embedding_size,
-            "standardised": self._standardised,
-        }
+        return self.inner.config() | {"kind": "vector_encoder"}
 
 
 class PictureEncoder(Vision):
@@ -69,7 +63,7 @@ class PictureEncoder(Vision):
     def __init__(self, latent_size: int, depth: int = 16) -> None:
         super().__init__()
         whole = ConvAutoencoder(latent_size, depth)
-        self.latent_size, self.embedding_size, self.depth = latent_size, whole.embedding_size, depth
+        self.latent_size, self.embedding_size = latent_size, whole.embedding_size
         del whole.decoder, whole.begin
         self.inner = whole
 
@@ -77,4 +71,4 @@ class PictureEncoder(Vision):
         return self.inner.encode(observation)
 
     def config(self) -> dict[str, Any]:
-        return {"kind": "picture_encoder", "latent_size": self.latent_size, "depth": self.depth}
+        return self.inner.config() | {"kind": "picture_encoder"}

@@ -6,7 +6,9 @@ from abc import abstractmethod
 from itertools import pairwise
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from dreamenv.errors import ConfigurationError
@@ -120,9 +122,9 @@ class SymlogMLP(JointVision):
         }
 
     @torch.no_grad()
-    def standardise(self, observations: Tensor) -> None:
+    def standardise(self, observations: NDArray[Any]) -> None:
         """Take mean and standard deviation of observations `[N, D]`; what never varies keeps its unit."""
-        std, mean = torch.std_mean(observations.double(), dim=0)
+        std, mean = torch.std_mean(torch.from_numpy(np.array(observations, np.float64)), dim=0)
         self.mean.copy_(mean)
         self.std.copy_(torch.where(std > _LEAST_STD, std, torch.ones_like(std)))
 

@@ -51,7 +51,7 @@ def test_numbers_that_vary_little_count_as_much_as_others() -> None:
     observations += torch.tensor([5.0, 2.0, 7.0])
     with seeded_weights(0):
         vision = SymlogMLP(3, 4, 16, standardised=True)
-    vision.standardise(observations)
+    vision.standardise(observations.numpy())
     latent = torch.zeros(512, 4)
     changes = []
     for number in range(3):

@@ -245,7 +245,7 @@ def new_joint_model(job: Job[RSSMOptions], cache: EpisodeCache, begin: Vision | 
             vision = ConvAutoencoder(memory.latent_size, options.network.depth)
         else:
             vision = SymlogMLP(shape[0], memory.latent_size, options.network.width, standardised=True)
-            vision.standardise(torch.from_numpy(np.array(cache.observations)))
+            vision.standardise(cache.observations)
     model = JointModel(vision, memory).to(job.device)
     if job.begin is not None:
         begin_with(model.vision, begin or job.begin.vision)

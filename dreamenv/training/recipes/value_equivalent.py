@@ -132,7 +132,7 @@ class Networks(nn.Module):
                 vision = PictureEncoder(size, options.encoder.depth)
             else:
                 vision = VectorEncoder(shape[0], size, options.encoder.width, standardised=True)
-                vision.standardise(torch.from_numpy(np.array(job.cache.observations)))
+                vision.standardise(job.cache.observations)
             memory = ValueEquivalent(vision.embedding_size, job.action_space, **asdict(options.memory))
         if job.begin is not None:
             begin_with(vision, job.begin.vision)
