@@ -39,9 +39,10 @@ def verbs() -> Any:
 
 
 @pytest.mark.parametrize("entry", SHIPPED.values(), ids=SHIPPED)
-def test_every_entry_is_published_and_its_main_part_is_there(entry: Any) -> None:
+def test_every_entry_is_published_or_awaited_and_its_main_part_is_there(entry: Any) -> None:
     parts = entry.published()
-    assert entry.section.main in parts
+    assert entry.section.awaited != bool(parts), "awaited is for entries of which nothing is stored"
+    assert entry.section.awaited or entry.section.main in parts
     assert all(figure.numbers() for figure in parts.values())
     assert find_figure(entry.name, SHIPPED) == (entry, entry.section.main)
 
@@ -62,7 +63,8 @@ def test_scores_are_recorded_in_the_bundles() -> None:
         provenance = json.loads((entry.checkpoint / "config.json").read_text(encoding="utf-8"))["provenance"]
         for key, agent in (("score", ""), ("baseline", " --agent random")):
             command = f"dreamenv eval {dream}{agent} --episodes {provenance[key]['episodes']} --seed {{seed}}"
-            (own,) = [e for e in SHIPPED.values() if any(c.startswith(f"{command} --json") for c in e.section.commands)]
+            scores = [e for e in SHIPPED.values() if e.section.runner != "scores"]  # which compare several
+            (own,) = [e for e in scores if any(c.startswith(f"{command} --json") for c in e.section.commands)]
             assert own.published()[""].mean == provenance[key]["mean"]
             assert own.section.action_repeat == entry.section.real.action_repeat
 
@@ -141,7 +143,7 @@ def test_every_figure_has_its_own_name() -> None:
     assert len(set(names)) == len(names) > 100
     for name in names:
         entry, part = find_figure(name, SHIPPED)
-        assert part in entry.published()
+        assert part in entry.published() or entry.section.awaited
 
 
 def written(folder: Path, text: str) -> Path:

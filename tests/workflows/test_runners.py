@@ -43,6 +43,10 @@ def test_scores_are_read_and_episodes_counted() -> None:
         "bad": 1,
     }
     assert "short" not in read("eval", {"score.json": SCORE}, counts=counts)[""].numbers()
+    reached = read("eval", {"score.json": SCORE | EPISODES}, share={"return_above": 0})[""]
+    assert (reached.mean, reached.std, reached.number("mean_return")) == (pytest.approx(2 / 3), None, 2.0)
+    assert reached.ci95 is not None
+    assert 0 <= reached.ci95[0] < reached.mean < reached.ci95[1] <= 1
 
 
 def test_rounds_are_parts_of_a_loop() -> None:

@@ -59,6 +59,7 @@ class EntrySection(_Strict):
         recorded: Where a bundle records the same outcome.
         rerun: False for a figure that no command can make again, or that others have published.
         reason: Why not, or who published it and where.
+        awaited: True while nothing has been published: the commands are there, and have not been run to the end.
     """
 
     what: str
@@ -73,6 +74,7 @@ class EntrySection(_Strict):
     recorded: RecordedSection | None = None
     rerun: bool = True
     reason: str = ""
+    awaited: bool = False
 
     @model_validator(mode="after")
     def _complete(self) -> EntrySection:

@@ -53,23 +53,30 @@ class CountOptions(Options):
 
 
 class EvalOptions(Options):
-    """`counts`: numbers of episodes by name, for outputs that hold the single episodes."""
+    """For outputs that hold the single episodes. `counts`: numbers of episodes by name. `share`: the figure is the
+    share of the episodes within these bounds, in place of their mean return."""
 
     counts: dict[str, CountOptions] = Field(default_factory=dict)
+    share: CountOptions | None = None
 
 
 def _read_eval(outputs: Outputs, options: EvalOptions) -> dict[str, Figure]:
     """`dreamenv eval --json {out}/score.json`."""
-    return {"": _score(outputs["score.json"], options.counts)}
+    return {"": _score(outputs["score.json"], options)}
 
 
-def _score(score: Mapping[str, Any], counts: Mapping[str, CountOptions]) -> Figure:
+def _score(score: Mapping[str, Any], options: EvalOptions) -> Figure:
     found = {key: score[key] for key in ("mean", "std", "ci95", "episodes", "real_frames")}
     if "ms_per_decision" in score:
         found["ms_per_decision"] = score["ms_per_decision"]
     if "returns" in score:
         episodes = list(zip(score["returns"], score["lengths"], strict=True))
-        found |= {name: sum(_counts(wanted, *episode) for episode in episodes) for name, wanted in counts.items()}
+        for name, wanted in options.counts.items():
+            found[name] = sum(_counts(wanted, *episode) for episode in episodes)
+        if options.share is not None:
+            within = [float(_counts(options.share, *episode)) for episode in episodes]
+            found |= {"mean": float(np.mean(within)), "std": None, "ci95": bootstrap_interval(within)}
+            found["mean_return"] = score["mean"]
     return figure_from(found)
 
 
@@ -83,10 +90,11 @@ def _counts(wanted: CountOptions, total: float, length: int) -> bool:
 
 def _read_loop(outputs: Outputs, options: EvalOptions) -> dict[str, Figure]:
     """`dreamenv loop --json {out}/rounds.json`, and `dreamenv eval` of the agent that it kept."""
-    found = {"": _score(outputs["score.json"], options.counts)}
+    found = {"": _score(outputs["score.json"], options)}
     for row in outputs["rounds.json"]:
-        numbers = {"mean": row["real_mean"], "std": row["real_std"], "real_frames": row["real_frames"]}
-        found[f"round-{row['number']}"] = figure_from(numbers | {"dream_mean": row["dream_mean"]})
+        numbers = {"mean": row["real_mean"], "std": row["real_std"]}
+        numbers |= {key: row.get(key) for key in ("real_frames", "dream_mean", "collected_return")}
+        found[f"round-{row['number']}"] = figure_from(numbers)
     return found
 
 
@@ -98,7 +106,7 @@ class ScoresOptions(EvalOptions):
 
 def _read_scores(outputs: Outputs, options: ScoresOptions) -> dict[str, Figure]:
     """Several `dreamenv eval --json {out}/FILE`, such as of one run's agent after fewer and more real frames."""
-    return {part: _score(outputs[file], options.counts) for part, file in options.parts.items()}
+    return {part: _score(outputs[file], options) for part, file in options.parts.items()}
 
 
 def _read_gap(outputs: Outputs, options: Options) -> dict[str, Figure]:
