@@ -49,6 +49,17 @@ def test_scores_are_read_and_episodes_counted() -> None:
     assert 0 <= reached.ci95[0] < reached.mean < reached.ci95[1] <= 1
 
 
+def test_points_are_parts_of_a_curve() -> None:
+    points = [{"real_steps": 10, "mean": 1.0, "std": 0.5, "critic": 3}, {"real_steps": 20, "mean": 2.0, "std": 0.1}]
+    found = read("curve", {"mbpo.json": {"epochs": points}}, file="mbpo.json", points="epochs")
+    assert list(found) == ["", "point-0", "point-1"]
+    assert found[""].numbers() == {"mean": 2.0, "std": 0.1, "real_frames": 20}
+    scored = {"epochs": points} | {key: SCORE[key] for key in ("mean", "std", "ci95", "episodes")}
+    found = read("curve", {"a.json": scored}, file="a.json", points="epochs")
+    assert found[""].numbers() == {"mean": 2.0, "std": 1.0, "low": 1, "high": 3, "episodes": 3, "real_frames": 20}
+    assert found["point-0"].mean == 1.0
+
+
 def test_rounds_are_parts_of_a_loop() -> None:
     row = {"number": 3, "real_mean": 7.0, "real_std": 1.5, "dream_mean": 9.0, "real_frames": 40}
     found = read("loop", {"rounds.json": [row], "score.json": SCORE})

@@ -98,6 +98,22 @@ def _read_loop(outputs: Outputs, options: EvalOptions) -> dict[str, Figure]:
     return found
 
 
+class CurveOptions(Options):
+    """`file`, and the key under which it holds the points."""
+
+    file: str
+    points: str
+
+
+def _read_curve(outputs: Outputs, options: CurveOptions) -> dict[str, Figure]:
+    """Points with `real_steps` and `mean`, such as the epochs of mbpo.json; a score beside them, or else the last."""
+    content, known = outputs[options.file], ("mean", "std", "ci95", "episodes")
+    points = content[options.points]
+    rows = [{"real_frames": row["real_steps"]} | {key: row.get(key) for key in known} for row in points]
+    last = rows[-1] if "mean" not in content else rows[-1] | {key: content[key] for key in known}
+    return {"": figure_from(last)} | {f"point-{number}": figure_from(row) for number, row in enumerate(rows)}
+
+
 class ScoresOptions(EvalOptions):
     """`parts`: the file of each part, the outputs of `dreamenv eval --json`."""
 
@@ -222,12 +238,13 @@ def _always(*files: str) -> Callable[[Options], tuple[str, ...]]:
     return lambda options: files
 
 
-def _chosen(options: JsonOptions) -> tuple[str, ...]:
+def _chosen(options: JsonOptions | CurveOptions) -> tuple[str, ...]:
     return (options.file,)
 
 
 EVAL = Runner(_read_eval, _always("score.json"), EvalOptions)
 LOOP = Runner(_read_loop, _always("rounds.json", "score.json"), EvalOptions)
+CURVE = Runner(_read_curve, _chosen, CurveOptions)
 SCORES = Runner(_read_scores, lambda options: tuple(options.parts.values()), ScoresOptions)
 GAP = Runner(_read_gap, _always("gap.json"))
 BENCH = Runner(_read_bench, _always("bench.json"))
@@ -236,7 +253,7 @@ STUDY = Runner(_read_study, _always("study.json"))
 JSON = Runner(_read_json, _chosen, JsonOptions)
 PRINTED_LINES = Runner(_read_printed, _always(PRINTED), PrintedOptions)
 
-_SHIPPED = {"eval": "EVAL", "loop": "LOOP", "scores": "SCORES", "gap": "GAP", "bench": "BENCH"}
+_SHIPPED = {"eval": "EVAL", "loop": "LOOP", "curve": "CURVE", "scores": "SCORES", "gap": "GAP", "bench": "BENCH"}
 _SHIPPED |= {"temperature": "TEMPERATURE", "study": "STUDY", "json": "JSON", "printed": "PRINTED_LINES"}
 
 RUNNERS: Register[Runner] = Register("runner", {name: f"{__name__}:{value}" for name, value in _SHIPPED.items()})
