@@ -24,6 +24,7 @@ SIGNALS = {"kill -9": signal.SIGKILL, "SIGTERM": signal.SIGTERM, "Ctrl-C": signa
 _PATIENCE = 600.0
 _SMALL = {
     "memory": {"hidden_size": 8, "mixtures": 2},
+    "refit": {"memory_steps": 60},
     "fit_memory": {"steps": 60, "validate_every": 5, "batch_size": 4, "sequence_length": 16, "precision": "float32"},
 }
 _REGISTRY = {
@@ -52,7 +53,9 @@ VERBS: dict[str, list[str]] = {
         "evolve", "bundle", "--generations", "12", "--population", "8", "--rollouts", "4", "--horizon", "20",
         "--out", "run",
     ],
-    "loop": ["loop", "DreamTorture-v0", "--frames", "1500", "--workers", "1", "--seed", "3", "--out", "run"],
+    "loop": [
+        "loop", "DreamTorture-v0", "--loop", "first_frames=1500", "--workers", "1", "--seed", "3", "--out", "run",
+    ],
 }  # fmt: skip
 
 
@@ -77,6 +80,8 @@ def interrupt(verb: str, folder: Path, *, moments: int, seed: int) -> Interrupte
     found = Interrupted(verb)
     began = time.monotonic()
     _finish(_begin(verb, folder / "whole"), found, "unbroken")
+    if found.faults:
+        return found  # nothing to compare with
     seconds = time.monotonic() - began
     whole = contents(folder / "whole" / "run")
     for name, number in SIGNALS.items():
