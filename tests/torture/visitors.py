@@ -17,7 +17,7 @@ from tests.torture.memory import Endured, resident_mb
 
 _PATIENCE = 120.0
 _TRIES = 300
-# The allocator's arenas, one a thread, are full within the first thousand visitors; from then on they sway by some 20 MB
+# The allocator's arenas, one a thread, are full within a thousand visitors; from then on they sway by some 20 MB
 MOST_GROWTH_MB = 60.0
 
 
