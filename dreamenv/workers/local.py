@@ -14,6 +14,7 @@ import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from multiprocessing.connection import Connection, wait
+from types import FrameType
 from typing import Any
 
 from dreamenv.errors import CollectionError, ConfigurationError
@@ -121,15 +122,37 @@ class LocalWorker(Worker):
 
 @contextmanager
 def _without_interrupt() -> Iterator[None]:
-    """A process that is started within it is deaf to Ctrl-C until it says otherwise; this one hears it afterwards."""
+    """A process that is started within it is deaf to Ctrl-C until it says otherwise; this one hears it, and SIGTERM,
+    afterwards: half a start would leave a process that prints what it could not read."""
     if not hasattr(signal, "pthread_sigmask"):
         yield
         return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    with _afterwards(signal.SIGINT, signal.SIGTERM):
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            yield
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@contextmanager
+def _afterwards(*numbers: signal.Signals) -> Iterator[None]:
+    """Signals that this process handles in Python are handled behind the block. A mask would not do: the kernel gives
+    them to another thread, and Python handles them in the main one."""
+    heard: list[tuple[int, FrameType | None]] = []
+    own = {number: signal.getsignal(number) for number in numbers}
+    handlers = {number: handler for number, handler in own.items() if callable(handler)}
+    if threading.current_thread() is not threading.main_thread():
+        handlers = {}  # it is never interrupted
+    for number in handlers:
+        signal.signal(number, lambda *signalled: heard.append(signalled))
     try:
         yield
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+        if heard:
+            handlers[signal.Signals(heard[0][0])](*heard[0])
 
 
 def _serve(connection: Connection, parcel: bytes) -> None:

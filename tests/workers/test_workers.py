@@ -20,6 +20,7 @@ from dreamenv.errors import CollectionError, ConfigurationError, MissingExtraErr
 from dreamenv.workers import process_count, run_tasks
 from dreamenv.workers.crew import Crew
 from dreamenv.workers.local import LocalPool
+from tests.conftest import RunPython
 
 pytestmark = pytest.mark.integration
 
@@ -336,3 +337,30 @@ def test_ctrl_c_is_the_parents_alone(tmp_path: Path, root: Path) -> None:
         shown = parent.stderr.read()
     assert shown.count("Traceback") == 1
     assert shown.splitlines()[-1] == "KeyboardInterrupt"
+
+
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
+def test_what_comes_while_a_worker_is_started_is_heard_behind_the_start(name: str, run_python: RunPython) -> None:
+    """Also where another thread lets the kernel have it at once."""
+    code = f"""
+import os, signal, threading, time
+from dreamenv.workers import local
+
+class Stopped(BaseException):
+    pass
+
+def stop(*_):
+    raise Stopped
+
+signal.signal(signal.{name}, stop)
+threading.Thread(target=time.sleep, args=(60,), daemon=True).start()
+started = False
+try:
+    with local._without_interrupt():
+        os.kill(os.getpid(), signal.{name})
+        time.sleep(0.2)
+        started = True
+except Stopped:
+    print("heard", started, signal.getsignal(signal.{name}) is stop)
+"""
+    assert run_python("-c", code).stdout.strip() == "heard True True"
