@@ -107,6 +107,10 @@ def problems(page: Path, known: Mapping[str, Entry]) -> list[str]:
     return found + [f"{name}: {old!r} is stored as {now!r}" for old, now in lines if old != now]
 
 
+# Wherever the package lay that has run it
+_PRESETS = re.compile(r"/[^\s\"]*/dreamenv/workflows/published/presets\b")
+
+
 def store(run: Path, known: Mapping[str, Entry]) -> Path:
     """Copy what the figures of a run are read from to where published results lie; returns that folder.
 
@@ -123,6 +127,7 @@ def store(run: Path, known: Mapping[str, Entry]) -> Path:
         (entry.folder / name).parent.mkdir(parents=True, exist_ok=True)
         text = (run / name).read_text(encoding="utf-8")
         text = needed.sub(r"{\1}", text.replace(str(run.resolve()), "OUT"))
+        text = _PRESETS.sub("{presets}", text)
         write_text(entry.folder / name, text.replace(str(ROOT), "."))
     return entry.folder
 

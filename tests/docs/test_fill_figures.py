@@ -142,7 +142,9 @@ def test_a_run_is_published(known: Any, tmp_path: Path) -> None:
     run = tmp_path / "runs" / "own" / "seed_0"
     run.mkdir(parents=True)
     beside = tmp_path / "runs" / "other-one" / "seed_3"
-    command = {"command": f"dreamenv eval {beside}/bundle --json {run}/x", "ended": False, "seconds": 90.0}
+    presets = "/usr/lib/python3/dreamenv/workflows/published/presets"
+    words = f"dreamenv eval {beside}/bundle --config {presets}/a.yaml --json {run}/x"
+    command = {"command": words, "ended": False, "seconds": 90.0}
     record: dict[str, Any] = {"name": "own", "seed": 0, "commands": [command, command | {"ended": True}]}
     (run / "record.json").write_text(json.dumps(record), encoding="utf-8")
     score = {"mean": 1.0, "std": 2.0, "ci95": [0, 1], "episodes": 3, "real_frames": None}
@@ -156,5 +158,6 @@ def test_a_run_is_published(known: Any, tmp_path: Path) -> None:
     assert known["own"].published()[""].mean == 1.0
     assert sorted(file.name for file in folder.iterdir()) == ["record.json", "score.json"]
     stored = json.loads((folder / "record.json").read_text(encoding="utf-8"))
-    assert stored["commands"][0]["command"] == "dreamenv eval {other-one}/bundle --json OUT/x", "no machine's path"
+    without_paths = "dreamenv eval {other-one}/bundle --config {presets}/a.yaml --json OUT/x"
+    assert stored["commands"][0]["command"] == without_paths
     assert tool.filled("<!--own: mean minutes-->0 in 0.0<!--/-->", known) == "<!--own: mean minutes-->1 in 3.0<!--/-->"
