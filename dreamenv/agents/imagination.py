@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,11 +14,12 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from dreamenv.agents.actor_critic import ActorCritic, ActorCriticAgent
-from dreamenv.agents.base import Agent
+from dreamenv.agents.base import Agent, check_spaces
 from dreamenv.agents.evolution_state import ValidationScore
 from dreamenv.agents.options import ImaginationOptions
 from dreamenv.agents.saved import save_agent
 from dreamenv.errors import ConfigurationError
+from dreamenv.files import fingerprint
 from dreamenv.memory.base import MemoryModel, PlainStepper, Stepper
 from dreamenv.memory.heads import masked_mean
 from dreamenv.noise.base import Noise, as_noise, seeded_weights, step_generator
@@ -276,6 +277,7 @@ def train_actor_critic(
     space = world_model.observation_space("features")
     check_dream_length(options.horizon, world_model.max_episode_steps, "the model's time limit")
     networks = begin or new_actor_critic(world_model, options, seed=seed)
+    begun = fingerprint({name: part.cpu().numpy().tobytes() for name, part in networks.state_dict().items()})
     temperature = world_model.temperature if options.temperature is None else options.temperature
     replay_share = options.replay_share if world_model.starts.replay else 0.0
     shares: dict[Start, float] = {"replay": replay_share, "first": options.first_share}
@@ -289,6 +291,7 @@ def train_actor_critic(
     def losses(step: int) -> Losses:
         nonlocal reached
         reached = step + 1
+        networks.actor.requires_grad_(step >= options.critic_first)
         noise = as_noise(step_generator(seed, step, device))
         state = _starts(world_model, options.batch_size, shares, np.random.default_rng([seed, step]), noise)
         return imagined.losses(state, noise)
@@ -316,9 +319,15 @@ def train_actor_critic(
                 precision="float32",
             ),
             checkpoint=out_dir / "checkpoint.safetensors",
-            settings={"options": _json_ready(asdict(options)), "seed": seed, "model": world_model.fingerprint()},
+            settings={
+                "options": _json_ready(asdict(options)),
+                "seed": seed,
+                "model": world_model.fingerprint(),
+                "begin": begun,
+            },
             progress=report,
         )
+    networks.actor.requires_grad_(True)
     frames = sum(read_ledger(out_dir).values())
     validation = fitted.best.get("real_return")
     learned = agent()
@@ -355,6 +364,25 @@ def new_actor_critic(world_model: WorldModel, options: ImaginationOptions, *, se
         )
     networks.actor.to_action.to(world_model.device)
     return networks.to(world_model.device)
+
+
+def learn_on(
+    world_model: WorldModel, agent: Agent, options: ImaginationOptions, *, seed: int
+) -> tuple[ActorCritic, ImaginationOptions]:
+    """The actor of an agent with a fresh critic, to begin with, and the options with the actor's width and action map.
+
+    Raises:
+        ConfigurationError: An agent of another kind.
+        SpaceMismatchError: One that sees or does something else than what the world model's features and actions are.
+    """
+    if not isinstance(agent, ActorCriticAgent):
+        kind = getattr(agent, "kind", type(agent).__name__)
+        raise ConfigurationError(f"an agent of kind {kind!r} has no actor to go on with; expected 'actor_critic'")
+    check_spaces(agent, world_model.observation_space("features"), world_model.action_space, "the dream")
+    options = replace(options, **agent.config())
+    networks = new_actor_critic(world_model, options, seed=seed)
+    networks.actor.load_state_dict(agent.tensors())
+    return networks, options
 
 
 @contextmanager

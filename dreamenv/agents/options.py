@@ -125,6 +125,8 @@ class ImaginationOptions:
         discount: γ per action.
         trace: λ of the λ-return.
         learning_rate: Adam's, for actor and critic.
+        critic_first: The first so many steps are the critic's alone, where the actor has learned before: a critic that
+            knows nothing yet would spoil it.
         entropy: Weight of the policy's entropy in nats.
         replay_share: Share of dreams that start from replay states; the others start where dreams do.
         first_share: Share of dreams that start from the first observations of real episodes: they lie before a start
@@ -164,6 +166,7 @@ class ImaginationOptions:
     gradient: str = "dynamics"
     slow_critic: str = "target"
     replay_critic: float = 0.0
+    critic_first: int = 0
 
     def __post_init__(self) -> None:
         for name in ("steps", "batch_size", "horizon", "width"):
@@ -177,7 +180,7 @@ class ImaginationOptions:
             )
         if not 0 < self.discount <= 1:
             raise ConfigurationError(f"discount must be in (0, 1], got {self.discount}")
-        for name in ("entropy", "replay_critic"):
+        for name in ("entropy", "replay_critic", "critic_first"):
             if not getattr(self, name) >= 0:
                 raise ConfigurationError(f"{name} must be at least 0, got {getattr(self, name)}")
         if self.gradient not in GRADIENTS:

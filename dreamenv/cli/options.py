@@ -116,10 +116,12 @@ def _is_imported(module: str) -> bool:
     return True
 
 
-def section_of(real_id: str) -> EnvironmentSection | None:
-    """The registry's first section for a real environment, None where there is none."""
-    sections = (entry.section for entry in registry.entries().values())
-    return next((section for section in sections if section.real.id == real_id), None)
+def section_of(real_id: str, *, recipe: str | None = None) -> EnvironmentSection | None:
+    """The registry's first section for a real environment, of those with the recipe if there are any; None where there
+    is none."""
+    sections = [entry.section for entry in registry.entries().values() if entry.section.real.id == real_id]
+    alike = [section for section in sections if recipe is not None and section.train.recipe == recipe]
+    return next(iter([*alike, *sections]), None)
 
 
 def explorations(section: EnvironmentSection | None) -> list[Exploration]:

@@ -25,6 +25,7 @@ def train_agent(
     steps: Annotated[int | None, typer.Option(min=1, help="Optimiser steps.")] = None,
     horizon: Annotated[int | None, typer.Option(min=1, help="Length of a dream in actions.")] = None,
     discount: Annotated[float | None, typer.Option(help="Discount of rewards per action.")] = None,
+    learning_rate: Annotated[float | None, typer.Option(help="Adam's, for actor and critic.")] = None,
     entropy: Annotated[float | None, typer.Option(help="Weight of the policy's entropy in nats.")] = None,
     temperature: Annotated[
         float | None, typer.Option(help="Temperature of the dream; the model's own by default.")
@@ -35,6 +36,19 @@ def train_agent(
     gradient: Annotated[
         Gradient | None, typer.Option(help="dynamics: through the dream; reinforce: by the score of the actions.")
     ] = None,
+    begin: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="AGENT", help="Folder or file of an actor-critic that learns on, in place of a fresh one."
+        ),
+    ] = None,
+    critic_first: Annotated[
+        int | None,
+        typer.Option(min=0, help="The first so many steps are the critic's alone, which --begin does not bring."),
+    ] = None,
+    reward_squash: Annotated[
+        float | None, typer.Option(help="S in S·tanh(r / S), which a reward r counts for; 0 counts it as it is.")
+    ] = None,
     validate_every: Annotated[int, typer.Option(min=0, help="Steps between real validations; 0: none.")] = 0,
     validation_episodes: Annotated[int, typer.Option(min=1, help="Real episodes of a validation.")] = 10,
     workers: Workers = None,
@@ -44,15 +58,16 @@ def train_agent(
     """Train an actor-critic inside a dream.
 
     The same command continues an interrupted run. An option that is not given comes from the preset of the dream,
-    for a folder from the first preset of its real environment, and where there is none from the defaults of
-    `ImaginationOptions`.
+    for a folder from the first preset of its real environment and recipe, and where there is none from the defaults of
+    `ImaginationOptions`. With --begin an agent learns on, such as the one of a loop's round in the dream of that round.
 
     Example: dreamenv train-agent DreamCarRacing-v0 --steps 3000 --out runs/car/agent
     """
     from dataclasses import replace
 
-    from dreamenv.agents.imagination import train_actor_critic
+    from dreamenv.agents.imagination import learn_on, train_actor_critic
     from dreamenv.agents.options import ImaginationOptions
+    from dreamenv.agents.resolve import load_agent
     from dreamenv.cli.options import checked, section_of, training_preset
     from dreamenv.cli.output import Output
     from dreamenv.cli.presets import agent_folder
@@ -64,7 +79,10 @@ def train_agent(
     beside = agent_folder(model)
     folder = beside if out is None else out
     world_model = WorldModel.load(model)
-    section = section_of(world_model.real.id) if Path(model).is_dir() else registry.find(model).section
+    if Path(model).is_dir():
+        section = section_of(world_model.real.id, recipe=world_model.provenance.get("recipe"))
+    else:
+        section = registry.find(model).section
     preset = checked(ImaginationOptions, training_preset(section).loop.get("agent", {}), section, "train.loop.agent")
     given: dict[str, Any] = {
         "steps": steps,
@@ -73,8 +91,14 @@ def train_agent(
         "entropy": entropy,
         "temperature": temperature,
     }
-    given |= {"action_map": action_map, "gradient": gradient}
+    given |= {"action_map": action_map, "gradient": gradient, "learning_rate": learning_rate}
+    given |= {"critic_first": critic_first, "reward_squash": reward_squash or None}
     options = replace(preset, **{key: value for key, value in given.items() if value is not None})
+    if reward_squash == 0:
+        options = replace(options, reward_squash=None)
+    networks = None
+    if begin is not None:
+        networks, options = learn_on(world_model, load_agent(begin, world_model=world_model), options, seed=seed)
     bar = Progress("train-agent", options.steps, "step", every=5.0)
     validator = None
     if validate_every:
@@ -84,6 +108,7 @@ def train_agent(
         out_dir=folder,
         options=options,
         seed=seed,
+        begin=networks,
         validate=validator,
         validate_every=validate_every or 250,
         progress=lambda step, total, scalars: bar.update(step, show_scalars(scalars)),

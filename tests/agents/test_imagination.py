@@ -13,6 +13,7 @@ from torch import Tensor
 
 from dreamenv.agents.actor_critic import ActorCritic
 from dreamenv.agents.base import Agent
+from dreamenv.agents.controller import LinearController
 from dreamenv.agents.evolution_state import ValidationScore
 from dreamenv.agents.imagination import (
     Dream,
@@ -20,6 +21,7 @@ from dreamenv.agents.imagination import (
     dream,
     imagination_losses,
     lambda_returns,
+    learn_on,
     new_actor_critic,
     replay_critic_loss,
     train_actor_critic,
@@ -28,6 +30,7 @@ from dreamenv.agents.options import ImaginationOptions
 from dreamenv.agents.resolve import load_agent
 from dreamenv.errors import ConfigurationError, NonFiniteError
 from dreamenv.noise.base import GeneratorNoise, seeded_weights
+from dreamenv.training.checkpoint import below, load_tensors
 from dreamenv.training.ledger import read_ledger
 from dreamenv.training.replay import Windows
 from tests.agents.small_dreams import CHOICE, MOVE, TARGET, StairsMemory, TargetMemory, small_dream
@@ -312,6 +315,43 @@ def test_a_run_may_begin_with_given_networks(tmp_path: Path) -> None:
     learned = train_actor_critic(model, out_dir=tmp_path, options=TINY, begin=begin)
     assert learned.agent.actor is begin.actor
     assert not torch.equal(begin.actor.network[0].weight, before)
+
+
+def test_the_critic_learns_first(tmp_path: Path) -> None:
+    model = trained_like_world_model(image=False)
+    run: dict[str, Any] = {"options": replace(TINY, critic_first=4), "seed": 3, "validate_every": 2}
+    first = new_actor_critic(model, TINY, seed=3).state_dict()
+
+    def changed(folder: str) -> dict[str, bool]:
+        tensors, _ = load_tensors(tmp_path / folder / "checkpoint.safetensors")
+        parts = below("best.", tensors)
+        return {
+            part: any(not torch.equal(parts[name], first[name]) for name in parts if name.startswith(part))
+            for part in ("actor.", "critic.")
+        }
+
+    with pytest.raises(Interrupted):
+        train_actor_critic(model, out_dir=tmp_path / "broken", progress=interrupt_at(4), **run)
+    assert changed("broken") == {"actor.": False, "critic.": True}
+    resumed = train_actor_critic(model, out_dir=tmp_path / "broken", **run)
+    assert changed("broken") == {"actor.": True, "critic.": True}
+    assert same(train_actor_critic(model, out_dir=tmp_path / "unbroken", **run), resumed)
+
+
+def test_an_agent_learns_on(tmp_path: Path) -> None:
+    model = trained_like_world_model(image=False)
+    options = replace(TINY, width=2 * TINY.width)
+    learned = train_actor_critic(model, out_dir=tmp_path / "a", options=options)
+    networks, wider = learn_on(model, learned.agent, TINY, seed=8)
+    assert (wider.width, wider.steps) == (options.width, TINY.steps)
+    assert all(torch.equal(part, networks.actor.state_dict()[name]) for name, part in learned.agent.tensors().items())
+    train_actor_critic(model, out_dir=tmp_path / "b", options=wider, begin=networks)
+    with pytest.raises(ConfigurationError, match="begin"):
+        train_actor_critic(model, out_dir=tmp_path / "b", options=wider)  # another run than the folder's
+    space = model.observation_space("features")
+    linear = LinearController(np.zeros((2, space.shape[0] + 1)), space, model.action_space)
+    with pytest.raises(ConfigurationError, match="of kind 'linear' has no actor to go on with"):
+        learn_on(model, linear, TINY, seed=0)
 
 
 def test_the_model_stays_as_it_is(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from dreamenv import registry
 from dreamenv.agents import load_agent
@@ -67,6 +68,39 @@ def test_the_preset_is_that_of_the_real_environment(preset: dict[str, Any], tmp_
         assert {key: settings[key] for key in preset} == preset | {"horizon": 3}
         assert settings["discount"] == 0.5
         assert settings["trace"] == ImaginationOptions().trace
+
+
+def test_an_agent_learns_on_from_another_reward(preset: dict[str, Any], tmp_path: Path) -> None:
+    trained("DreamOwn-v0", tmp_path / "first")
+    words = ["--begin", tmp_path / "first", "--critic-first", "2", "--reward-squash", "3", "--learning-rate", "0.01"]
+    settings = trained("DreamOwn-v0", tmp_path / "second", *map(str, words))
+    wanted = {"critic_first": 2, "reward_squash": 3.0, "learning_rate": 0.01}
+    assert {key: settings[key] for key in wanted} == wanted
+    assert not torch.equal(*(load_agent(tmp_path / name).tensors()["network.0.weight"] for name in ("first", "second")))
+    preset["reward_squash"] = 5.0
+    assert trained("DreamOwn-v0", tmp_path / "third", "--reward-squash", "0")["reward_squash"] is None
+    trained("DreamOwn-v0", tmp_path / "fourth", "--begin", str(tmp_path / "first"), "--critic-first", "3")
+    same = (load_agent(tmp_path / name).tensors()["network.0.weight"] for name in ("first", "fourth"))
+    assert torch.equal(*same), "no step was the actor's"
+
+
+def test_a_folder_takes_the_preset_of_its_recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    known = {}
+    for name, recipe in (("DreamOwn-v0", "mdn_rnn"), ("DreamOwn-v1", "rssm")):
+        (tmp_path / name).mkdir()
+        section = {
+            "recipe": recipe,
+            "loop": {"agent": {"steps": 1, "batch_size": 4, "horizon": 2 + (recipe == "rssm")}},
+        }
+        model = trained_like_world_model()
+        model.provenance["recipe"] = recipe
+        file = write_registry(
+            tmp_path / name, name, model, change=lambda entry, section=section: entry.update(train=section)
+        )
+        known |= read_registry(file)
+    monkeypatch.setattr(registry, "_entries", known)
+    for name, horizon in (("DreamOwn-v0", 2), ("DreamOwn-v1", 3)):
+        assert trained(tmp_path / name / "bundle", tmp_path / "agents" / name)["horizon"] == horizon
 
 
 def test_without_a_preset_the_defaults_hold(tmp_path: Path) -> None:
