@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
-import numpy as np
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.env_util import make_vec_env
@@ -26,7 +25,7 @@ from stable_baselines3.common.vec_env import VecNormalize
 
 from dreamenv.files import write_json
 from dreamenv.sb3 import algorithm
-from dreamenv.scoring.score import bootstrap_interval
+from dreamenv.scoring.score import returns_summary
 from dreamenv.types import episode_seeds
 
 _EPISODES = 20
@@ -123,7 +122,7 @@ class Curve(BaseCallback):
     def take(self) -> None:
         """Add a point, unless there is one of so many steps."""
         if not self.points or self.points[-1]["real_steps"] != self.num_timesteps:
-            self.points.append({"real_steps": self.num_timesteps} | summary(self._score(self._seeds)))
+            self.points.append({"real_steps": self.num_timesteps} | returns_summary(self._score(self._seeds)))
             print(f"{self.num_timesteps:,} real steps: {self.points[-1]['mean']:.1f}", flush=True)
 
 
@@ -159,13 +158,6 @@ def played(model: BaseAlgorithm, env_id: str, normalised: VecNormalize | None, s
     return total
 
 
-def summary(returns: Sequence[float]) -> dict[str, Any]:
-    """Mean, spread and interval, by the names of `dreamenv eval --json`."""
-    spread = float(np.std(returns, ddof=1)) if len(returns) > 1 else 0.0
-    interval = list(bootstrap_interval(returns))
-    return {"mean": float(np.mean(returns)), "std": spread, "ci95": interval, "episodes": len(returns)}
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("task", choices=sorted({task for task, _ in SETTINGS}))
@@ -185,7 +177,7 @@ def main() -> None:
     model, points, score = learn(
         given.task, given.algo, settings, steps=given.steps, points=given.points, seed=given.seed
     )
-    found = summary(score(episode_seeds("evaluation", given.seed, given.episodes)))
+    found = returns_summary(score(episode_seeds("evaluation", given.seed, given.episodes)))
     low, high = found["ci95"]
     print(f"{given.algo} on {given.task}: {found['mean']:.1f} ± {found['std']:.1f} ({low:.1f} to {high:.1f})")
     if given.out:

@@ -35,7 +35,7 @@ from dreamenv.data.preprocess import make_raw_env
 from dreamenv.files import atomic, read_json, write_json
 from dreamenv.run_lock import alone_in
 from dreamenv.sb3 import algorithm
-from dreamenv.scoring.score import bootstrap_interval
+from dreamenv.scoring.score import returns_summary
 from dreamenv.types import episode_seeds
 
 _MODEL = "model.zip"
@@ -320,14 +320,7 @@ def check_same_run(file: Path, wanted: dict[str, Any]) -> None:
 
 def summary(returns: Sequence[float], used: Budget) -> dict[str, Any]:
     """The score by the names of `dreamenv eval --json`, and what it took."""
-    return {
-        "mean": float(np.mean(returns)),
-        "std": float(np.std(returns, ddof=1)) if len(returns) > 1 else 0.0,
-        "ci95": list(bootstrap_interval(returns)),
-        "episodes": len(returns),
-        "real_frames": used.used_frames,
-        "hours": used.used_s / 3600,
-    }
+    return returns_summary(returns) | {"real_frames": used.used_frames, "hours": used.used_s / 3600}
 
 
 if __name__ == "__main__":

@@ -121,7 +121,7 @@ def section_of(real_id: str, *, recipe: str | None = None) -> EnvironmentSection
     is none."""
     sections = [entry.section for entry in registry.entries().values() if entry.section.real.id == real_id]
     alike = [section for section in sections if recipe is not None and section.train.recipe == recipe]
-    return next(iter([*alike, *sections]), None)
+    return next(iter(alike or sections), None)
 
 
 def explorations(section: EnvironmentSection | None) -> list[Exploration]:

@@ -92,10 +92,10 @@ def train_agent(
         "temperature": temperature,
     }
     given |= {"action_map": action_map, "gradient": gradient, "learning_rate": learning_rate}
-    given |= {"critic_first": critic_first, "reward_squash": reward_squash or None}
+    given |= {"critic_first": critic_first}
     options = replace(preset, **{key: value for key, value in given.items() if value is not None})
-    if reward_squash == 0:
-        options = replace(options, reward_squash=None)
+    if reward_squash is not None:
+        options = replace(options, reward_squash=reward_squash or None)
     networks = None
     if begin is not None:
         networks, options = learn_on(world_model, load_agent(begin, world_model=world_model), options, seed=seed)

@@ -20,7 +20,7 @@ from dreamenv.types import RealEnvSpec, Wrapper, consumed_frames, episode_seeds
 from dreamenv.workers import AnyWorkers
 from dreamenv.world_model import WorldModel
 
-__all__ = ["EpisodeResult", "Score", "Validator", "bootstrap_interval", "evaluate"]
+__all__ = ["EpisodeResult", "Score", "Validator", "bootstrap_interval", "evaluate", "returns_summary"]
 
 
 @dataclass(frozen=True)
@@ -232,6 +232,16 @@ class Validator:
             report=self._report,
         )
         return ValidationScore(score.mean, score.returns, score.played_frames)
+
+
+def returns_summary(returns: Sequence[float]) -> dict[str, Any]:
+    """Mean, sample standard deviation, 95% interval of the mean and number of returns, named as by `Score.to_json`."""
+    return {
+        "mean": float(np.mean(returns)),
+        "std": float(np.std(returns, ddof=1)) if len(returns) > 1 else 0.0,
+        "ci95": list(bootstrap_interval(returns)),
+        "episodes": len(returns),
+    }
 
 
 def bootstrap_interval(

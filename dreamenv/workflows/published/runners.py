@@ -15,7 +15,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from dreamenv.kinds import Register
-from dreamenv.scoring.score import bootstrap_interval
+from dreamenv.scoring.score import bootstrap_interval, returns_summary
 from dreamenv.workflows.published.figure import Figure, Outputs, figure_from
 
 # What all commands print to standard output, whichever the runner
@@ -138,8 +138,7 @@ def _read_gap(outputs: Outputs, options: Options) -> dict[str, Figure]:
 
 
 def _of_returns(returns: Sequence[float]) -> Figure:
-    spread = float(np.std(returns, ddof=1)) if len(returns) > 1 else 0.0
-    return Figure(float(np.mean(returns)), spread, bootstrap_interval(returns), len(returns))
+    return figure_from(returns_summary(returns))
 
 
 def _read_bench(outputs: Outputs, options: Options) -> dict[str, Figure]:
