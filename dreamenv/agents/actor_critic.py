@@ -140,6 +140,13 @@ class Critic(nn.Module):
 class ActorCritic(nn.Module):
     """Actor, critic, and the slow copy of the critic that gives the targets.
 
+    Args:
+        features: F.
+        action_space: See `Actor`.
+        action_map: See `ActionMap`.
+        width: Hidden units of actor and critic.
+        averaged: Whether a running mean of the actor's weights is kept, and plays in its place.
+
     Attributes:
         scale: Running estimate of the spread of returns, which the actor's objective is divided by.
     """
@@ -147,19 +154,40 @@ class ActorCritic(nn.Module):
     scale: Tensor
 
     def __init__(
-        self, features: int, action_space: gym.Space[Any], *, action_map: str | None = None, width: int = 128
+        self,
+        features: int,
+        action_space: gym.Space[Any],
+        *,
+        action_map: str | None = None,
+        width: int = 128,
+        averaged: bool = False,
     ) -> None:
         super().__init__()
         self.actor = Actor(features, action_space, action_map=action_map, width=width)
+        self.mean_actor = copy.deepcopy(self.actor).requires_grad_(False) if averaged else None
         self.critic = Critic(features, width=width)
         self.target = copy.deepcopy(self.critic).requires_grad_(False)
         self.register_buffer("scale", torch.ones(()))
 
+    @property
+    def player(self) -> Actor:
+        """What plays: the mean actor where there is one."""
+        return self.actor if self.mean_actor is None else self.mean_actor
+
     @torch.no_grad()
-    def follow(self, rate: float) -> None:
-        """Move the slow critic by `rate` towards the critic."""
+    def follow(self, rate: float, actor_rate: float | None = None) -> None:
+        """Move the slow critic by `rate` towards the critic, and the mean actor by `actor_rate` towards the actor."""
         for slow, fast in zip(self.target.parameters(), self.critic.parameters(), strict=True):
             slow.lerp_(fast, rate)
+        if self.mean_actor is not None and actor_rate is not None:
+            for slow, fast in zip(self.mean_actor.parameters(), self.actor.parameters(), strict=True):
+                slow.lerp_(fast, actor_rate)
+
+    def begin_at(self, actor: dict[str, Tensor]) -> None:
+        """Give the actor, and its mean, these weights."""
+        for part in (self.actor, self.mean_actor):
+            if part is not None:
+                part.load_state_dict(actor)
 
 
 class PolicyAgent:

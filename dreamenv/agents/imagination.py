@@ -126,7 +126,7 @@ class Imagination:
 
     def losses(self, state: Any, noise: Noise, windows: Windows | None = None) -> Losses:
         """Of dreams from `state` `[B]`, and of the critic on real `windows`; the slow critic follows by one step."""
-        self._networks.follow(self._options.target_rate)
+        self._networks.follow(self._options.target_rate, self._options.actor_average)
         dreamed = dream(
             self._memory,
             self._networks,
@@ -286,7 +286,7 @@ def train_actor_critic(
     reached = 0
 
     def agent() -> ActorCriticAgent:
-        return ActorCriticAgent(networks.actor, space, world_model.action_space)
+        return ActorCriticAgent(networks.player, space, world_model.action_space)
 
     def losses(step: int) -> Losses:
         nonlocal reached
@@ -361,8 +361,10 @@ def new_actor_critic(world_model: WorldModel, options: ImaginationOptions, *, se
             world_model.action_space,
             action_map=options.action_map,
             width=options.width,
+            averaged=options.actor_average is not None,
         )
-    networks.actor.to_action.to(world_model.device)
+    for actor in {networks.actor, networks.player}:
+        actor.to_action.to(world_model.device)
     return networks.to(world_model.device)
 
 
@@ -381,7 +383,7 @@ def learn_on(
     check_spaces(agent, world_model.observation_space("features"), world_model.action_space, "the dream")
     options = replace(options, **agent.config())
     networks = new_actor_critic(world_model, options, seed=seed)
-    networks.actor.load_state_dict(agent.tensors())
+    networks.begin_at(agent.tensors())
     return networks, options
 
 

@@ -144,6 +144,8 @@ class ImaginationOptions:
             never for its derivatives.
         slow_critic: "target": the slow critic gives the values of returns (Hafner et al. 2020). "regulariser": the
             critic itself gives them and is drawn towards what the slow one says (Hafner et al. 2023).
+        actor_average: How far a running mean of the actor's weights moves at each step (Polyak & Juditsky 1992). The
+            mean plays and is kept, since single steps make an actor better and worse at random; None: the actor itself.
         replay_critic: Weight of the critic's loss on what really followed the moments that are replayed (0.3 in Dreamer
             V3), where the agent learns while the model does; 0 has the critic learn in dreams alone.
     """
@@ -167,6 +169,7 @@ class ImaginationOptions:
     slow_critic: str = "target"
     replay_critic: float = 0.0
     critic_first: int = 0
+    actor_average: float | None = None
 
     def __post_init__(self) -> None:
         for name in ("steps", "batch_size", "horizon", "width"):
@@ -190,6 +193,7 @@ class ImaginationOptions:
         check_temperature(self.temperature)
         _check_clip(self.reward_clip)
         _check_positive("reward_squash", self.reward_squash)
+        _check_rate("actor_average", self.actor_average)
 
 
 @dataclass(frozen=True)
@@ -265,6 +269,11 @@ def _check_count(name: str, value: int | None) -> None:
 def _check_positive(name: str, value: float | None) -> None:
     if value is not None and not value > 0:
         raise ConfigurationError(f"{name} must be above 0, got {value}")
+
+
+def _check_rate(name: str, value: float | None) -> None:
+    if value is not None and not 0 < value <= 1:
+        raise ConfigurationError(f"{name} must be in (0, 1], got {value}")
 
 
 def _check_guards(options: PopulationOptions | EvolutionOptions) -> None:

@@ -49,6 +49,10 @@ def train_agent(
     reward_squash: Annotated[
         float | None, typer.Option(help="S in S·tanh(r / S), which a reward r counts for; 0 counts it as it is.")
     ] = None,
+    actor_average: Annotated[
+        float | None,
+        typer.Option(min=0, max=1, help="How far a mean of the actor, which plays, moves at each step; 0: no mean."),
+    ] = None,
     validate_every: Annotated[int, typer.Option(min=0, help="Steps between real validations; 0: none.")] = 0,
     validation_episodes: Annotated[int, typer.Option(min=1, help="Real episodes of a validation.")] = 10,
     workers: Workers = None,
@@ -96,6 +100,8 @@ def train_agent(
     options = replace(preset, **{key: value for key, value in given.items() if value is not None})
     if reward_squash is not None:
         options = replace(options, reward_squash=reward_squash or None)
+    if actor_average is not None:
+        options = replace(options, actor_average=actor_average or None)
     networks = None
     if begin is not None:
         networks, options = learn_on(world_model, load_agent(begin, world_model=world_model), options, seed=seed)

@@ -124,13 +124,13 @@ class LiveActorCritic(LiveAgent):
         return self._imagination.losses(kind(*inputs[:parts]), as_noise(generator), windows), ()
 
     def as_it_is(self) -> LivePlayer:
-        actor = self._networks.actor
+        actor = self._networks.player
         weights = {name: part.detach().cpu().numpy().copy() for name, part in actor.state_dict().items()}
         return _Policy(weights, actor.width, actor.to_action.kind)
 
     def save(self, folder: Path) -> None:
         space = self._model.observation_space("features")
-        agent = ActorCriticAgent(self._networks.actor, space, self._model.action_space)
+        agent = ActorCriticAgent(self._networks.player, space, self._model.action_space)
         agent.provenance = {
             "real_id": self._model.real.id,
             "real_frames": 0,  # it learns from what the model has learned from

@@ -354,6 +354,32 @@ def test_an_agent_learns_on(tmp_path: Path) -> None:
         learn_on(model, linear, TINY, seed=0)
 
 
+def test_the_mean_actor_plays(tmp_path: Path) -> None:
+    """What is kept is the running mean of the weights that the same run has without a mean; resumed to the bit."""
+    model = trained_like_world_model(image=False)
+    seen: list[dict[str, Tensor]] = []
+
+    def look(agent: Agent) -> ValidationScore:
+        seen.append({name: part.clone() for name, part in agent.tensors().items()})
+        return ValidationScore(0.0, (0.0,), 1)
+
+    train_actor_critic(model, out_dir=tmp_path / "plain", options=TINY, seed=3, validate=look, validate_every=1)
+    expected = dict(new_actor_critic(model, TINY, seed=3).actor.state_dict())
+    for weights in seen[:-1]:  # a step moves the mean towards the weights that it begins with
+        expected = {name: part.lerp(weights[name], 0.25) for name, part in expected.items()}
+    run: dict[str, Any] = {"options": replace(TINY, actor_average=0.25), "seed": 3, "validate_every": 2}
+    learned = train_actor_critic(model, out_dir=tmp_path / "mean", **run)
+    for name, part in learned.agent.tensors().items():
+        torch.testing.assert_close(part, expected[name])
+    with pytest.raises(Interrupted):
+        train_actor_critic(model, out_dir=tmp_path / "broken", progress=interrupt_at(4), **run)
+    assert same(train_actor_critic(model, out_dir=tmp_path / "broken", **run), learned)
+    networks, _ = learn_on(model, learned.agent, replace(TINY, actor_average=0.25), seed=8)
+    assert networks.mean_actor is not None
+    for actor in (networks.actor, networks.mean_actor):
+        assert all(torch.equal(part, learned.agent.tensors()[name]) for name, part in actor.state_dict().items())
+
+
 def test_the_model_stays_as_it_is(tmp_path: Path) -> None:
     model = trained_like_world_model(image=False)
     before = {name: part.clone() for name, part in model.memory.state_dict().items()}

@@ -9,8 +9,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from safetensors.numpy import load_file
 
+from dreamenv.agents.imagination import new_actor_critic
+from dreamenv.agents.options import ImaginationOptions
 from dreamenv.agents.resolve import load_agent
 from dreamenv.data.episodes import EpisodeStore
 from dreamenv.errors import BundleError, ConfigurationError
@@ -21,6 +24,7 @@ from dreamenv.types import RealEnvSpec
 from dreamenv.workflows import continual
 from dreamenv.workflows.loop import Round, run_loop
 from dreamenv.workflows.loop_options import LoopOptions
+from dreamenv.world_model import WorldModel
 
 PENDULUM = RealEnvSpec("Pendulum-v1", max_episode_steps=20)
 TINY = LoopOptions(
@@ -194,6 +198,18 @@ def test_the_critic_may_learn_from_what_was_replayed_too(unbroken: Path, tmp_pat
     loop(tmp_path, replace(TINY, rounds=1, agent={"batch_size": 8, "horizon": 3, "width": 8, "replay_critic": 0.3}))
     ours, other = (load_file(folder / "rounds/00/agent/agent.safetensors") for folder in (tmp_path, unbroken))
     assert ours.keys() == other.keys()
+
+
+@pytest.mark.integration
+def test_the_mean_actor_plays_and_is_kept(tmp_path: Path) -> None:
+    """One that hardly moves stays what it was at the beginning, whatever the actor learns."""
+    agent = {"batch_size": 8, "horizon": 3, "width": 8, "actor_average": 1e-9}
+    loop(tmp_path, replace(TINY, rounds=1, agent=agent))
+    options = ImaginationOptions(width=8, actor_average=1e-9)
+    first = new_actor_critic(WorldModel.load(tmp_path / "rounds/00/bundle"), options, seed=3)
+    kept = load_agent(tmp_path / "rounds/00/agent").tensors()
+    for name, part in first.player.state_dict().items():
+        torch.testing.assert_close(kept[name], part)
 
 
 def test_episodes_at_once_are_for_a_loop_that_learns_continually() -> None:
