@@ -67,11 +67,13 @@ def dream(
     temperature: float,
     noise: Noise,
     stepper: Stepper[Any] | None = None,
+    gradient_clip: float | None = None,
 ) -> Dream:
     """Roll the actor through the dream from `state`, keeping gradients; through the dream too without `stepper`.
 
     Args:
         stepper: What to dream with where the dream is not to be differentiated (`MemoryModel.stepper`).
+        gradient_clip: See `clip_gradients`, at each step; None leaves gradients as they are.
     """
     seen = memory.features(state)
     features, steps = [seen], []
@@ -82,11 +84,32 @@ def dream(
         else:
             action = choice.action.detach()
             state, prediction = stepper(state, action, noise=noise, temperature=temperature)
+        if gradient_clip is not None:
+            state = type(state)(*(clip_gradients(part, gradient_clip) for part in state))
         seen = memory.features(state)
         features.append(seen)
         goes_on = 1 - prediction.termination_probability
         steps.append((prediction.reward, goes_on, choice.entropy, choice.log_probability))
     return Dream(torch.stack(features), *(torch.stack(parts) for parts in zip(*steps, strict=True)))
+
+
+def clip_gradients(states: Tensor, factor: float) -> Tensor:
+    """The same states `[B, ...]`, whose gradients are made no longer than `factor` times the 0.9 quantile of all B.
+
+    The gradients of a few dreams may grow at every step back through time until nothing else is heard of (Metz et al.
+    2021, "Gradients are not all you need"). Clipped at each step they cannot, and most dreams keep theirs.
+    """
+
+    def clipped(gradient: Tensor) -> Tensor:
+        lengths = gradient.flatten(1).norm(dim=1)
+        usual = lengths.quantile(0.9)
+        scale = torch.where(usual > 0, factor * usual / lengths.clamp(min=torch.finfo(lengths.dtype).tiny), 1.0)
+        return gradient * scale.clamp(max=1.0).view(-1, *[1] * (gradient.dim() - 1))
+
+    if states.requires_grad:
+        states = states.view_as(states)  # the hook is this step's alone
+        states.register_hook(clipped)
+    return states
 
 
 class Imagination:
@@ -135,6 +158,7 @@ class Imagination:
             temperature=self._temperature,
             noise=noise,
             stepper=self._stepper,
+            gradient_clip=self._options.gradient_clip,
         )
         found = imagination_losses(self._networks, dreamed, self._options)
         if windows is not None:

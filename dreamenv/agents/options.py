@@ -142,6 +142,8 @@ class ImaginationOptions:
         gradient: Of the actor. "dynamics": through the dream's states and rewards (Hafner et al. 2020). "reinforce":
             the score of its actions times their advantage (Hafner et al. 2023), for which M is asked for dreams but
             never for its derivatives.
+        gradient_clip: With gradient="dynamics", how many times the 0.9 quantile over all dreams the gradient of one
+            dream with respect to a state may be long (`clip_gradients`); None leaves gradients as they are.
         slow_critic: "target": the slow critic gives the values of returns (Hafner et al. 2020). "regulariser": the
             critic itself gives them and is drawn towards what the slow one says (Hafner et al. 2023).
         actor_average: How far a running mean of the actor's weights moves at each step (Polyak & Juditsky 1992). The
@@ -170,6 +172,7 @@ class ImaginationOptions:
     replay_critic: float = 0.0
     critic_first: int = 0
     actor_average: float | None = None
+    gradient_clip: float | None = None
 
     def __post_init__(self) -> None:
         for name in ("steps", "batch_size", "horizon", "width"):
@@ -193,6 +196,7 @@ class ImaginationOptions:
         check_temperature(self.temperature)
         _check_clip(self.reward_clip)
         _check_positive("reward_squash", self.reward_squash)
+        _check_positive("gradient_clip", self.gradient_clip)
         _check_rate("actor_average", self.actor_average)
 
 

@@ -17,7 +17,9 @@ from dreamenv.agents.controller import LinearController
 from dreamenv.agents.evolution_state import ValidationScore
 from dreamenv.agents.imagination import (
     Dream,
+    Imagination,
     Learned,
+    clip_gradients,
     dream,
     imagination_losses,
     lambda_returns,
@@ -29,11 +31,12 @@ from dreamenv.agents.imagination import (
 from dreamenv.agents.options import ImaginationOptions
 from dreamenv.agents.resolve import load_agent
 from dreamenv.errors import ConfigurationError, NonFiniteError
-from dreamenv.noise.base import GeneratorNoise, seeded_weights
+from dreamenv.memory.base import Prediction
+from dreamenv.noise.base import GeneratorNoise, Noise, as_noise, seeded_weights
 from dreamenv.training.checkpoint import below, load_tensors
 from dreamenv.training.ledger import read_ledger
 from dreamenv.training.replay import Windows
-from tests.agents.small_dreams import CHOICE, MOVE, TARGET, StairsMemory, TargetMemory, small_dream
+from tests.agents.small_dreams import CHOICE, MOVE, TARGET, PlaceState, StairsMemory, TargetMemory, small_dream
 from tests.fakes import BOX, CountingMemory, fake_world_model, trained_like_world_model
 
 TINY = ImaginationOptions(steps=6, batch_size=8, horizon=3, width=8)
@@ -205,6 +208,48 @@ def test_the_actors_gradient_agrees_with_finite_differences() -> None:
         predicted = sum(float((g * d).sum()) for g, d in zip(gradient, direction, strict=True)) / length
         assert abs(predicted) > 1e-4
         assert (found[0] - found[1]) / 0.02 == pytest.approx(predicted, rel=0.02, abs=2e-5)
+
+
+class SteepMemory(TargetMemory):
+    """The same dream, but that the gradient of what begins above 0.9 grows tenfold with every step back."""
+
+    def imagine(
+        self, state: PlaceState, action: Tensor, *, noise: torch.Generator | Noise, temperature: float = 1.0
+    ) -> tuple[PlaceState, Prediction]:
+        growing = state.place + 9 * (state.place - state.place.detach())
+        place = torch.where(state.place > 0.9, growing, state.place)
+        return super().imagine(PlaceState(place), action, noise=noise, temperature=temperature)
+
+
+def test_clipped_gradients_of_few_dreams_do_not_drown_the_others() -> None:
+    def direction(memory: TargetMemory, gradient_clip: float | None) -> Tensor:
+        """Of the actor's gradient, after six steps from 41 places, of which two are above 0.9."""
+        model = small_dream(memory, MOVE)
+        options = ImaginationOptions(horizon=6, entropy=0.0, width=16, gradient_clip=gradient_clip)
+        networks = new_actor_critic(model, options, seed=0)
+        noise = as_noise(torch.Generator().manual_seed(0))
+        state = model.start(torch.arange(41), noise=noise)
+        Imagination(model.memory, networks, options, temperature=1.0).losses(state, noise)["loss"].backward()
+        gradient = torch.cat([p.grad.flatten() for p in networks.actor.parameters() if p.grad is not None])
+        return gradient / gradient.norm()
+
+    true = direction(TargetMemory(), None)
+    assert true @ direction(SteepMemory(), None) < 0
+    assert true @ direction(SteepMemory(), 1.0) > 0.6
+    torch.testing.assert_close(direction(TargetMemory(), 1e6), true)
+
+
+def test_gradients_are_clipped_row_by_row() -> None:
+    states = torch.zeros(20, 2, requires_grad=True)
+    gradient = torch.tensor([[3.0, 4.0]]).repeat(20, 1)
+    gradient[0] *= 100
+    clip_gradients(states, 2.0).backward(gradient)
+    assert states.grad is not None
+    torch.testing.assert_close(states.grad[1:], gradient[1:])
+    torch.testing.assert_close(states.grad[0], torch.tensor([6.0, 8.0]))
+    few = torch.zeros(20, 2, requires_grad=True)  # where most dreams have no gradient there is nothing to go by
+    clip_gradients(few, 2.0).backward(torch.eye(20)[:, :1].repeat(1, 2))
+    torch.testing.assert_close(few.grad, torch.eye(20)[:, :1].repeat(1, 2))
 
 
 @pytest.mark.parametrize(("gradient", "steps"), [("dynamics", 300), ("reinforce", 600)])

@@ -67,6 +67,7 @@ def test_first_observations_are_starts_of_their_own(tmp_path: Path) -> None:
         ({"temperature": -1.0}, "temperature must be at least 0"),
         ({"reward_clip": (1.0, -1.0)}, "reward_clip must be"),
         ({"reward_squash": 0.0}, "reward_squash must be above 0"),
+        ({"gradient_clip": 0.0}, "gradient_clip must be above 0"),
         ({"actor_average": 0.0}, r"actor_average must be in \(0, 1\]"),
     ],
 )
