@@ -49,6 +49,10 @@ def train_agent(
     reward_squash: Annotated[
         float | None, typer.Option(help="S in S·tanh(r / S), which a reward r counts for; 0 counts it as it is.")
     ] = None,
+    gradient_clip: Annotated[
+        float | None,
+        typer.Option(min=0, help="How many times the 0.9 quantile one dream's gradient may be long; 0: no limit."),
+    ] = None,
     actor_average: Annotated[
         float | None,
         typer.Option(min=0, max=1, help="How far a mean of the actor, which plays, moves at each step; 0: no mean."),
@@ -98,10 +102,8 @@ def train_agent(
     given |= {"action_map": action_map, "gradient": gradient, "learning_rate": learning_rate}
     given |= {"critic_first": critic_first}
     options = replace(preset, **{key: value for key, value in given.items() if value is not None})
-    if reward_squash is not None:
-        options = replace(options, reward_squash=reward_squash or None)
-    if actor_average is not None:
-        options = replace(options, actor_average=actor_average or None)
+    switches = {"reward_squash": reward_squash, "gradient_clip": gradient_clip, "actor_average": actor_average}
+    options = replace(options, **{key: value or None for key, value in switches.items() if value is not None})
     networks = None
     if begin is not None:
         networks, options = learn_on(world_model, load_agent(begin, world_model=world_model), options, seed=seed)
