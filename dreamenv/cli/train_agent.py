@@ -103,7 +103,8 @@ def train_agent(
     given |= {"critic_first": critic_first}
     options = replace(preset, **{key: value for key, value in given.items() if value is not None})
     switches = {"reward_squash": reward_squash, "gradient_clip": gradient_clip, "actor_average": actor_average}
-    options = replace(options, **{key: value or None for key, value in switches.items() if value is not None})
+    switched: dict[str, Any] = {key: value or None for key, value in switches.items() if value is not None}
+    options = replace(options, **switched)
     networks = None
     if begin is not None:
         networks, options = learn_on(world_model, load_agent(begin, world_model=world_model), options, seed=seed)
