@@ -170,9 +170,14 @@ class ActorCritic(nn.Module):
         self.register_buffer("scale", torch.ones(()))
 
     @property
+    def actors(self) -> list[Actor]:
+        """The actor, and its mean where there is one."""
+        return [self.actor] if self.mean_actor is None else [self.actor, self.mean_actor]
+
+    @property
     def player(self) -> Actor:
         """What plays: the mean actor where there is one."""
-        return self.actor if self.mean_actor is None else self.mean_actor
+        return self.actors[-1]
 
     @torch.no_grad()
     def follow(self, rate: float, actor_rate: float | None = None) -> None:
@@ -185,9 +190,8 @@ class ActorCritic(nn.Module):
 
     def begin_at(self, actor: dict[str, Tensor]) -> None:
         """Give the actor, and its mean, these weights."""
-        for part in (self.actor, self.mean_actor):
-            if part is not None:
-                part.load_state_dict(actor)
+        for part in self.actors:
+            part.load_state_dict(actor)
 
 
 class PolicyAgent:

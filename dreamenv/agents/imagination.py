@@ -81,11 +81,11 @@ def dream(
         choice = networks.actor.sample(seen, noise)
         if stepper is None:
             state, prediction = memory.imagine(state, choice.action, noise=noise, temperature=temperature)
+            if gradient_clip is not None:
+                state = type(state)(*(clip_gradients(part, gradient_clip) for part in state))
         else:
             action = choice.action.detach()
             state, prediction = stepper(state, action, noise=noise, temperature=temperature)
-        if gradient_clip is not None:
-            state = type(state)(*(clip_gradients(part, gradient_clip) for part in state))
         seen = memory.features(state)
         features.append(seen)
         goes_on = 1 - prediction.termination_probability
@@ -387,7 +387,7 @@ def new_actor_critic(world_model: WorldModel, options: ImaginationOptions, *, se
             width=options.width,
             averaged=options.actor_average is not None,
         )
-    for actor in {networks.actor, networks.player}:
+    for actor in networks.actors:
         actor.to_action.to(world_model.device)
     return networks.to(world_model.device)
 

@@ -98,9 +98,11 @@ def train_agent(
         "discount": discount,
         "entropy": entropy,
         "temperature": temperature,
+        "action_map": action_map,
+        "gradient": gradient,
+        "learning_rate": learning_rate,
+        "critic_first": critic_first,
     }
-    given |= {"action_map": action_map, "gradient": gradient, "learning_rate": learning_rate}
-    given |= {"critic_first": critic_first}
     options = replace(preset, **{key: value for key, value in given.items() if value is not None})
     switches = {"reward_squash": reward_squash, "gradient_clip": gradient_clip, "actor_average": actor_average}
     switched: dict[str, Any] = {key: value or None for key, value in switches.items() if value is not None}
