@@ -43,12 +43,12 @@ def scratch_folder() -> Iterator[Path]:
 
 class InScratchFolder(gym.Wrapper[Any, Any, Any, Any]):
     """An environment that was made in `folder`, begins its episodes there (ViZDoom's engine starts with the first), and
-    whose folder is removed when it is closed or forgotten."""
+    whose folder is removed when it is closed or forgotten, or the process ends."""
 
     def __init__(self, env: gym.Env[Any, Any], folder: Path) -> None:
         super().__init__(env)
         self._folder = folder
-        self._remove = weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
+        self._leave = weakref.finalize(self, _leave, env, folder)
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         """Begin an episode."""
@@ -57,5 +57,11 @@ class InScratchFolder(gym.Wrapper[Any, Any, Any, Any]):
 
     def close(self) -> None:
         """Close the environment, which may still write, then remove the folder."""
-        super().close()
-        self._remove()
+        self._leave()
+
+
+def _leave(env: gym.Env[Any, Any], folder: Path) -> None:
+    try:
+        env.close()  # ViZDoom's engine saves its settings, and complains where it cannot
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)

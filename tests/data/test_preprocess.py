@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import builtins
 import dataclasses
+import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -357,6 +358,17 @@ def test_an_environment_that_leaves_files_is_made_in_a_folder_of_its_own(
         assert not list((tmp_path / "scratch").iterdir())
     finally:
         del gym.registry["Littering-v0"]
+
+
+def test_doom_says_nothing_when_its_process_ends() -> None:
+    script = (
+        "from dreamenv import registry\n"
+        "from dreamenv.data.preprocess import make_real_env\n"
+        "env = make_real_env(registry.find('DreamDoom-v1').section.real.spec())\n"
+        "env.reset(seed=0)\n"
+    )
+    ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=100, check=True)
+    assert (ended.stdout, ended.stderr) == ("", "")
 
 
 class Counter(gym.Env[Any, Any]):
