@@ -45,7 +45,7 @@ class EpisodeStore:
     """
 
     def __init__(self, path: str | Path) -> None:
-        self.path = Path(path)
+        self.path = Path(path).absolute()  # an environment's reset may change the folder while a thread writes
 
     def files(self) -> list[Path]:
         """Episode files in order."""

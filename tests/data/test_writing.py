@@ -35,6 +35,18 @@ def test_several_are_written_at_a_time_and_all_are_there_behind_the_block(tmp_pa
     assert [file.read_bytes() for file in disk.files()] == [bytes([index]) for index in range(20)]
 
 
+def test_the_folder_that_is_meant_is_that_of_the_store_s_beginning(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "scratch").mkdir()
+    monkeypatch.chdir(tmp_path)
+    with Writing(EpisodeStore("episodes")) as writing:
+        monkeypatch.chdir(tmp_path / "scratch")  # as Doom's reset does for a moment
+        writing.put(0, b"0")
+    assert [file.read_bytes() for file in EpisodeStore(tmp_path / "episodes").files()] == [b"0"]
+    assert not list((tmp_path / "scratch").iterdir())
+
+
 def test_what_waits_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("dreamenv.data.writing._MOST_WAITING", 3)
     disk, begun = Disk(tmp_path), []
