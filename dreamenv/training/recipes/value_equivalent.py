@@ -92,6 +92,33 @@ class ValueEquivalentRecipe(Recipe[ValueEquivalentOptions]):
         return ContinualValueEquivalent(job, tensors)
 
 
+class Consistency(nn.Module):
+    """How far dreamed states are from those that the real observations then give: 1 - the cosine of a prediction from
+    the one and a projection of the other (Ye et al. 2021, "Mastering Atari games with limited data", EfficientZero).
+
+    Where almost every step pays the same, rewards and values hardly tell states apart; what follows a state does.
+    """
+
+    def __init__(self, hidden_size: int, width: int) -> None:
+        super().__init__()
+        self.project = nn.Sequential(
+            nn.Linear(hidden_size, width), _normal(width), nn.SiLU(), nn.Linear(width, width), _normal(width)
+        )
+        self.predict = nn.Sequential(nn.Linear(width, width), _normal(width), nn.SiLU(), nn.Linear(width, width))
+        self.slow_project = copy.deepcopy(self.project).requires_grad_(False)
+
+    def forward(self, dreamed: Tensor, seen: Tensor) -> Tensor:
+        """`[B]`, of states `[B, H]`; no gradient reaches `seen`."""
+        with torch.no_grad():
+            aim = self.slow_project(seen)
+        return 1 - nn.functional.cosine_similarity(self.predict(self.project(dreamed)), aim, dim=-1)
+
+
+def _normal(width: int) -> nn.Module:
+    """Over the batch, as in the source: states that are all alike would be consistent too."""
+    return nn.BatchNorm1d(width, track_running_stats=False)
+
+
 class Networks(nn.Module):
     """V and M, and the slow copy that gives values and searches.
 
@@ -107,6 +134,10 @@ class Networks(nn.Module):
         self.slow_vision = copy.deepcopy(vision).requires_grad_(False)
         self.slow_memory = copy.deepcopy(memory).requires_grad_(False)
         self._options = job.options
+        self.consistency: Consistency | None = None
+        if job.options.targets.consistency > 0:
+            with seeded_weights(job.seed):
+                self.consistency = Consistency(memory.feature_size, job.options.memory.width)
         self._planner = job.options.search.planner()
         # A world model puts its parts into evaluation mode, which changes nothing here: no layer is random
         self._searched = job.world_model(self.slow_vision, self.slow_memory)
@@ -166,10 +197,12 @@ class Networks(nn.Module):
     def losses_of(self, batch: UnrollBatch, generator: torch.Generator) -> Losses:
         """Means over the moments that count (Schrittwieser et al. 2020, eq. 1), the first one as much as all the others
         together; what comes back through the dynamics is halved at each step (appendix G)."""
-        policy, value = self.targets(batch, generator)
+        policy, value, seen = self.targets(batch, generator)
         state = self.memory.initial(self.vision.encode(batch.observations[:, 0]), noise=generator)
         steps = batch.actions.shape[1]
         parts: dict[str, list[Tensor]] = {"policy": [], "value": [], "reward": [], "termination": []}
+        if self.consistency is not None:
+            parts["consistency"] = []
         for moment in range(steps + 1):
             scale = 1.0 if moment == 0 else 1 / steps
             if moment > 0:
@@ -182,18 +215,23 @@ class Networks(nn.Module):
                 termination = self.memory.termination_head.loss(state.hidden, ends)
                 parts["reward"].append(scale * masked_mean(reward, played))
                 parts["termination"].append(scale * masked_mean(termination, played))
+                if self.consistency is not None:
+                    apart = self.consistency(state.hidden, seen[:, moment])
+                    parts["consistency"].append(scale * masked_mean(apart, played))
             acts = batch.acts[:, moment].float()
             surprise = -(policy[:, moment] * self.memory.prior(state).log_softmax(-1)).sum(-1)
             parts["policy"].append(scale * masked_mean(surprise, acts))
             missed = self.memory.value_head.loss(state.hidden, value[:, moment])
             parts["value"].append(scale * masked_mean(missed, acts))
         found = {name: torch.stack(losses).sum() for name, losses in parts.items()}
-        weight = self._options.targets.value
-        return {"loss": found["policy"] + weight * found["value"] + found["reward"] + found["termination"]} | found
+        weights = {"value": self._options.targets.value, "consistency": self._options.targets.consistency}
+        total = torch.stack([weights.get(name, 1.0) * part for name, part in found.items()]).sum()
+        return {"loss": total} | found
 
     @torch.no_grad()
-    def targets(self, batch: UnrollBatch, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Policies of searches `[B, K + 1, n]` and n-step returns `[B, K + 1]`, both by the slow copy."""
+    def targets(self, batch: UnrollBatch, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
+        """By the slow copy: policies of searches `[B, K + 1, n]`, n-step returns `[B, K + 1]`, and the states that are
+        seen `[B, K + 1, H]`."""
         rows, moments = batch.acts.shape
         embedding = self.slow_vision.encode(batch.observations.flatten(0, 1))
         roots = self.slow_memory.initial(embedding, noise=generator)
@@ -201,12 +239,17 @@ class Networks(nn.Module):
         assert plan.policy is not None
         ahead = self.slow_memory.initial(self.slow_vision.encode(batch.ahead.flatten(0, 1)), noise=generator)
         value = batch.returns + batch.weight * self.slow_memory.value(ahead).view(rows, moments)
-        return plan.policy.float().view(rows, moments, -1), value
+        return plan.policy.float().view(rows, moments, -1), value, roots.hidden.view(rows, moments, -1)
 
     @torch.no_grad()
     def follow(self, rate: float) -> None:
         """Move the slow copy by `rate` towards V and M."""
-        pairs = ((self.slow_vision, self.vision), (self.slow_memory, self.memory))
+        pairs: list[tuple[nn.Module, nn.Module]] = [
+            (self.slow_vision, self.vision),
+            (self.slow_memory, self.memory),
+        ]
+        if self.consistency is not None:
+            pairs.append((self.consistency.slow_project, self.consistency.project))
         for slow, fast in pairs:
             for kept, part in zip(slow.parameters(), fast.parameters(), strict=True):
                 kept.lerp_(part, rate)
@@ -220,7 +263,7 @@ class Networks(nn.Module):
         scalars = {
             name: float(part) for name, part in self.losses_of(batch, step_generator(seed, 2**31, device)).items()
         }
-        policy, _ = self.targets(batch, step_generator(seed, 2**31, device))
+        policy, _, _ = self.targets(batch, step_generator(seed, 2**31, device))
         state = self.memory.initial(self.vision.encode(batch.observations[:, 0]), noise=step_generator(seed, 0, device))
         same = (self.memory.prior(state).argmax(-1) == policy[:, 0].argmax(-1)).float()
         for step in range(batch.actions.shape[1]):

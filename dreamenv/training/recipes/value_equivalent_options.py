@@ -67,18 +67,20 @@ class TargetOptions:
         returns: Real rewards of a return, behind which a value follows (n).
         rate: How far the slow copy, which gives values and searches, moves at each step.
         value: Weight of the value's loss next to those of reward, end and policy.
+        consistency: Weight of the distance of dreamed states from what is then seen (`Consistency`); 0: none.
     """
 
     unroll: int = 5
     returns: int = 10
     rate: float = 0.01
     value: float = 0.25
+    consistency: float = 0.0
 
     def __post_init__(self) -> None:
-        if min(self.unroll, self.returns) < 1 or not 0 < self.rate <= 1 or self.value < 0:
+        if min(self.unroll, self.returns) < 1 or not 0 < self.rate <= 1 or min(self.value, self.consistency) < 0:
             raise ConfigurationError(
-                "need unroll and returns of at least 1, rate in (0, 1] and value of at least 0; got "
-                f"{self.unroll}, {self.returns}, {self.rate}, {self.value}"
+                "need unroll and returns of at least 1, rate in (0, 1], value and consistency of at least 0; got "
+                f"{self.unroll}, {self.returns}, {self.rate}, {self.value}, {self.consistency}"
             )
 
 

@@ -74,6 +74,11 @@ def job(folder: Path) -> Job[ValueEquivalentOptions]:
     )
 
 
+def with_consistency(made: Job[ValueEquivalentOptions], weight: float) -> Job[ValueEquivalentOptions]:
+    targets = replace(made.options.targets, consistency=weight)
+    return replace(made, options=replace(made.options, targets=targets))
+
+
 @pytest.mark.slow
 def test_it_learns_values_policy_rewards_and_ends(tmp_path: Path) -> None:
     fitted = ValueEquivalentRecipe().fit(job(tmp_path))
@@ -107,7 +112,8 @@ def test_targets_are_those_of_the_slow_copy(tmp_path: Path) -> None:
     batch = unrolls.moments(np.arange(8))
     with torch.no_grad():
         slow.value_head.network[-1].bias[11] = 50.0
-    policy, value = networks.targets(batch, torch.Generator().manual_seed(0))
+    policy, value, seen = networks.targets(batch, torch.Generator().manual_seed(0))
+    assert seen.shape == (*policy.shape[:2], 8)
     torch.testing.assert_close(policy.sum(-1), torch.ones(policy.shape[:2]))
     worth = float(slow.value_head.places[11])
     assert worth == 3
@@ -120,16 +126,33 @@ def test_targets_are_those_of_the_slow_copy(tmp_path: Path) -> None:
     torch.testing.assert_close(slow.value_head.network[0].weight, before + 0.25)
 
 
-def test_it_goes_on_to_the_bit(tmp_path: Path) -> None:
+def test_what_follows_tells_states_apart_where_rewards_do_not(tmp_path: Path) -> None:
+    def apart(consistency: float) -> float:
+        """Mean distance between the states of the four places."""
+        made = with_consistency(job(tmp_path / str(consistency)), consistency)
+        nothing = {name: np.zeros_like(getattr(made.cache, name)) for name in ("rewards", "terminated")}
+        options = replace(made.options, fit=replace(made.options.fit, steps=200, learning_rate=5e-3))
+        fitted = ValueEquivalentRecipe().fit(replace(made, cache=replace(made.cache, **nothing), options=options))
+        with torch.no_grad():
+            seen = fitted.vision.encode(torch.eye(4))
+            return float(torch.pdist(fitted.memory.initial(seen, noise=torch.Generator().manual_seed(0)).hidden).mean())
+
+    assert apart(2.0) > 0.5
+    assert apart(0.0) < 0.2, "all places fall into one state"
+
+
+@pytest.mark.parametrize("consistency", [0.0, 2.0])
+def test_it_goes_on_to_the_bit(tmp_path: Path, consistency: float) -> None:
     recipe = ValueEquivalentRecipe()
-    unbroken = recipe.continual(job(tmp_path))
+    made = with_consistency(job(tmp_path), consistency)
+    unbroken = recipe.continual(made)
     for step in range(3):
         scalars, (states, _) = unbroken.update(step)
     assert {"policy", "value", "reward", "termination"} <= scalars.keys()
     assert states.hidden.shape == (16, 8)
-    broken = recipe.continual(job(tmp_path))
+    broken = recipe.continual(made)
     broken.update(0)
-    again = recipe.continual(job(tmp_path), {name: part.clone() for name, part in broken.tensors().items()})
+    again = recipe.continual(made, {name: part.clone() for name, part in broken.tensors().items()})
     for step in (1, 2):
         again.update(step)
     for (name, part), other in zip(unbroken.tensors().items(), again.tensors().values(), strict=True):
@@ -175,6 +198,8 @@ def test_bad_input(tmp_path: Path) -> None:
         SearchOptions(simulations=0)
     with pytest.raises(ConfigurationError, match="need unroll and returns of at least 1"):
         TargetOptions(unroll=0)
+    with pytest.raises(ConfigurationError, match="value and consistency of at least 0"):
+        TargetOptions(consistency=-1)
     made = job(tmp_path)
     with pytest.raises(ConfigurationError, match="policy over Discrete actions"):
         ValueEquivalentRecipe().fit(replace(made, action_space=spaces.Box(-1, 1, (1,))))
