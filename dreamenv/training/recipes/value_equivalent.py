@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections import defaultdict
 from dataclasses import asdict, replace
 
 import numpy as np
@@ -134,10 +135,13 @@ class Networks(nn.Module):
         self.slow_vision = copy.deepcopy(vision).requires_grad_(False)
         self.slow_memory = copy.deepcopy(memory).requires_grad_(False)
         self._options = job.options
+        # A list keeps them from being registered twice
+        self._followed: list[tuple[nn.Module, nn.Module]] = [(self.slow_vision, vision), (self.slow_memory, memory)]
         self.consistency: Consistency | None = None
         if job.options.targets.consistency > 0:
             with seeded_weights(job.seed):
                 self.consistency = Consistency(memory.feature_size, job.options.memory.width)
+            self._followed.append((self.consistency.slow_project, self.consistency.project))
         self._planner = job.options.search.planner()
         # A world model puts its parts into evaluation mode, which changes nothing here: no layer is random
         self._searched = job.world_model(self.slow_vision, self.slow_memory)
@@ -200,9 +204,7 @@ class Networks(nn.Module):
         policy, value, seen = self.targets(batch, generator)
         state = self.memory.initial(self.vision.encode(batch.observations[:, 0]), noise=generator)
         steps = batch.actions.shape[1]
-        parts: dict[str, list[Tensor]] = {"policy": [], "value": [], "reward": [], "termination": []}
-        if self.consistency is not None:
-            parts["consistency"] = []
+        parts: defaultdict[str, list[Tensor]] = defaultdict(list)
         for moment in range(steps + 1):
             scale = 1.0 if moment == 0 else 1 / steps
             if moment > 0:
@@ -243,14 +245,8 @@ class Networks(nn.Module):
 
     @torch.no_grad()
     def follow(self, rate: float) -> None:
-        """Move the slow copy by `rate` towards V and M."""
-        pairs: list[tuple[nn.Module, nn.Module]] = [
-            (self.slow_vision, self.vision),
-            (self.slow_memory, self.memory),
-        ]
-        if self.consistency is not None:
-            pairs.append((self.consistency.slow_project, self.consistency.project))
-        for slow, fast in pairs:
+        """Move the slow copies by `rate` towards what they are copies of."""
+        for slow, fast in self._followed:
             for kept, part in zip(slow.parameters(), fast.parameters(), strict=True):
                 kept.lerp_(part, rate)
 
