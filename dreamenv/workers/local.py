@@ -65,17 +65,25 @@ class LocalPool(Pool["LocalWorker"]):
 
 
 class LocalWorker(Worker):
-    """One process, at the other end of a pipe; it gets maker and setup pickled."""
+    """One process, at the other end of a pipe, by which it gets maker and setup pickled, and then its tasks."""
 
     def __init__(self, parcel: bytes) -> None:
         context = multiprocessing.get_context("spawn")
         self.connection, theirs = context.Pipe()
         self.process = context.Process(
-            target=_serve, args=(theirs, parcel), daemon=True, name=f"{WORKER_NAME}{next(_numbers)}"
+            target=_serve, args=(theirs,), daemon=True, name=f"{WORKER_NAME}{next(_numbers)}"
         )
         with _without_interrupt():
             self.process.start()
         theirs.close()
+        # No argument of the process: a start waits until the arguments are read, and a process that dies first never
+        # reads them. And the next worker need not wait until this one has imported what it imports
+        self._sending = threading.Thread(target=self._send, args=(parcel,), daemon=True)
+        self._sending.start()
+
+    def _send(self, parcel: bytes) -> None:
+        with suppress(OSError):  # it died; `take` notices
+            self.connection.send_bytes(parcel)
 
     def give(self, task: Any) -> None:
         try:
@@ -100,14 +108,20 @@ class LocalWorker(Worker):
         return value
 
     def ask_to_stop(self) -> None:
-        self.connection.close()
+        self._close()
         self.process.terminate()
 
     def kill(self) -> None:
-        self.connection.close()
         if self.process.is_alive():
             self.process.kill()
         self._bury()
+        self._sending.join(_SECONDS_TO_STOP)
+        self._close()
+
+    def _close(self) -> None:
+        """Not while the parcel is sent: its rest would go into whatever file gets the connection's number next."""
+        if not self._sending.is_alive():
+            self.connection.close()
 
     def _bury(self) -> int | None:
         """Exit code of the dead process, whose own children (ViZDoom's engine) would outlive it."""
@@ -155,10 +169,10 @@ def _afterwards(*numbers: signal.Signals) -> Iterator[None]:
             handlers[signal.Signals(heard[0][0])](*heard[0])
 
 
-def _serve(connection: Connection, parcel: bytes) -> None:
+def _serve(connection: Connection) -> None:
     _prepare_process(connection)
     try:
-        kind, made = _attempt(_make_runner, parcel)
+        kind, made = _attempt(_make_runner, connection.recv_bytes())
         _tell(connection, kind, None if kind == "result" else made)
         while kind == "result":
             kind, value = _attempt(made, connection.recv())

@@ -39,6 +39,10 @@ def make_square(setup: int) -> Callable[[int], tuple[int, int]]:
     return lambda task: (setup * task * task, os.getpid())
 
 
+def make_measured(setup: bytes) -> Callable[[int], int]:
+    return lambda task: task * len(setup)
+
+
 def make_fragile(folder: str) -> Callable[[int], int]:
     """Task 1 leaves by `os._exit` the first time; a child of its own outlives it and holds the worker's files open."""
 
@@ -221,6 +225,12 @@ from dreamenv.workers import process_count, run_tasks
 from tests.workers.test_workers import make_square
 print(list(run_tasks([1, 2], make_square, 1, workers=process_count(2))))
 """
+# The setup is more than a pipe holds, and nobody reads it
+LARGE = """
+from dreamenv.workers import run_tasks
+from tests.workers.test_workers import make_measured
+print(list(run_tasks([1, 2], make_measured, bytes(10**6), workers=2)))
+"""
 # Here the parent holds the folder's lock while its workers begin
 COLLECTION = """
 from dreamenv import RealEnvSpec
@@ -229,16 +239,27 @@ collect(RealEnvSpec("CartPole-v1"), "run", episodes=2, workers=2)
 """
 
 
-@pytest.mark.parametrize("text", [TASKS, COLLECTION], ids=["tasks", "collection"])
+@pytest.mark.parametrize("text", [TASKS, LARGE, COLLECTION], ids=["tasks", "large setup", "collection"])
 def test_a_script_without_a_guard_is_told_so_once(text: str, tmp_path: Path, root: Path) -> None:
     script = tmp_path / "script.py"
     script.write_text(text, encoding="utf-8")
     environment = with_package(root)
-    ended = subprocess.run([sys.executable, str(script)], cwd=tmp_path, env=environment, capture_output=True, text=True)
+    ended = subprocess.run(
+        [sys.executable, str(script)], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120
+    )
     assert (ended.returncode, ended.stdout) == (1, "")
     last = ended.stderr.splitlines()[-1]
     assert last.startswith("dreamenv.errors.ConfigurationError: the script starts its workers again in each worker")
     assert ended.stderr.count("Traceback") == 1
+
+
+def test_workers_that_are_dismissed_before_they_have_read_their_setup_leave_nothing() -> None:
+    pool = LocalPool(make_measured, bytes(10**7), size=2)
+    workers = [pool.hire() for _ in range(2)]
+    assert all(worker._sending.is_alive() for worker in workers)
+    pool.dismiss(workers)
+    assert all(worker.connection.closed and not worker._sending.is_alive() for worker in workers)
+    assert not multiprocessing.active_children()
 
 
 def test_a_crew_does_one_lot_of_tasks_after_the_other() -> None:
