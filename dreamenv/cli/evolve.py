@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from dreamenv.cli import app, places
-from dreamenv.cli.options import ActionMapKind, EvolutionWorkers, JsonFile, Optimiser, Seed, dream_ids
+from dreamenv.cli.options import ActionMapKind, Device, EvolutionWorkers, JsonFile, Optimiser, Seed, dream_ids
 from dreamenv.cli.overview import TRAIN
 from dreamenv.types import Start
 
@@ -57,6 +57,7 @@ def evolve(
     validation_episodes: Annotated[int, typer.Option(min=1, help="Real episodes of a validation.")] = 20,
     time_limit: Annotated[float | None, typer.Option(help="Seconds after which no generation begins.")] = None,
     workers: EvolutionWorkers = None,
+    device: Device = "cpu",
     seed: Seed = 0,
     tensorboard: Annotated[bool, typer.Option(help="Write scalars to OUT/tensorboard.")] = False,
     json_file: JsonFile = None,
@@ -95,7 +96,7 @@ def evolve(
     output = Output(json_file)
     beside = agent_folder(model)
     folder = beside if out is None else out
-    world_model = WorldModel.load(model)
+    world_model = WorldModel.load(model, device=device)
     bar = Progress("evolve", generations, "generation")
 
     def on_generation(record: Generation) -> None:

@@ -25,6 +25,7 @@ from dreamenv.workers import AnyWorkers, parse_workers
 KindT = TypeVar("KindT")
 
 Seed = Annotated[int, typer.Option(min=0, max=4999, help="Of all that is random; the same seed gives the same result.")]
+Device = Annotated[str, typer.Option(help="Where to train: cpu, cuda, ...")]
 # Choices are written out here, so that `--help` imports no torch; a test compares them with those of the library.
 Optimiser = Literal["cma", "openai"]
 ActionMapKind = Literal["squash", "throttle", "argmax"]

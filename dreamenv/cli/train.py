@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from dreamenv.cli import app
-from dreamenv.cli.options import JsonFile, Seed, Workers
+from dreamenv.cli.options import Device, JsonFile, Seed, Workers
 from dreamenv.cli.overview import TRAIN
 from dreamenv.cli.presets import Config, DreamSteps, Name, Real, Run, TimeLimit, chosen_preset
 
@@ -34,7 +34,7 @@ def train(
     limit: TimeLimit = None,
     dream_steps: DreamSteps = None,
     workers: Workers = None,
-    device: Annotated[str, typer.Option(help="Where to train: cpu, cuda, ...")] = "cpu",
+    device: Device = "cpu",
     seed: Seed = 0,
     json_file: JsonFile = None,
 ) -> None:

@@ -9,7 +9,7 @@ import typer
 
 from dreamenv import registry
 from dreamenv.cli import app, places
-from dreamenv.cli.options import ActionMapKind, Gradient, JsonFile, Seed, Workers, dream_ids
+from dreamenv.cli.options import ActionMapKind, Device, Gradient, JsonFile, Seed, Workers, dream_ids
 from dreamenv.cli.overview import TRAIN
 
 
@@ -60,6 +60,7 @@ def train_agent(
     validate_every: Annotated[int, typer.Option(min=0, help="Steps between real validations; 0: none.")] = 0,
     validation_episodes: Annotated[int, typer.Option(min=1, help="Real episodes of a validation.")] = 10,
     workers: Workers = None,
+    device: Device = "cpu",
     seed: Seed = 0,
     json_file: JsonFile = None,
 ) -> None:
@@ -86,7 +87,7 @@ def train_agent(
     output = Output(json_file)
     beside = agent_folder(model)
     folder = beside if out is None else out
-    world_model = WorldModel.load(model)
+    world_model = WorldModel.load(model, device=device)
     if Path(model).is_dir():
         section = section_of(world_model.real.id, recipe=world_model.provenance.get("recipe"))
     else:

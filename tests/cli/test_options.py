@@ -21,6 +21,7 @@ from dreamenv.errors import ConfigurationError, UnknownDreamError
 from dreamenv.figures.clips import VIEWS
 from dreamenv.registry import read_registry
 from dreamenv.types import RealEnvSpec
+from tests.command_line import call
 
 
 def test_presets_are_found_by_either_name() -> None:
@@ -98,3 +99,10 @@ def test_the_choices_of_the_command_line_are_those_of_the_library() -> None:
     assert set(get_args(options.ActionMapKind)) == set(ACTION_MAPS)
     assert set(get_args(options.Gradient)) == set(GRADIENTS)
     assert set(get_args(options.View)) == set(VIEWS)
+
+
+@pytest.mark.parametrize("verb", ["evolve", "train-agent"])
+def test_agents_learn_on_the_device_that_is_named_and_on_no_other(verb: str, bundle: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="device 'cuda:99' cannot be used"):
+        call(verb, bundle, "--out", tmp_path / "agent", "--device", "cuda:99")
+    assert not (tmp_path / "agent").exists()
