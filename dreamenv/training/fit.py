@@ -28,6 +28,16 @@ class FitResult:
     best: Scalars
 
 
+def check_batch_size(size: int, *, least: int = 1) -> None:
+    """Refuses a batch that is too small.
+
+    Raises:
+        ConfigurationError: Below `least` rows.
+    """
+    if size < least:
+        raise ConfigurationError(f"batch_size must be at least {least}, got {size}")
+
+
 @dataclass(frozen=True)
 class FitOptions:
     """How `fit` optimises.

@@ -16,7 +16,7 @@ from dreamenv.data.episodes import EpisodeCache
 from dreamenv.data.split import held_out_episodes
 from dreamenv.errors import SpaceMismatchError
 from dreamenv.noise.base import step_generator
-from dreamenv.training.fit import FitOptions, FitResult, Scalars, fit
+from dreamenv.training.fit import FitOptions, FitResult, Scalars, check_batch_size, fit
 from dreamenv.vision.small_things import SmallThings
 from dreamenv.vision.vae import ConvVAE
 
@@ -40,6 +40,21 @@ class FitVisionOptions:
     validate_every: int = 500
     patience: int | None = None
     precision: str = "auto"
+
+    def __post_init__(self) -> None:
+        check_batch_size(self.batch_size)
+        if self.steps:  # none keep a V as it is
+            self.optimiser()  # refuses what is out of range
+
+    def optimiser(self) -> FitOptions:
+        """The part of it that `fit` takes."""
+        return FitOptions(
+            self.steps,
+            self.learning_rate,
+            validate_every=self.validate_every,
+            patience=self.patience,
+            precision=self.precision,
+        )
 
 
 def fit_vision(
@@ -106,13 +121,7 @@ def fit_vision(
         vision,
         losses,
         validate,
-        FitOptions(
-            options.steps,
-            options.learning_rate,
-            validate_every=options.validate_every,
-            patience=options.patience,
-            precision=options.precision,
-        ),
+        options.optimiser(),
         checkpoint=Path(out_dir) / "checkpoint.safetensors",
         settings=(settings or {}) | {"vision": vision.config(), "batch_size": options.batch_size, "seed": seed},
         progress=progress,

@@ -68,6 +68,16 @@ class Replayed(NamedTuple):
     windows: Windows | None = None
 
 
+def check_windows(length: int, recency: float) -> None:
+    """Refuses windows that `Replay` cannot draw.
+
+    Raises:
+        ConfigurationError: A number out of range.
+    """
+    if length < 2 or not recency >= 0:
+        raise ConfigurationError(f"need sequence_length >= 2 and recency >= 0, got {length} and {recency}")
+
+
 class Replay:
     """Draws windows from some episodes of a cache.
 
@@ -94,8 +104,7 @@ class Replay:
         mirror: Mirror | None = None,
         mirrored: NDArray[Any] | None = None,
     ) -> None:
-        if length < 2 or not recency >= 0:
-            raise ConfigurationError(f"need sequence_length >= 2 and recency >= 0, got {length} and {recency}")
+        check_windows(length, recency)
         self._cache, self._length, self._recency = cache, length, recency
         self._mirror, self._mirrored = mirror, mirrored
         counts = cache.lengths[episodes] + 1

@@ -63,6 +63,18 @@ def encode_episodes(
     return LatentEpisodes(mean, std)
 
 
+def check_sequences(length: int, burn_in: int, latents_as: str) -> None:
+    """Refuses windows that `SequenceSampler` cannot draw.
+
+    Raises:
+        ConfigurationError: A number out of range, or another way to give latents.
+    """
+    if latents_as not in LATENTS:
+        raise ConfigurationError(f"latents_as={latents_as!r}; expected one of {LATENTS}")
+    if length < 2 or not 0 <= burn_in < length:
+        raise ConfigurationError(f"need sequence_length >= 2 and 0 <= burn_in < it; got {length}, {burn_in}")
+
+
 class SequenceSampler:
     """Windows of real episodes as `SequenceBatch`es.
 
@@ -91,10 +103,7 @@ class SequenceSampler:
         burn_in: int,
         latents_as: str,
     ) -> None:
-        if latents_as not in LATENTS:
-            raise ConfigurationError(f"latents_as={latents_as!r}; expected one of {LATENTS}")
-        if length < 2 or not 0 <= burn_in < length:
-            raise ConfigurationError(f"need sequence_length >= 2 and 0 <= burn_in < it; got {length}, {burn_in}")
+        check_sequences(length, burn_in, latents_as)
         self._cache, self._latents = cache, latents
         self._length, self._burn_in, self._latents_as = length, burn_in, latents_as
         lengths = cache.lengths[episodes]

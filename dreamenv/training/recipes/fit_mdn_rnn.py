@@ -16,9 +16,9 @@ from dreamenv.errors import ConfigurationError
 from dreamenv.memory.mdn_rnn.model import MDNRNN
 from dreamenv.noise.base import step_generator
 from dreamenv.training.explained import explained
-from dreamenv.training.fit import FitOptions, FitResult, Losses, Scalars, fit
+from dreamenv.training.fit import FitOptions, FitResult, Losses, Scalars, check_batch_size, fit
 from dreamenv.training.recipes.own_inputs import with_own_inputs
-from dreamenv.training.sequences import LatentEpisodes, SequenceSampler
+from dreamenv.training.sequences import LatentEpisodes, SequenceSampler, check_sequences
 
 # Apart from the seeds of batches and dropout
 _OWN_SEED = 2**20
@@ -75,6 +75,19 @@ class FitMemoryOptions:
             raise ConfigurationError(
                 f"need own_inputs in [0, 1] and own_steps of at least 1, got {self.own_inputs} and {self.own_steps}"
             )
+        check_batch_size(self.batch_size)
+        check_sequences(self.sequence_length, self.burn_in, self.latents_as)
+        self.optimiser()  # refuses what is out of range
+
+    def optimiser(self) -> FitOptions:
+        """The part of it that `fit` takes."""
+        return FitOptions(
+            self.steps,
+            self.learning_rate,
+            validate_every=self.validate_every,
+            patience=self.patience,
+            precision=self.precision,
+        )
 
     def own_share(self, step: int) -> float:
         """The share of own draws at an optimiser step."""
@@ -131,13 +144,7 @@ def fit_memory(
         memory,
         losses,
         validate,
-        FitOptions(
-            options.steps,
-            options.learning_rate,
-            validate_every=options.validate_every,
-            patience=options.patience,
-            precision=options.precision,
-        ),
+        options.optimiser(),
         checkpoint=Path(out_dir) / "checkpoint.safetensors",
         settings=(settings or {})
         | {"memory": memory.config(), "batch_size": options.batch_size, "seed": seed}

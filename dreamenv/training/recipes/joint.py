@@ -15,11 +15,11 @@ from dreamenv.memory.rssm.latents import balanced_divergence
 from dreamenv.memory.rssm.model import RSSM, Observed
 from dreamenv.noise.base import GeneratorNoise, seeded_weights, step_generator
 from dreamenv.training.explained import explained
-from dreamenv.training.fit import FitOptions, Losses, Scalars
+from dreamenv.training.fit import FitOptions, Losses, Scalars, check_batch_size
 from dreamenv.training.fit_vision import FitVisionOptions
 from dreamenv.training.recipes.base import Job, begin_with
 from dreamenv.training.recipes.vae import VisionOptions
-from dreamenv.training.replay import Replay, ReplayBatch
+from dreamenv.training.replay import Replay, ReplayBatch, check_windows
 from dreamenv.vision.base import Vision
 from dreamenv.vision.joint import ConvAutoencoder, JointVision, SymlogMLP
 
@@ -107,6 +107,11 @@ class JointFitOptions:
     validate_every: int = 250
     patience: int | None = None
     precision: str = "auto"
+
+    def __post_init__(self) -> None:
+        check_batch_size(self.batch_size)
+        check_windows(self.sequence_length, self.recency)
+        self.optimiser()  # refuses what is out of range
 
     def optimiser(self) -> FitOptions:
         """The part of it that `fit` takes."""

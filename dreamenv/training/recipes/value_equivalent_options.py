@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from dreamenv.errors import ConfigurationError
 from dreamenv.planners.mcts import MCTS
-from dreamenv.training.fit import FitOptions
+from dreamenv.training.fit import FitOptions, check_batch_size
 
 
 @dataclass(frozen=True)
@@ -94,6 +94,10 @@ class UnrolledFitOptions:
     clip: float = 5.0
     validate_every: int = 250
 
+    def __post_init__(self) -> None:
+        check_batch_size(self.batch_size)
+        self.optimiser()  # refuses what is out of range
+
     def optimiser(self) -> FitOptions:
         """The part of it that `fit` takes."""
         return FitOptions(self.steps, self.learning_rate, self.clip, self.validate_every, None, "float32")
@@ -118,3 +122,7 @@ class ValueEquivalentOptions:
     targets: TargetOptions = field(default_factory=TargetOptions)
     fit: UnrolledFitOptions = field(default_factory=UnrolledFitOptions)
     refit_steps: int = 2000
+
+    def __post_init__(self) -> None:
+        if self.targets.consistency > 0:
+            check_batch_size(self.fit.batch_size, least=2)  # its rows are normalised by each other

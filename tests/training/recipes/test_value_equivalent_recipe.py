@@ -18,7 +18,12 @@ from dreamenv.options import options_from
 from dreamenv.training.pipeline import TrainOptions
 from dreamenv.training.recipes.base import Job
 from dreamenv.training.recipes.value_equivalent import Networks, ValueEquivalentRecipe
-from dreamenv.training.recipes.value_equivalent_options import SearchOptions, TargetOptions, ValueEquivalentOptions
+from dreamenv.training.recipes.value_equivalent_options import (
+    SearchOptions,
+    TargetOptions,
+    UnrolledFitOptions,
+    ValueEquivalentOptions,
+)
 from dreamenv.types import RealEnvSpec
 from dreamenv.workflows.loop import run_loop
 from dreamenv.workflows.loop_options import LoopOptions
@@ -200,6 +205,10 @@ def test_bad_input(tmp_path: Path) -> None:
         TargetOptions(unroll=0)
     with pytest.raises(ConfigurationError, match="value and consistency of at least 0"):
         TargetOptions(consistency=-1)
+    with pytest.raises(ConfigurationError, match="batch_size must be at least 2, got 1"):
+        ValueEquivalentOptions(targets=TargetOptions(consistency=2), fit=UnrolledFitOptions(batch_size=1))
+    with pytest.raises(ConfigurationError, match="batch_size must be at least 1, got 0"):
+        ValueEquivalentOptions(fit=UnrolledFitOptions(batch_size=0))
     made = job(tmp_path)
     with pytest.raises(ConfigurationError, match="policy over Discrete actions"):
         ValueEquivalentRecipe().fit(replace(made, action_space=spaces.Box(-1, 1, (1,))))
