@@ -294,13 +294,17 @@ def train_actor_critic(
 
     Raises:
         NonFiniteError: A loss or gradient is not finite.
-        ConfigurationError: A checkpoint of other settings, gradients through a memory that carries none, or dreams that
-            are longer than the model's time limit.
+        ConfigurationError: A checkpoint of other settings, gradients through a memory that carries none, dreams that
+            are longer than the model's time limit, or networks to begin with that keep a mean actor where the options
+            have none, or the other way round.
     """
     out_dir, options = Path(out_dir), options or ImaginationOptions()
     space = world_model.observation_space("features")
     check_dream_length(options.horizon, world_model.max_episode_steps, "the model's time limit")
     networks = begin or new_actor_critic(world_model, options, seed=seed)
+    if (networks.mean_actor is None) != (options.actor_average is None):
+        kept = "no mean of their actor" if networks.mean_actor is None else "a mean of their actor"
+        raise ConfigurationError(f"actor_average={options.actor_average}, and the networks to begin with keep {kept}")
     begun = fingerprint({name: part.cpu().numpy().tobytes() for name, part in networks.state_dict().items()})
     temperature = world_model.temperature if options.temperature is None else options.temperature
     replay_share = options.replay_share if world_model.starts.replay else 0.0

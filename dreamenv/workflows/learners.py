@@ -59,6 +59,7 @@ class Learner(ABC, Generic[OptionsT]):
     Attributes:
         options_type: A frozen dataclass with a default for every field; it refuses what is out of range.
         continual: Whether it can learn while the model does, after every episode.
+        by_rounds_only: Options that have no use then, and are refused unless they are 0.
         dreams: Whole dreams that it plays after a round, where `LoopOptions` does not say.
 
     Args:
@@ -71,6 +72,7 @@ class Learner(ABC, Generic[OptionsT]):
 
     options_type: type[OptionsT]
     continual: ClassVar[bool] = False
+    by_rounds_only: ClassVar[tuple[str, ...]] = ()
     dreams: ClassVar[int] = 64
 
     def __init__(self, detail: str, options: OptionsT) -> None:
@@ -113,6 +115,7 @@ class ActorCriticLearner(Learner[ImaginationOptions]):
 
     options_type = ImaginationOptions
     continual = True
+    by_rounds_only = ("critic_first", "first_share")
 
     def __init__(self, detail: str, options: ImaginationOptions) -> None:
         super().__init__(detail, options)

@@ -65,11 +65,8 @@ class LoopOptions:
         kind = LEARNERS[self.learner.partition(":")[0]]
         object.__setattr__(self, "agent", options_from(kind.options_type, self.agent, where=self.learner))
         learner = self.make_learner()
-        if self.update_every is not None and not learner.continual:
-            raise ConfigurationError(
-                f"learner={self.learner!r} learns by rounds: leave update_every out, or take 'actor-critic' or a "
-                "planner"
-            )
+        if self.update_every is not None:
+            self._check_continual(learner)
         if min(self.rounds, self.first_frames, self.validation_episodes) < 1:
             raise ConfigurationError("rounds, first_frames and validation_episodes must be at least 1")
         for name in ("max_frames", "dreams"):
@@ -97,6 +94,19 @@ class LoopOptions:
                 "a later round needs episodes: greedy_episodes and noisy_episodes are at least 0 and together at least "
                 f"1, got {self.greedy_episodes} and {self.noisy_episodes}"
             )
+
+    def _check_continual(self, learner: Learner[Any]) -> None:
+        if not learner.continual:
+            raise ConfigurationError(
+                f"learner={self.learner!r} learns by rounds: leave update_every out, or take 'actor-critic' or a "
+                "planner"
+            )
+        for name in learner.by_rounds_only:
+            if getattr(self.agent, name):
+                raise ConfigurationError(
+                    f"agent.{name}={getattr(self.agent, name)} has no use where the agent learns while the model does: "
+                    "leave it out, or update_every"
+                )
 
     def make_learner(self) -> Learner[Any]:
         """What `learner` and `agent` say."""

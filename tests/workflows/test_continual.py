@@ -212,6 +212,13 @@ def test_the_mean_actor_plays_and_is_kept(tmp_path: Path) -> None:
         torch.testing.assert_close(kept[name], part)
 
 
+@pytest.mark.parametrize("option", [{"critic_first": 5}, {"first_share": 0.1}])
+def test_what_only_rounds_heed_is_refused_where_the_agent_learns_while_the_model_does(option: dict[str, Any]) -> None:
+    with pytest.raises(ConfigurationError, match=rf"agent\.{next(iter(option))}=.* has no use"):
+        replace(TINY, agent=option)
+    replace(TINY, agent=option, update_every=None)
+
+
 def test_episodes_at_once_are_for_a_loop_that_learns_continually() -> None:
     with pytest.raises(ConfigurationError, match="episodes_at_once=2, update_every=None"):
         replace(TINY, episodes_at_once=2, update_every=None)
