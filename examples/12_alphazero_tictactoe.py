@@ -147,10 +147,14 @@ def chances(network: PolicyValue, board: Board) -> NDArray[np.float64]:
 def sampled(network: PolicyValue, *, aimlessly: float = 0.2) -> Opponent:
     """An opponent that draws its moves from the network's chances, and now and then any."""
 
+    @cache
+    def known(board: Board) -> NDArray[np.float64]:
+        return chances(network, board)
+
     def choose(board: Board, rng: np.random.Generator) -> int:
         if rng.random() < aimlessly:
             return aimless(board, rng)
-        return int(rng.choice(9, p=chances(network, board)))
+        return int(rng.choice(9, p=known(board)))
 
     return choose
 
@@ -161,14 +165,20 @@ def alone(network: PolicyValue) -> Opponent:
 
 
 def searching(network: PolicyValue, simulations: int) -> Opponent:
-    """A search from where the game is, in a game against the network itself."""
+    """A search from where the game is, in a game against the network itself, whose answers it draws anew each time."""
     model = TicTacToe(sampled(network, aimlessly=0.0))
     model.reset(seed=0)
 
     def choose(board: Board, rng: np.random.Generator) -> int:
         model.set_state(board)
         plan = search_environment(
-            model, generator=rng, simulations=simulations, horizon=9, discount=1.0, seen=Seen(network, seen(board))
+            model,
+            generator=rng,
+            simulations=simulations,
+            horizon=9,
+            discount=1.0,
+            seen=Seen(network, seen(board)),
+            resample=True,
         )
         return plan.action
 
@@ -227,7 +237,7 @@ def main() -> None:
         student_share=0.0,
         random_share=0.3,
     )
-    search = {"simulations": arguments.simulations, "horizon": 9}
+    search = {"simulations": arguments.simulations, "horizon": 9, "resample": True}
     network = learned(arguments.out, arguments.rounds, options, search, arguments.seed).guide
     table: dict[str, Any] = {}
     for name, player in (("network", alone(network)), ("search", searching(network, arguments.simulations))):

@@ -65,13 +65,13 @@ def search_environment(
     discount: float = 0.99,
     exploration: float = 1.25,
     seen: Seen | None = None,
+    resample: bool = False,
 ) -> EnvironmentPlan:
     """Plan from where `env` stands, on copies of it; `env` itself is left as it was.
 
     The state is copied by `get_state` and `set_state` of `env.unwrapped` where it has both, and otherwise by
     `copy.deepcopy` of the whole environment. With the former, wrappers (a time limit too) are left out, and what the
-    environment draws at random is foreseen as far as its state fixes it; a deep copy draws anew, from `generator`. The
-    outcome of an action is sampled once, when its node is opened, as in `MCTS`; that suits deterministic environments.
+    environment draws at random is foreseen as far as its state fixes it; a deep copy draws anew, from `generator`.
 
     Args:
         env: Has been reset and has not ended; its actions are Discrete.
@@ -83,6 +83,10 @@ def search_environment(
         discount: γ per step.
         exploration: c₁ of the search.
         seen: A guide and what it sees; None: all chances are equal, and random actions follow new nodes.
+        resample: Whether every simulation draws the outcomes of its actions anew, so that an action is worth their
+            mean; outcomes are told apart by observation, reward and end. Otherwise each is drawn once, when its node is
+            opened, as in `MCTS`: that is enough where nothing is random, and costs a step of the environment for a
+            simulation in place of one for each action on its way.
 
     Raises:
         ConfigurationError: A number out of range, actions that are not Discrete, an environment that cannot be copied,
@@ -100,7 +104,8 @@ def search_environment(
     space = checked_discrete(env.action_space, "search_environment")
     copies = _Restored(env) if _has_state(env) else _Copied(env, generator)
     try:
-        model = _EnvironmentTree(
+        kind = _ChanceTree if resample else _EnvironmentTree
+        model = kind(
             copies,
             int(space.n),
             int(space.start),
@@ -204,8 +209,7 @@ class _EnvironmentTree:
         nothing = np.zeros(1)
         if not wanted[0]:
             return Outcome(nothing, nothing, nothing, self._equal)
-        env = self._copies.load(self._snapshots[int(parent[0])])
-        observation, reward, terminated, truncated, _ = env.step(self._start + int(action[0]))
+        env, (observation, reward, terminated, truncated, _) = self._stepped(node, parent, action)
         if terminated or truncated:
             return Outcome(np.array([float(reward)]), nothing, nothing, self._equal)
         self._snapshots[node] = self._copies.save(env)
@@ -214,6 +218,11 @@ class _EnvironmentTree:
             return Outcome(np.array([float(reward)]), np.array([self._discount]), worth, chances)
         value = self._go_on(env, int(depth[0]))
         return Outcome(np.array([float(reward)]), np.array([self._discount]), np.array([value]), self._equal)
+
+    def _stepped(self, node: int, parent: Integers, action: Integers) -> tuple[gym.Env[Any, Any], Any]:
+        """The environment after an action in a node, and what it gave; it leads to the new node `node`."""
+        env = self._copies.load(self._snapshots[int(parent[0])])
+        return env, env.step(self._start + int(action[0]))
 
     def _go_on(self, env: gym.Env[Any, Any], depth: int) -> float:
         """The discounted return of random actions in `env`, which is used up."""
@@ -226,3 +235,28 @@ class _EnvironmentTree:
             if terminated or truncated:
                 break
         return total
+
+
+class _ChanceTree(_EnvironmentTree):
+    """One whose environment takes a step each time that a simulation comes by, and draws anew what it draws."""
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self._known: dict[tuple[Any, ...], int] = {}
+        self._drawn: tuple[tuple[Any, ...], gym.Env[Any, Any], Any] | None = None
+
+    def outcome(self, node: Integers, action: Integers, wanted: NDArray[np.bool_]) -> Integers:
+        if not wanted[0]:
+            return np.full(1, -1)
+        env, found = super()._stepped(-1, node, action)
+        observation, reward, terminated, truncated, _ = found
+        seen = np.asarray(observation)
+        what = (int(node[0]), int(action[0]), seen.tobytes(), float(reward), bool(terminated), bool(truncated))
+        self._drawn = what, env, found
+        return np.full(1, self._known.get(what, -1))
+
+    def _stepped(self, node: int, parent: Integers, action: Integers) -> tuple[gym.Env[Any, Any], Any]:
+        assert self._drawn is not None
+        what, env, found = self._drawn
+        self._known[what] = node
+        return env, found

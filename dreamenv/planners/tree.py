@@ -6,7 +6,7 @@ Letters in shapes: B rows (trees), M nodes of a tree (the simulations and the ro
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -58,6 +58,18 @@ class TreeModel(Protocol):
         """
 
 
+@runtime_checkable
+class ChanceModel(TreeModel, Protocol):
+    """One in which chance decides where an action leads, anew in every simulation that takes it."""
+
+    def outcome(self, node: Integers, action: Integers, wanted: NDArray[np.bool_]) -> Integers:
+        """`[B]`, the node to which action `action` `[B]` leads from node `node` `[B]` this time: one that was opened
+        behind it before, or -1 for one that is not there yet and that `open` is then asked for.
+
+        Where `wanted` `[B]` is False the row's outcome is not looked at.
+        """
+
+
 class Selection(Protocol):
     """How a search chooses: among the actions of a node while it grows, and at the root when it has ended."""
 
@@ -76,7 +88,7 @@ class SearchTree:
 
     Attributes:
         visits: `[B, M, n]`, how often each action was taken in each node.
-        child: `[B, M, n]`, the node behind each action, -1 where it was never taken.
+        child: `[B, M, n]`, the node behind each action, -1 where it was never taken; where chance decides, the last.
         reward, discount: `[B, M, n]` of the edges; see `Outcome`.
         prior: `[B, M, n]`.
         node_visits: `[B, M]`, returns that were averaged into a node's value, its own estimate included.
@@ -84,9 +96,16 @@ class SearchTree:
         own_value: `[B, M]`, the estimate with which the node was opened.
         closed: `[B, M]`, nodes below which there is nothing to search: the task ended, or the depth is reached.
         least, most: `[B]`, the range of the returns that have come to the root.
+        edge_value: `[B, M, n]`, the mean of the returns that have come by each edge.
+        into_reward, into_discount: `[B, M]`, those of the edge by which a node was reached.
+
+    Args:
+        rows, nodes, actions: B, M and n.
+        chance: Whether an action may lead to one of several nodes.
     """
 
-    def __init__(self, rows: int, nodes: int, actions: int) -> None:
+    def __init__(self, rows: int, nodes: int, actions: int, *, chance: bool = False) -> None:
+        self._chance = chance
         self.visits: Integers = np.zeros((rows, nodes, actions), np.int64)
         self.child: Integers = np.full((rows, nodes, actions), -1, np.int64)
         self.reward: Floats = np.zeros((rows, nodes, actions))
@@ -98,11 +117,23 @@ class SearchTree:
         self.closed: NDArray[np.bool_] = np.zeros((rows, nodes), np.bool_)
         self.least: Floats = np.zeros(rows)
         self.most: Floats = np.zeros(rows)
+        self.edge_value: Floats = np.zeros((rows, nodes, actions))
+        self.into_reward: Floats = np.zeros((rows, nodes))
+        self.into_discount: Floats = np.zeros((rows, nodes))
+
+    def lead(self, rows: Integers, node: Integers, action: Integers, child: Integers) -> None:
+        """Have the edges of action `action` in node `node` of trees `rows`, all `[k]`, lead to node `child`."""
+        edges = (rows, node, action)
+        self.child[edges] = child
+        self.reward[edges] = self.into_reward[rows, child]
+        self.discount[edges] = self.into_discount[rows, child]
 
     def action_values(self, node: Integers) -> Floats:
         """`[B, n]` returns of the actions in node `node` `[B]`; an untried one counts as the node itself."""
         each = np.arange(len(node))
         child = self.child[each, node]
+        if self._chance:
+            return np.where(child >= 0, self.edge_value[each, node], self.node_value[each, node][:, None])
         behind = self.reward[each, node] + self.discount[each, node] * self.node_value[each[:, None], child]
         return np.where(child >= 0, behind, self.node_value[each, node][:, None])
 
@@ -191,7 +222,8 @@ def search(model: TreeModel, *, simulations: int, depth: int, selection: Selecti
     """Grow a tree for each row by one node a simulation.
 
     Each simulation walks down from the root as `selection` chooses, opens the node behind the last action, and averages
-    its value, discounted, into all nodes on the way.
+    its value, discounted, into all nodes on the way. Of a `ChanceModel` an action is worth the mean over the nodes to
+    which chance has led behind it.
 
     Args:
         model: What is searched.
@@ -200,19 +232,18 @@ def search(model: TreeModel, *, simulations: int, depth: int, selection: Selecti
         selection: Chooses the actions; None is `PUCT()`.
     """
     selection = selection or PUCT()
-    tree = SearchTree(model.rows, simulations + 1, model.actions)
+    chance = model if isinstance(model, ChanceModel) else None
+    tree = SearchTree(model.rows, simulations + 1, model.actions, chance=chance is not None)
     tree.node_value[:, 0], tree.prior[:, 0] = model.root()
     tree.own_value[:, 0] = tree.node_value[:, 0]
     tree.node_visits[:, 0] = 1
     tree.least[:] = tree.most[:] = tree.node_value[:, 0]
     for node in range(1, simulations + 1):
-        path = _descend(tree, selection, node - 1)
+        path = _descend(tree, selection, node - 1, chance)
         outcome = model.open(node, path.end, path.action, path.length, path.opens)
         rows = np.flatnonzero(path.opens)
-        edges = (rows, path.end[rows], path.action[rows])
-        tree.child[edges] = node
-        tree.reward[edges] = outcome.reward[rows]
-        tree.discount[edges] = outcome.discount[rows]
+        tree.into_reward[rows, node], tree.into_discount[rows, node] = outcome.reward[rows], outcome.discount[rows]
+        tree.lead(rows, path.end[rows], path.action[rows], np.full(len(rows), node))
         tree.prior[rows, node] = outcome.prior[rows]
         tree.own_value[rows, node] = outcome.value[rows]
         tree.closed[rows, node] = (outcome.discount[rows] <= 0) | (path.length[rows] >= depth)
@@ -222,7 +253,7 @@ def search(model: TreeModel, *, simulations: int, depth: int, selection: Selecti
     return tree
 
 
-def _descend(tree: SearchTree, selection: Selection, simulation: int) -> _Path:
+def _descend(tree: SearchTree, selection: Selection, simulation: int, chance: ChanceModel | None) -> _Path:
     each = np.arange(len(tree.visits))
     node, action, length = (np.zeros(len(each), np.int64) for _ in range(3))
     walking, opens = np.ones(len(each), np.bool_), np.zeros(len(each), np.bool_)
@@ -236,9 +267,12 @@ def _descend(tree: SearchTree, selection: Selection, simulation: int) -> _Path:
         actions.append(action)
         on.append(walking)
         length = length + walking
-        child = tree.child[each, node, action]
+        child = tree.child[each, node, action] if chance is None else chance.outcome(node, action, walking)
         opens = opens | (walking & (child < 0))
         arrived = walking & (child >= 0)
+        if chance is not None:
+            rows = np.flatnonzero(arrived)
+            tree.lead(rows, node[rows], action[rows], child[rows])
         node = np.where(arrived, child, node)
         walking = arrived & ~tree.closed[each, node]
     return _Path(nodes, actions, on, node, action, length, opens)
@@ -251,6 +285,7 @@ def _back_up(tree: SearchTree, path: _Path, leaf: Integers, value: Floats) -> No
         edges = (rows, nodes[rows], actions[rows])
         value[rows] = tree.reward[edges] + tree.discount[edges] * value[rows]
         tree.visits[edges] += 1
+        tree.edge_value[edges] += (value[rows] - tree.edge_value[edges]) / tree.visits[edges]
         _average(tree, rows, nodes[rows], value[rows])
     tree.least, tree.most = np.minimum(tree.least, value), np.maximum(tree.most, value)
 

@@ -126,6 +126,76 @@ def test_a_copy_does_not_know_what_the_dice_will_show() -> None:
     assert env.np_random.random() == other.np_random.random()
 
 
+def test_where_outcomes_are_drawn_anew_an_action_is_worth_their_mean() -> None:
+    """A bet loses a quarter on average; drawn once, it looks like a gain half of the time."""
+    env = Coin()
+    env.reset(seed=0)
+
+    def plans(resample: bool) -> list[float]:
+        found = [
+            search_environment(
+                env, generator=rng(seed), simulations=60, horizon=1, exploration=50.0, resample=resample,
+                seen=Seen(Indifferent(), np.zeros(1)),
+            )
+            for seed in range(20)
+        ]  # fmt: skip
+        assert all(plan.visits.sum() == 60 for plan in found)
+        return [float(plan.action_values[1]) for plan in found]
+
+    assert set(plans(False)) == {0.5, -1.0}
+    drawn = plans(True)
+    assert max(drawn) < 0.2
+    assert np.mean(drawn) == pytest.approx(-0.25, abs=0.1)
+
+
+class Cards(gym.Env[int, int]):
+    """The first action shows a card, red or black; the second one names a colour and pays 1 if it is right, else -1.
+    The state can be put back, and what is drawn is no part of it."""
+
+    observation_space = gym.spaces.Discrete(3)
+    action_space = gym.spaces.Discrete(2)
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[int, dict[str, Any]]:
+        super().reset(seed=seed)
+        self.card = 2
+        return self.card, {}
+
+    def step(self, action: int) -> tuple[int, float, bool, bool, dict[str, Any]]:
+        if self.card < 2:
+            return self.card, 1.0 if action == self.card else -1.0, True, False, {}
+        self.card = int(self.np_random.integers(2))
+        return self.card, 0.0, False, False, {}
+
+    def get_state(self) -> int:
+        return self.card
+
+    def set_state(self, state: int) -> None:
+        self.card = state
+
+
+def test_behind_every_outcome_the_search_goes_on_by_itself() -> None:
+    """Who has seen the card names it; a plan that holds for both cards would earn nothing."""
+    env = Cards()
+    env.reset(seed=0)
+    plan = search_environment(env, generator=rng(), simulations=300, horizon=2, discount=1.0, resample=True)
+    assert plan.action_values.min() > 0.6
+    assert env.get_state() == 2
+
+
+def test_where_nothing_is_random_drawing_anew_finds_the_same() -> None:
+    env = gym.make("CartPole-v1")
+    observation, _ = env.reset(seed=0)
+    once, anew = (
+        search_environment(
+            env, generator=rng(), simulations=100, horizon=12, rollout=0, resample=resample,
+            seen=Seen(Indifferent(), observation),
+        )
+        for resample in (False, True)
+    )  # fmt: skip
+    assert anew.visits.tolist() == once.visits.tolist()
+    np.testing.assert_allclose(anew.action_values, once.action_values, rtol=1e-9)
+
+
 class Stuck(gym.Env[int, int]):
     observation_space = gym.spaces.Discrete(1)
     action_space = gym.spaces.Discrete(2)
