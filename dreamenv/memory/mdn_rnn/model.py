@@ -300,13 +300,25 @@ class MDNRNN(MemoryModel[MDNRNNState]):
         """Hidden states `[B, T, H]`, the reward head's input, and log weights, means and log stds `[B, T, K, Z]`."""
         normalised = self.normalise(latents)
         inputs = torch.cat([normalised[:, :-1], self.action_encoder(actions)], dim=-1)
-        hidden: Tensor = self.lstm(self.encoder(inputs))[0]
+        hidden = self._unrolled(self.encoder(inputs))
         if generator is not None and self.dropout > 0:
             # torch's own dropout takes no generator
             hidden = hidden * self._dropout_factors(hidden, GeneratorNoise(generator)).unsqueeze(1)
         log_weights, means, log_stds = (part.float() for part in self.mixture(hidden))
         seen = torch.cat([hidden, normalised[:, 1:].to(hidden.dtype)], -1) if self.reward_sees_next else hidden
         return hidden, seen, (log_weights, means, log_stds.clamp(*LOG_STD_RANGE))
+
+    def _unrolled(self, inputs: Tensor) -> Tensor:
+        """`[B, T, H]`, the LSTM's outputs."""
+        try:
+            outputs: Tensor = self.lstm(inputs)[0]
+        except RuntimeError:
+            if inputs.device.type != "cpu":
+                raise
+            # Within autocast: for processors without AVX-512 there is no LSTM in bfloat16
+            with torch.autocast("cpu", enabled=False):
+                outputs = self.lstm(inputs.float())[0]
+        return outputs
 
     def mixture(self, hidden: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Of hidden states `[..., H]`: log weights `[..., K, Z]` or `[..., K, 1]`, not normalised; means and log

@@ -155,8 +155,23 @@ def test_the_config_rebuilds_the_model(space: str) -> None:
     assert again.loss(data)["loss"] == memory.loss(data)["loss"]
 
 
-def test_bfloat16_autocast_trains() -> None:
+def without_bfloat16(lstm: torch.nn.LSTM) -> Any:
+    """Its forward pass on a processor that has none in bfloat16."""
+    forward = lstm.forward
+
+    def refuses(*inputs: Any) -> Any:
+        if torch.is_autocast_enabled("cpu"):
+            raise RuntimeError("could not create a primitive descriptor for the LSTM forward propagation primitive")
+        return forward(*inputs)
+
+    return refuses
+
+
+@pytest.mark.parametrize("has", [True, False], ids=["as this processor can", "without an LSTM in it"])
+def test_bfloat16_autocast_trains(has: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     memory, data = small(), batch()
+    if not has:
+        monkeypatch.setattr(memory.lstm, "forward", without_bfloat16(memory.lstm))
     with torch.autocast("cpu", dtype=torch.bfloat16):
         found = memory.loss(data, generator=seeded())
     assert {value.dtype for value in found.values()} == {torch.float32}
