@@ -215,7 +215,7 @@ def guided(planner: Planner, guide: str, world_model: WorldModel) -> Planner:
     check_spaces(agent, world_model.observation_space("features"), world_model.action_space, "the planner's dream")
     if not hasattr(planner, "guided"):
         raise ConfigurationError(
-            f"guide={guide}: planner {planner.scheme!r} takes no guide; 'mcts', 'cem' and 'mppi' do"
+            f"guide={guide}: planner {planner.scheme!r} takes no guide; 'mcts', 'cem', 'mppi' and 'shooting' do"
         )
     network.to(world_model.device)
     found: Planner = planner.guided(network)
@@ -229,6 +229,16 @@ def mpc_agent(name: str, world_model: WorldModel) -> MPCAgent:
 
     Raises:
         ConfigurationError: An unknown scheme or setting (the nearest are named), or a value that does not fit.
+    """
+    planner, options = planner_called(name)
+    return MPCAgent(world_model, planner, **options)
+
+
+def planner_called(name: str) -> tuple[Planner, dict[str, Any]]:
+    """The planner of an agent's name, and the agent's own settings; the model may yet lack what the planner needs.
+
+    Raises:
+        ConfigurationError: As for `mpc_agent`.
     """
     scheme, *settings = name.removeprefix(PREFIX).split(",")
     if scheme not in PLANNERS:
@@ -245,7 +255,7 @@ def mpc_agent(name: str, world_model: WorldModel) -> MPCAgent:
             )
         values[key] = _value(name, setting, text, _kinds(known[key]))
     options = {key: values.pop(key) for key in _OWN_SETTINGS if key in values}
-    return MPCAgent(world_model, make_planner(scheme, **values), **options)
+    return make_planner(scheme, **values), options
 
 
 def _kinds(hint: Any) -> set[Any]:

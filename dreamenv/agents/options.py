@@ -195,6 +195,7 @@ class ImaginationOptions:
             raise ConfigurationError(f"slow_critic={self.slow_critic!r} is not known; expected one of {SLOW_CRITICS}")
         check_temperature(self.temperature)
         _check_clip(self.reward_clip)
+        _check_positive("learning_rate", self.learning_rate)
         _check_positive("reward_squash", self.reward_squash)
         _check_positive("gradient_clip", self.gradient_clip)
         _check_rate("actor_average", self.actor_average)

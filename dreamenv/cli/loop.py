@@ -82,10 +82,11 @@ def loop(
     wanted = overlay(wanted, parse_settings(knobs or []))
     wanted["train"] |= {"recipe": how, "options": details}
     options = checked(LoopOptions, wanted, section, "train.loop")
-    write_config(out, "loop", {"real": spec.id, "seed": seed, "options": plain(options)})
     bars: dict[str, Progress] = {}
 
     def on_progress(stage: str, step: int, steps: int, scalars: dict[str, float]) -> None:
+        if not bars:  # not before: a call that is refused must not change what is recorded of the run that is there
+            write_config(out, "loop", {"real": spec.id, "seed": seed, "options": plain(options)})
         if steps and stage not in bars:
             for bar in bars.values():
                 bar.close()

@@ -53,7 +53,7 @@ def mbpo(
 
     import torch
 
-    from dreamenv.cli.options import checked, training_preset, write_config
+    from dreamenv.cli.options import check_run, checked, training_preset, write_config
     from dreamenv.cli.output import Output
     from dreamenv.options import overlay, parse_settings, plain
     from dreamenv.sb3.mbpo import Epoch, MBPOOptions, learn_mbpo
@@ -63,10 +63,13 @@ def mbpo(
     given = {"algo": algo, "steps": steps, "updates": updates}
     wanted = overlay(training_preset(found.section).mbpo, {k: v for k, v in given.items() if v is not None})
     options = checked(MBPOOptions, overlay(wanted, parse_settings(settings or [])), found.section, "train.mbpo")
-    write_config(found.out, "mbpo", {"real": found.real.id, "seed": seed, "options": plain(options)})
+    check_run(found.out, found.real)
 
     def on_epoch(row: Epoch) -> None:
-        critic = "" if row.critic is None else f", critic {row.critic:.1f} of at most {row.critic_limit:.1f}"
+        # Not before: a call that is refused must not change what is recorded of the run that is there
+        write_config(found.out, "mbpo", {"real": found.real.id, "seed": seed, "options": plain(options)})
+        most = "" if row.critic_limit is None else f" of at most {row.critic_limit:.1f}"
+        critic = "" if row.critic is None else f", critic {row.critic:.1f}{most}"
         output.line(
             f"{row.real_steps:,} real steps: return {row.mean:.1f} ± {row.std:.1f}, branches of {row.branch_length}"
             f"{critic}{', which has DIVERGED' if row.diverged else ''}, {row.seconds:.0f} s"

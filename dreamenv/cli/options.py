@@ -183,9 +183,28 @@ def dream_id(real: RealEnvSpec) -> str:
     return "Dream" + (bare if re.search(r"-v\d+$", bare) else f"{bare}-v0")
 
 
+def check_run(run_dir: Path, real: RealEnvSpec) -> None:
+    """Refuses a run directory in which another stage has worked with another real environment.
+
+    Raises:
+        ConfigurationError: Its config.yaml says so, or cannot be read.
+    """
+    for stage, settings in _config_of(run_dir).items():
+        found = settings.get("real", real.id) if isinstance(settings, dict) else real.id
+        if found != real.id:
+            raise ConfigurationError(
+                f"{run_dir} holds a run of {found} (`{stage}`), and this is {real.id}; take another folder"
+            )
+
+
 def write_config(run_dir: Path, stage: str, settings: dict[str, Any]) -> None:
     """Record a stage's resolved settings in `<run_dir>/config.yaml`."""
     run_dir.mkdir(parents=True, exist_ok=True)
+    known = _config_of(run_dir) | {stage: settings}
+    write_text(run_dir / "config.yaml", yaml.safe_dump(known, sort_keys=False))
+
+
+def _config_of(run_dir: Path) -> dict[str, Any]:
     file = run_dir / "config.yaml"
     try:
         known = read_yaml(file) if file.exists() else {}
@@ -193,8 +212,7 @@ def write_config(run_dir: Path, stage: str, settings: dict[str, Any]) -> None:
         raise ConfigurationError(f"{file}: not YAML ({error}); delete it to record the settings anew") from error
     if not isinstance(known, dict):
         raise ConfigurationError(f"{file}: found {type(known).__name__}, expected a mapping; delete it")
-    known[stage] = settings
-    write_text(file, yaml.safe_dump(known, sort_keys=False))
+    return known
 
 
 def write_registry(

@@ -84,7 +84,8 @@ class CriticCallback(BaseCallback):
         rows = np.linspace(0, size - 1, min(size, _ROWS)).astype(np.int64)
         self.value = float(np.abs(self._values(rows)).mean())
         largest = float(np.abs(model.replay_buffer.rewards[:size]).max()) + self._entropy()
-        self.limit = _SLACK * largest / max(1 - float(model.gamma), 1e-6)
+        # Where nothing has been paid yet, rewards say nothing of how large values may be
+        self.limit = _SLACK * largest / max(1 - float(model.gamma), 1e-6) if largest > 0 else math.inf
         self.logger.record("critic/value", self.value)
         self.logger.record("critic/limit", self.limit)
         if not math.isfinite(self.value):

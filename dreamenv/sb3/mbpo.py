@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from dreamenv.data.preprocess import make_raw_env
+from dreamenv.data.preprocess import make_real_env
 from dreamenv.errors import BundleError, ConfigurationError, missing_extra
 from dreamenv.files import atomic, read_json, write_json
 from dreamenv.options import plain
@@ -30,6 +30,7 @@ from dreamenv.types import RealEnvSpec
 from dreamenv.world_model import WorldModel
 
 try:
+    from stable_baselines3.common.callbacks import BaseCallback
     from stable_baselines3.common.evaluation import evaluate_policy
     from stable_baselines3.common.monitor import Monitor
     from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
@@ -109,7 +110,7 @@ class Epoch:
         returns: Of each scored episode.
         branch_length: Of the dreams at its end.
         critic: Mean absolute value of the critic; None where it was not looked at.
-        critic_limit: What the rewards allow; None as above.
+        critic_limit: What the rewards allow; None as above, and where nothing has been paid yet.
         diverged: Whether the critic was beyond it.
         seconds: That the epoch took, its score included.
     """
@@ -187,10 +188,10 @@ def read_mbpo(out_dir: str | Path) -> list[Epoch]:
 
 
 def _begun(folder: Path, settings: dict[str, Any]) -> list[Epoch]:
-    file = folder / "mbpo.json"
-    if not file.exists():
-        write_json(file, {**settings, "epochs": []})
+    """The epochs so far. There is no record before the first one has ended: settings that cannot work leave none."""
+    if not (folder / "mbpo.json").exists():
         return []
+    file = folder / "mbpo.json"
     epochs, found = read_mbpo(folder), read_json(file)
     for name, wanted in settings.items():
         if found.get(name) != wanted:
@@ -203,6 +204,21 @@ def _begun(folder: Path, settings: dict[str, Any]) -> list[Epoch]:
 
 def _checkpoint(folder: Path, number: int) -> Path:
     return folder / "checkpoint" / f"{number:04d}"
+
+
+class _WholeRun(BaseCallback):
+    """What falls while an algorithm learns, such as DQN's exploration, falls over all steps of the run: each epoch is a
+    call of `learn`, which takes its own steps for all."""
+
+    def __init__(self, steps: int) -> None:
+        super().__init__()
+        self._steps = steps
+
+    def _on_training_start(self) -> None:
+        self.model._total_timesteps = self._steps
+
+    def _on_step(self) -> bool:
+        return True
 
 
 class _Epoch:
@@ -234,7 +250,8 @@ class _Epoch:
         )
         critic = CriticCallback(every=options.critic_every)
         steps = min(options.epoch, options.steps - self._number * options.epoch)
-        self._agent.learn(steps, callback=[mixing, critic], reset_num_timesteps=False)
+        callbacks = [mixing, critic, _WholeRun(options.steps)]
+        self._agent.learn(steps, callback=callbacks, reset_num_timesteps=False)
         critic.look()
         self._keep(_checkpoint(self._folder, self._number))
         returns = self._score()
@@ -255,7 +272,7 @@ class _Epoch:
         self._envs.close()
 
     def _env(self) -> Any:
-        return Monitor(make_raw_env(self._real))
+        return Monitor(make_real_env(self._real))
 
     def _world_model(self, seed: int) -> WorldModel:
         return ensemble_world_model(self._envs.envs[0], seed=seed, **asdict(self._options.model))
@@ -276,19 +293,23 @@ class _Epoch:
                 raise BundleError(f"{file} is missing, without which this run cannot go on; begin in another folder")
             loaded: OffPolicyAlgorithm = kind.load(file, env=self._envs, device=device, custom_objects=changed)
             return loaded
-        made: OffPolicyAlgorithm = kind(
-            "MlpPolicy",
-            self._envs,
-            buffer_size=options.steps,
-            learning_starts=options.learning_starts,
-            train_freq=1,
-            gradient_steps=options.updates,
-            replay_buffer_class=MixedReplayBuffer,
-            replay_buffer_kwargs=buffer,
-            seed=seed,
-            device=device,
-            **copy.deepcopy(options.agent),  # the algorithm writes into what it is given
-        )
+        given = copy.deepcopy(options.agent)  # the algorithm writes into what it is given
+        try:
+            made: OffPolicyAlgorithm = kind(
+                "MlpPolicy",
+                self._envs,
+                buffer_size=options.steps,
+                learning_starts=options.learning_starts,
+                train_freq=1,
+                gradient_steps=options.updates,
+                replay_buffer_class=MixedReplayBuffer,
+                replay_buffer_kwargs=buffer,
+                seed=seed,
+                device=device,
+                **given,
+            )
+        except (TypeError, ValueError) as error:
+            raise ConfigurationError(f"{options.algo} cannot be made with agent={options.agent}: {error}") from error
         return made
 
     def _buffer(self) -> MixedReplayBuffer:

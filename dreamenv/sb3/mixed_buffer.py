@@ -12,7 +12,7 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 from torch import Tensor
 
-from dreamenv.errors import ConfigurationError, SpaceMismatchError, missing_extra
+from dreamenv.errors import ConfigurationError, NonFiniteError, SpaceMismatchError, missing_extra
 from dreamenv.sb3.branches import Branches, join
 from dreamenv.sb3.followed_states import FollowedStates
 from dreamenv.training.transitions import Transitions
@@ -146,8 +146,17 @@ class MixedReplayBuffer(ReplayBuffer):
         done: NDArray[Any],
         infos: list[dict[str, Any]],
     ) -> None:
-        """Add a real transition of each environment, as `ReplayBuffer.add`."""
+        """Add a real transition of each environment, as `ReplayBuffer.add`.
+
+        Raises:
+            NonFiniteError: A reward or an observation is NaN or infinite.
+        """
         at = self.pos
+        for what, given in (("reward", reward), ("observation", next_obs)):
+            if not np.isfinite(given).all():
+                raise NonFiniteError(
+                    f"{what} {np.asarray(given).tolist()} in the real step behind {self.size()} others"
+                )
         super().add(obs, next_obs, action, reward, done, infos)
         self._time_limit[at] = [bool(info.get("TimeLimit.truncated", False)) for info in infos]
         if self._followed is not None:

@@ -61,7 +61,7 @@ class FitOptions:
     def __post_init__(self) -> None:
         if self.precision not in PRECISIONS:
             raise ConfigurationError(f"precision={self.precision!r}; expected one of {PRECISIONS}")
-        if min(self.steps, self.validate_every) < 1 or self.learning_rate <= 0:
+        if min(self.steps, self.validate_every) < 1 or not self.learning_rate > 0:
             raise ConfigurationError(
                 "steps and validate_every must be at least 1 and learning_rate positive; got "
                 f"{self.steps}, {self.validate_every}, {self.learning_rate}"

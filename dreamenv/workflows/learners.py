@@ -14,6 +14,7 @@ from dreamenv.agents.actor_critic import ActorCritic
 from dreamenv.agents.controller import LinearController
 from dreamenv.agents.evolution import evolve
 from dreamenv.agents.imagination import new_actor_critic, train_actor_critic
+from dreamenv.agents.mpc import planner_called
 from dreamenv.agents.options import EvolutionOptions, ImaginationOptions
 from dreamenv.agents.resolve import ResolvedAgent, load_agent, resolve_agent
 from dreamenv.agents.saved import AGENT_FILE
@@ -178,6 +179,7 @@ class PlannerLearner(Learner[NoOptions]):
         super().__init__(detail, options)
         if not detail:
             raise ConfigurationError("learner='planner' needs the planner's name, such as 'planner:cem,horizon=12'")
+        planner_called(f"planner:{detail}")  # refuses an unknown one, before anything is collected
 
     def learn(self, model: WorldModel, folder: Path, *, before: Path | None, seed: int, progress: Progress) -> Player:
         player = self.player(folder)

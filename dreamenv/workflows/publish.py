@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -82,7 +82,11 @@ def publish_bundle(
     model = WorldModel.load(run_dir / "bundle")
     agent_file = run_dir / "agent" / AGENT_FILE
     agent = load_agent(agent_file)
+    if model.real.id != entry.section.real.id:
+        raise ConfigurationError(f"{name} is a dream of {entry.section.real.id}, the bundle one of {model.real.id}")
     for what, found in (("score", score), ("baseline", baseline)):
+        if not isinstance(found, Mapping):
+            raise ConfigurationError(f"the {what} is no object; give what `dreamenv eval --json` wrote")
         missing = sorted(set(_SCORE_KEYS) - found.keys())
         if missing:
             raise ConfigurationError(f"the {what} lacks {', '.join(missing)}; give what `dreamenv eval --json` wrote")

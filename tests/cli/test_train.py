@@ -63,7 +63,7 @@ def test_settings_change_the_preset(known: Any) -> None:
 
 def test_another_recipe_starts_from_its_own_defaults(known: Any) -> None:
     section = known()
-    assert recipe_and_options(section, "ensemble", ["memory.members=3"])[1].memory.members == 3
+    assert recipe_and_options(section, "ensemble", ["memory.members=6"])[1].memory.members == 6
     assert recipe_and_options(section, "ensemble", []) == ("ensemble", EnsembleOptions())
     assert recipe_and_options(section, "mdn_rnn", [])[1].fit_memory.steps == 7  # the preset's by its name
     assert recipe_and_options(None, None, []) == ("mdn_rnn", MDNRNNOptions())
@@ -93,6 +93,10 @@ def test_what_is_wrong_in_a_preset_is_named_with_its_file(entry: dict[str, Any],
         (["--recipe", "rssm", "--set", "fit.batch_size=0"], r"rssm\.fit: batch_size must be at least 1, got 0"),
         (["--recipe", "rssm", "--set", "fit.sequence_length=1"], r"rssm\.fit: need sequence_length >= 2"),
         (["--recipe", "rssm", "--set", "fit.precision=half"], r"rssm\.fit: precision='half'"),
+        (["--recipe", "ensemble", "--set", "fit.learning_rate=nan"], r"ensemble\.fit: need learning_rate above 0"),
+        (["--recipe", "ensemble", "--set", "fit.max_steps=-5"], r"ensemble\.fit: .* max_steps of at least 1"),
+        (["--recipe", "ensemble", "--set", "memory.elites=9"], r"ensemble\.memory: need 1 <= elites <= members"),
+        (["--recipe", "value_equivalent", "--set", "fit.learning_rate=nan"], "learning_rate positive"),
         (["--recipe", "ensembles"], "recipe 'ensembles' is not known. Did you mean ensemble"),
     ],
 )
@@ -103,6 +107,23 @@ def test_wrong_settings_are_found_before_anything_is_collected(
     with pytest.raises(ConfigurationError, match=message):
         call(verb, "--real", "Pendulum-v1", "--out", tmp_path / "run", *arguments)
     assert not (tmp_path / "run").exists()
+
+
+def test_an_unknown_planner_is_found_before_anything_is_collected(tmp_path: Path) -> None:
+    arguments = ["loop", "--real", "CartPole-v1", "--recipe", "ensemble", "--out", tmp_path / "run", "--learner"]
+    with pytest.raises(RegistryError, match="planner 'foo' is not known"):
+        call(*arguments, "planner:foo")
+    with pytest.raises(RegistryError, match="got 'horizons=3', expected SETTING=VALUE"):
+        call(*arguments, "planner:cem,horizons=3")
+    assert not (tmp_path / "run").exists()
+
+
+def test_mbpo_leaves_a_run_of_another_environment_alone(tmp_path: Path) -> None:
+    config = tmp_path / "config.yaml"
+    config.write_text("loop: {real: CartPole-v1, seed: 0}\n", encoding="utf-8")
+    with pytest.raises(ConfigurationError, match=r"holds a run of CartPole-v1 \(`loop`\), and this is Pendulum-v1"):
+        call("mbpo", "--real", "Pendulum-v1", "--out", tmp_path)
+    assert config.read_text(encoding="utf-8") == "loop: {real: CartPole-v1, seed: 0}\n"
 
 
 @pytest.mark.integration

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import gymnasium as gym
 import numpy as np
@@ -20,9 +20,10 @@ class Line(gym.Env[NDArray[np.float32], Any]):
 
     observation_space = PLACES
     metadata: dict[str, Any] = {"render_modes": ["rgb_array"]}
+    taken: ClassVar[list[float]] = []  # actions of all of them, in the order in which they were taken
 
-    def __init__(self, *, discrete: bool = False, render_mode: str | None = None) -> None:
-        self.render_mode = render_mode
+    def __init__(self, *, discrete: bool = False, paid: float = 1.0, render_mode: str | None = None) -> None:
+        self.render_mode, self.paid = render_mode, paid
         self.action_space = spaces.Discrete(3) if discrete else MOVES
         self.discrete = discrete
 
@@ -32,11 +33,25 @@ class Line(gym.Env[NDArray[np.float32], Any]):
         return np.array([self.x], np.float32), {}
 
     def step(self, action: Any) -> tuple[NDArray[np.float32], float, bool, bool, dict[str, Any]]:
-        self.x += float(action) - 1 if self.discrete else float(action[0])
-        return np.array([self.x], np.float32), -(self.x**2), abs(self.x) > 3, False, {}
+        move = float(action) - 1 if self.discrete else float(action[0])
+        self.taken.append(move)
+        self.x += move
+        return np.array([self.x], np.float32), -(self.x**2) * self.paid, abs(self.x) > 3, False, {}
+
+
+class Seen(gym.ObservationWrapper[NDArray[np.uint8], Any, NDArray[np.float32]]):
+    """The line as a picture."""
+
+    def __init__(self, env: gym.Env[Any, Any]) -> None:
+        super().__init__(env)
+        self.observation_space = spaces.Box(0, 255, (64, 64, 3), np.uint8)
+
+    def observation(self, observation: NDArray[np.float32]) -> NDArray[np.uint8]:
+        return np.zeros((64, 64, 3), np.uint8)
 
 
 gym.register("Line-v0", Line, max_episode_steps=8)
+gym.register("LineSeen-v0", lambda **settings: Seen(Line(**settings)), max_episode_steps=8)
 
 
 def filled(count: int, *, n_envs: int = 2, **options: Any) -> MixedReplayBuffer:

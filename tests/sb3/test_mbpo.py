@@ -112,11 +112,50 @@ def test_options_out_of_range_are_refused(wrong: dict[str, Any], message: str) -
 
 def test_what_it_cannot_learn_from_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="an ensemble takes a Box of one dimension"):
-        learn_mbpo(RealEnvSpec("FrozenLake-v1"), tmp_path / "a", replace(TINY, algo="dqn"))
+        learn_mbpo(RealEnvSpec("LineSeen-v0"), tmp_path / "a", TINY)
     with pytest.raises(ConfigurationError, match="branches of up to 9 steps; the model's horizon is 8 steps"):
         learn_mbpo(LINE, tmp_path / "b", replace(TINY, branches=BranchSchedule(1, 9, 0, 5)))
     with pytest.raises(ConfigurationError, match="algo='ppo' learns from its own steps alone"):
         learn_mbpo(LINE, tmp_path / "c", replace(TINY, algo="ppo"))
+
+
+def test_settings_that_cannot_work_leave_no_record(tmp_path: Path) -> None:
+    for wrong, message in (
+        ({"real_fraction": -1.0}, "real_fraction must be in"),
+        ({"agent": {"foo": 1}}, "sac cannot be made with agent={'foo': 1}: .*unexpected keyword argument 'foo'"),
+        ({"agent": {"learning_rate": -1.0}}, "sac cannot be made with agent=.*learning rate"),
+    ):
+        with pytest.raises(ConfigurationError, match=message):
+            learn_mbpo(LINE, tmp_path, replace(TINY, **wrong))
+    assert len(learn_mbpo(LINE, tmp_path, replace(TINY, steps=20, epoch=20))) == 1
+
+
+def test_it_acts_in_the_environment_as_the_spec_prepares_it(tmp_path: Path) -> None:
+    """Actions within the bounds, each for two frames, and observations of no vector as one."""
+    Line.taken = []
+    learn_mbpo(replace(LINE, action_bounds=((-0.5, 0.5),), action_repeat=2), tmp_path / "line", replace(TINY, steps=30))
+    assert max(map(abs, Line.taken)) == pytest.approx(0.5, abs=0.1)
+    assert len(Line.taken) > 2 * 30
+    (epoch,) = learn_mbpo(RealEnvSpec("FrozenLake-v1"), tmp_path / "lake", replace(TINY, algo="dqn", steps=30))
+    assert epoch.real_steps == 30
+    assert not epoch.diverged, "nothing was paid yet"
+
+
+def test_exploration_falls_over_the_run_not_over_each_epoch(tmp_path: Path) -> None:
+    rates: list[float] = []
+
+    def note(epoch: Epoch) -> None:
+        agent: Any = load_model(tmp_path / "agent.zip", "dqn")
+        rates.append(agent.exploration_rate)
+
+    options = replace(TINY, algo="dqn", agent=TINY.agent | {"exploration_fraction": 1.0, "exploration_final_eps": 0.0})
+    learn_mbpo(replace(LINE, kwargs={"discrete": True}), tmp_path, options, on_epoch=note)
+    assert rates == pytest.approx([0.5, 0.0], abs=0.03)
+
+
+def test_a_reward_that_is_no_number_is_named(tmp_path: Path) -> None:
+    with pytest.raises(NonFiniteError, match=r"reward \[(nan|-inf)\] in the real step behind \d+ others"):
+        learn_mbpo(replace(LINE, kwargs={"paid": float("inf")}), tmp_path, TINY)
 
 
 def sac(**options: Any) -> Any:

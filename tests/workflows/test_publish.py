@@ -160,6 +160,12 @@ def test_bad_input(tmp_path: Path) -> None:
             score=SCORE,
             baseline={k: v for k, v in SCORE.items() if k not in ("std", "ci95")},
         )
+    with pytest.raises(ConfigurationError, match="the score is no object; give what `dreamenv eval --json` wrote"):
+        publish_bundle("DreamPole-v0", run, file, score=[1, 2], baseline=SCORE)  # type: ignore[arg-type]
+    file.write_text(file.read_text(encoding="utf-8").replace("id: CartPole-v1", "id: Acrobot-v1"), encoding="utf-8")
+    with pytest.raises(ConfigurationError, match="DreamPole-v0 is a dream of Acrobot-v1, the bundle one of CartPole"):
+        publish_bundle("DreamPole-v0", run, file, score=SCORE, baseline=SCORE)
+    write_registry(tmp_path)
     (run / "agent" / "agent.safetensors").unlink()
     with pytest.raises(BundleError, match=r"agent\.safetensors: cannot be read"):
         publish_bundle("DreamPole-v0", run, file, score=SCORE, baseline=SCORE)

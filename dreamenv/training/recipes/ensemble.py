@@ -32,6 +32,13 @@ class EnsembleMemoryOptions:
     termination: str = "sample"
     termination_weight: float = 1.0
 
+    def __post_init__(self) -> None:
+        if not 1 <= self.elites <= self.members or min(self.hidden_size, self.layers) < 1:
+            raise ConfigurationError(
+                "need 1 <= elites <= members, and hidden_size and layers of at least 1; got "
+                f"{self.elites}, {self.members}, {self.hidden_size}, {self.layers}"
+            )
+
 
 @dataclass(frozen=True)
 class EnsembleOptions:

@@ -65,6 +65,13 @@ class EnsembleFitOptions:
                 "need 0 < held_out <= 0.5, 0 <= improvement < 1, and batch_size, patience, max_epochs of at least 1; "
                 f"got {self.held_out}, {self.improvement}, {self.batch_size}, {self.patience}, {self.max_epochs}"
             )
+        if not (self.learning_rate > 0 and self.weight_decay >= 0) or (
+            self.max_steps is not None and self.max_steps < 1
+        ):
+            raise ConfigurationError(
+                "need learning_rate above 0, weight_decay of at least 0 and max_steps of at least 1; got "
+                f"{self.learning_rate}, {self.weight_decay}, {self.max_steps}"
+            )
 
 
 @dataclass(frozen=True)
