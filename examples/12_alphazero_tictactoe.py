@@ -4,7 +4,7 @@ Each round a tree search plays whole games on copies of the environment, whose o
 before; a network learns the visits of the searches and the results of the games, and guides the next searches. In the
 end the network alone, and a search with it, play a player that never errs.
 
-Takes: about half an hour with the defaults.
+Takes: about 25 minutes with the defaults.
 
 python examples/12_alphazero_tictactoe.py [--out FOLDER] [--rounds N] [--decisions N] [--games N] [--json FILE]
 """
