@@ -238,7 +238,7 @@ def test_a_planner_that_takes_no_guide(tmp_path: Path) -> None:
     model = small_dream(TargetMemory(), MOVE)
     options = replace(TINY, rounds=1, decisions=20, steps=1)
     distill(model, RandomShooting(horizon=1, candidates=2), out_dir=tmp_path, options=options)
-    with pytest.raises(ConfigurationError, match="planner 'gradient' takes no guide; 'mcts', 'cem' and 'mppi' do"):
+    with pytest.raises(ConfigurationError, match="takes no guide; 'mcts', 'cem', 'mppi' and 'shooting' do"):
         mpc_agent(f"planner:gradient,guide={tmp_path}", model)
     with pytest.raises(SpaceMismatchError, match="action spaces differ"):
         mpc_agent(f"planner:mcts,guide={tmp_path}", small_dream(StairsMemory(), CHOICE))
