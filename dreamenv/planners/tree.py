@@ -96,7 +96,7 @@ class SearchTree:
         own_value: `[B, M]`, the estimate with which the node was opened.
         closed: `[B, M]`, nodes below which there is nothing to search: the task ended, or the depth is reached.
         least, most: `[B]`, the range of the returns that have come to the root.
-        edge_value: `[B, M, n]`, the mean of the returns that have come by each edge.
+        edge_value: `[B, M, n]`, the mean of the returns that have come by each edge, where chance decides.
         into_reward, into_discount: `[B, M]`, those of the edge by which a node was reached.
 
     Args:
@@ -105,7 +105,7 @@ class SearchTree:
     """
 
     def __init__(self, rows: int, nodes: int, actions: int, *, chance: bool = False) -> None:
-        self._chance = chance
+        self.chance = chance
         self.visits: Integers = np.zeros((rows, nodes, actions), np.int64)
         self.child: Integers = np.full((rows, nodes, actions), -1, np.int64)
         self.reward: Floats = np.zeros((rows, nodes, actions))
@@ -132,7 +132,7 @@ class SearchTree:
         """`[B, n]` returns of the actions in node `node` `[B]`; an untried one counts as the node itself."""
         each = np.arange(len(node))
         child = self.child[each, node]
-        if self._chance:
+        if self.chance:
             return np.where(child >= 0, self.edge_value[each, node], self.node_value[each, node][:, None])
         behind = self.reward[each, node] + self.discount[each, node] * self.node_value[each[:, None], child]
         return np.where(child >= 0, behind, self.node_value[each, node][:, None])
@@ -285,7 +285,8 @@ def _back_up(tree: SearchTree, path: _Path, leaf: Integers, value: Floats) -> No
         edges = (rows, nodes[rows], actions[rows])
         value[rows] = tree.reward[edges] + tree.discount[edges] * value[rows]
         tree.visits[edges] += 1
-        tree.edge_value[edges] += (value[rows] - tree.edge_value[edges]) / tree.visits[edges]
+        if tree.chance:
+            tree.edge_value[edges] += (value[rows] - tree.edge_value[edges]) / tree.visits[edges]
         _average(tree, rows, nodes[rows], value[rows])
     tree.least, tree.most = np.minimum(tree.least, value), np.maximum(tree.most, value)
 

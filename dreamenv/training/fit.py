@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +66,15 @@ class FitOptions:
                 "steps and validate_every must be at least 1 and learning_rate positive; got "
                 f"{self.steps}, {self.validate_every}, {self.learning_rate}"
             )
+
+    @classmethod
+    def of(cls, options: Any) -> FitOptions:
+        """The part of a recipe's fit options that `fit` takes: their fields of the same names, defaults for the others.
+
+        Raises:
+            ConfigurationError: A number out of range, or an unknown precision.
+        """
+        return cls(**{part.name: getattr(options, part.name) for part in fields(cls) if hasattr(options, part.name)})
 
     def rate(self, step: int) -> float:
         """The learning rate at a step."""

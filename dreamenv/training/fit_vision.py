@@ -44,17 +44,7 @@ class FitVisionOptions:
     def __post_init__(self) -> None:
         check_batch_size(self.batch_size)
         if self.steps:  # none keep a V as it is
-            self.optimiser()  # refuses what is out of range
-
-    def optimiser(self) -> FitOptions:
-        """The part of it that `fit` takes."""
-        return FitOptions(
-            self.steps,
-            self.learning_rate,
-            validate_every=self.validate_every,
-            patience=self.patience,
-            precision=self.precision,
-        )
+            FitOptions.of(self)  # refuses what is out of range
 
 
 def fit_vision(
@@ -121,7 +111,7 @@ def fit_vision(
         vision,
         losses,
         validate,
-        options.optimiser(),
+        FitOptions.of(options),
         checkpoint=Path(out_dir) / "checkpoint.safetensors",
         settings=(settings or {}) | {"vision": vision.config(), "batch_size": options.batch_size, "seed": seed},
         progress=progress,

@@ -77,17 +77,7 @@ class FitMemoryOptions:
             )
         check_batch_size(self.batch_size)
         check_sequences(self.sequence_length, self.burn_in, self.latents_as)
-        self.optimiser()  # refuses what is out of range
-
-    def optimiser(self) -> FitOptions:
-        """The part of it that `fit` takes."""
-        return FitOptions(
-            self.steps,
-            self.learning_rate,
-            validate_every=self.validate_every,
-            patience=self.patience,
-            precision=self.precision,
-        )
+        FitOptions.of(self)  # refuses what is out of range
 
     def own_share(self, step: int) -> float:
         """The share of own draws at an optimiser step."""
@@ -144,7 +134,7 @@ def fit_memory(
         memory,
         losses,
         validate,
-        options.optimiser(),
+        FitOptions.of(options),
         checkpoint=Path(out_dir) / "checkpoint.safetensors",
         settings=(settings or {})
         | {"memory": memory.config(), "batch_size": options.batch_size, "seed": seed}

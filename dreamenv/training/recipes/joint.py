@@ -111,11 +111,7 @@ class JointFitOptions:
     def __post_init__(self) -> None:
         check_batch_size(self.batch_size)
         check_windows(self.sequence_length, self.recency)
-        self.optimiser()  # refuses what is out of range
-
-    def optimiser(self) -> FitOptions:
-        """The part of it that `fit` takes."""
-        return FitOptions(self.steps, self.learning_rate, self.clip, self.validate_every, self.patience, self.precision)
+        FitOptions.of(self)  # refuses what is out of range
 
 
 @dataclass(frozen=True)

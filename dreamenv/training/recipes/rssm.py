@@ -14,7 +14,7 @@ from dreamenv.data.split import held_out_episodes
 from dreamenv.errors import ConfigurationError
 from dreamenv.noise.base import step_generator
 from dreamenv.training.checkpoint import below, restore_training, training_tensors
-from dreamenv.training.fit import PRECISIONS, Losses, Scalars, faster_precision, fit
+from dreamenv.training.fit import PRECISIONS, FitOptions, Losses, Scalars, faster_precision, fit
 from dreamenv.training.mirror import Mirror
 from dreamenv.training.recipes.base import ContinualFit, Fitted, Job, Recipe, steps_for
 from dreamenv.training.recipes.joint import (
@@ -66,7 +66,7 @@ class RSSMRecipe(Recipe[RSSMOptions]):
             model,
             losses,
             lambda: held_out_scalars(model, validation, options.loss, seed=job.seed),
-            job.options.fit.optimiser(),
+            FitOptions.of(job.options.fit),
             checkpoint=job.folder / "model" / "checkpoint.safetensors",
             settings={
                 "data": job.data,
