@@ -115,12 +115,14 @@ def store(run: Path, known: Mapping[str, Entry]) -> Path:
     """Copy what the figures of a run are read from to where published results lie; returns that folder.
 
     Raises:
-        PageError: The run has not ended, or is of no entry.
+        PageError: The run has not ended, or is of no entry, or of a seed that the entry does not publish.
     """
     record = read_json(run / RECORD)
     entry = known.get(record["name"])
+    if entry is not None and record["seed"] != entry.section.seed:
+        entry = known.get(f"{record['name']}-seed-{record['seed']}")
     if entry is None or not all(step["ended"] for step in record["commands"]):
-        raise PageError(f"{run} holds no run of a known entry that has ended")
+        raise PageError(f"{run} holds no run of a known entry, with a seed of its own, that has ended")
     shutil.rmtree(entry.folder, ignore_errors=True)
     needed = re.compile(re.escape(str(run.resolve().parents[1])) + r"/([a-z0-9-]+)/seed_\d+")
     for name in (RECORD, *entry.files):

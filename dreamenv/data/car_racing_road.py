@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-import cv2
 import gymnasium as gym
 import numpy as np
 from numpy.typing import NDArray
 
 from dreamenv.data.changed_picture import ChangedPicture
-from dreamenv.errors import ConfigurationError
+from dreamenv.errors import ConfigurationError, missing_extra
 
 # Levels of grey in the picture: of a tile that has been driven over, and the lightest of the others
 _VISITED, _LIGHTEST = 100, 105
@@ -33,12 +32,18 @@ class UnvisitedRoad(ChangedPicture):
 
     Raises:
         ConfigurationError: Observations that are no pictures, or a number out of range.
+        MissingExtraError: OpenCV is not installed.
     """
 
     def __init__(self, env: gym.Env[Any, Any], grey: int = 180) -> None:
         super().__init__(env)
         if not 0 <= grey <= 255:
             raise ConfigurationError(f"grey must be in [0, 255], got {grey}")
+        try:
+            import cv2
+        except ImportError as error:
+            raise missing_extra("opencv-python-headless", "real") from error
+        self._cv2 = cv2
         self._grey = grey
 
     def changed(self, picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -46,6 +51,6 @@ class UnvisitedRoad(ChangedPicture):
         road = (picture.max(-1) == picture.min(-1)) & (level >= _VISITED) & (level <= _LIGHTEST)
         banded = (road & (level > _VISITED)).astype(np.uint8)
         # Where white kerbs blend with the road, single pixels have such a level
-        tiles = cv2.morphologyEx(banded, cv2.MORPH_OPEN, _LEAST)
-        picture[road & (cv2.dilate(tiles, _SQUARE) > 0)] = self._grey
+        tiles = self._cv2.morphologyEx(banded, self._cv2.MORPH_OPEN, _LEAST)
+        picture[road & (self._cv2.dilate(tiles, _SQUARE) > 0)] = self._grey
         return picture

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from dreamenv.errors import missing_extra
 from dreamenv.vision.vae import colours
 
 # Pixels of a small thing, and the largest share of all pixels that a rare colour has
@@ -22,9 +22,18 @@ class SmallThings:
 
     Args:
         pictures: `[N, H, W, 3]` uint8, from which rare colours and the average are taken.
+
+    Raises:
+        MissingExtraError: OpenCV is not installed.
     """
 
     def __init__(self, pictures: NDArray[np.uint8]) -> None:
+        try:
+            import cv2
+        except ImportError as error:
+            raise missing_extra("opencv-python-headless", "train") from error
+        self._components = cv2.connectedComponentsWithStats
+        self._area = cv2.CC_STAT_AREA
         codes = colours(torch.from_numpy(pictures)).numpy()
         shares = np.bincount(codes.ravel()) / codes.size
         self._rare = shares < RARE
@@ -43,8 +52,8 @@ class SmallThings:
         rare = np.ones(int(codes.max()) + 1, bool)
         rare[: len(self._rare)] = self._rare[: len(rare)]
         for picture, shown, code in zip(pictures.astype(np.float64), decoded * 255.0, codes, strict=True):
-            _, labels, stats, _ = cv2.connectedComponentsWithStats(rare[code].astype(np.uint8), connectivity=8)
-            sizes = stats[:, cv2.CC_STAT_AREA]
+            _, labels, stats, _ = self._components(rare[code].astype(np.uint8), connectivity=8)
+            sizes = stats[:, self._area]
             missed = np.square(shown - picture).sum(-1)
             absent = np.square(shown - self._average).sum(-1)
             for label in np.flatnonzero((sizes >= SMALL[0]) & (sizes <= SMALL[1])):

@@ -9,6 +9,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import yaml
 
 from dreamenv.workflows.published import read_figures
 from tests.docs.site import DOCS
@@ -149,7 +150,7 @@ def test_a_run_is_published(known: Any, tmp_path: Path) -> None:
     (run / "record.json").write_text(json.dumps(record), encoding="utf-8")
     score = {"mean": 1.0, "std": 2.0, "ci95": [0, 1], "episodes": 3, "real_frames": None}
     (run / "score.json").write_text(json.dumps(score), encoding="utf-8")
-    with pytest.raises(tool.PageError, match="no run of a known entry that has ended"):
+    with pytest.raises(tool.PageError, match="no run of a known entry, with a seed of its own, that has ended"):
         tool.store(run, known)
     assert known["own"].published()[""].mean == 804.5
     record["commands"][0]["ended"] = True
@@ -161,3 +162,25 @@ def test_a_run_is_published(known: Any, tmp_path: Path) -> None:
     without_paths = "dreamenv eval {other-one}/bundle --config {presets}/a.yaml --json OUT/x"
     assert stored["commands"][0]["command"] == without_paths
     assert tool.filled("<!--own: mean minutes-->0 in 0.0<!--/-->", known) == "<!--own: mean minutes-->1 in 3.0<!--/-->"
+
+
+def test_a_run_of_another_seed_is_published_where_the_entry_has_that_seed(tmp_path: Path) -> None:
+    own = {"what": "a", "runner": "eval", "commands": ["dreamenv eval x"], "minutes": 1, "more_seeds": [1]}
+    (tmp_path / "figures.yaml").write_text(yaml.safe_dump({"format": 1, "figures": {"own": own}}), encoding="utf-8")
+    known = read_figures(tmp_path / "figures.yaml")
+    for seed in (1, 2):
+        run = tmp_path / "runs" / "own" / f"seed_{seed}"
+        run.mkdir(parents=True)
+        record = {
+            "name": "own",
+            "seed": seed,
+            "commands": [{"command": "dreamenv eval x", "ended": True, "seconds": 1}],
+        }
+        (run / "record.json").write_text(json.dumps(record), encoding="utf-8")
+        score = {"mean": float(seed), "std": 2.0, "ci95": [0, 1], "episodes": 3, "real_frames": None}
+        (run / "score.json").write_text(json.dumps(score), encoding="utf-8")
+    tool.store(tmp_path / "runs" / "own" / "seed_1", known)
+    assert known["own-seed-1"].published()[""].mean == 1.0
+    assert known["own"].published() == {}
+    with pytest.raises(tool.PageError, match="with a seed of its own"):
+        tool.store(tmp_path / "runs" / "own" / "seed_2", known)

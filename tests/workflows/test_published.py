@@ -165,6 +165,8 @@ GOOD = "  a: {what: a, runner: eval, commands: [dreamenv eval x], minutes: 1}\n"
         (GOOD.replace("minutes", "reason: none, minutes"), "reason says why"),
         (GOOD.replace("  a:", "  A b:"), "'A b' is no name"),
         (GOOD.replace("minutes", "needs: [b], minutes"), "a needs b. Known: a"),
+        (GOOD.replace("minutes", "more_seeds: [0], minutes"), "more_seeds holds 0, which is the entry's own seed"),
+        (GOOD.replace("minutes", "more_seeds: [1], needs: [b], minutes"), "more_seeds cannot go with needs"),
         (GOOD.replace("minutes", "read: {count: {}}, minutes"), r"a\.read\.count: Extra inputs are not permitted"),
         (
             "  a: {what: a, runner: printed, commands: [make b], minutes: 1, read: {parts: {'': ['(\\d+)']}}}\n",
@@ -178,6 +180,16 @@ def test_a_wrong_list_is_refused(tmp_path: Path, text: str, message: str) -> Non
     with pytest.raises(FigureListError, match=message) as error:
         read_figures(file)
     assert str(file) in str(error.value)
+
+
+def test_each_further_seed_is_an_entry(tmp_path: Path) -> None:
+    known = read_figures(written(tmp_path, GOOD.replace("minutes", "more_seeds: [1, 4], minutes")))
+    assert [(name, entry.section.seed, entry.folder.name) for name, entry in known.items()] == [
+        ("a", 0, "a"),
+        ("a-seed-1", 1, "a-seed-1"),
+        ("a-seed-4", 4, "a-seed-4"),
+    ]
+    assert known["a-seed-1"].section.commands == known["a"].section.commands
 
 
 def test_lists_that_are_not_there(tmp_path: Path) -> None:

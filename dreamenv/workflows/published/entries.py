@@ -8,11 +8,12 @@ called `ENTRY.PART`, and `ENTRY` alone means the entry's main part.
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -53,6 +54,7 @@ class EntrySection(_Strict):
             `dreamenv`, `python` or `make`.
         needs: Entries whose folders the commands read; they are reproduced first.
         seed: As published.
+        more_seeds: Seeds that the same commands were published with too, each as an entry `NAME-seed-SEED` of its own.
         minutes: About how long all commands take on two cores.
         action_repeat: Real frames of an action, to say `real_frames` in steps.
         main: The part that the entry's own name means.
@@ -68,6 +70,7 @@ class EntrySection(_Strict):
     commands: list[str] = Field(default_factory=list)
     needs: list[str] = Field(default_factory=list)
     seed: int = Field(default=0, ge=0)
+    more_seeds: list[Annotated[int, Field(ge=0)]] = Field(default_factory=list)
     minutes: float | None = Field(default=None, gt=0)
     action_repeat: int = Field(default=1, ge=1)
     main: str = ""
@@ -82,7 +85,18 @@ class EntrySection(_Strict):
             raise ValueError("an entry that can be run again needs runner, commands and minutes")
         if self.rerun == bool(self.reason):
             raise ValueError("reason says why an entry cannot be run again: it goes with rerun: false, and only there")
+        if self.seed in self.more_seeds:
+            raise ValueError(f"more_seeds holds {self.seed}, which is the entry's own seed")
+        if self.more_seeds and self.needs:
+            raise ValueError("more_seeds cannot go with needs: what is needed is made with one seed")
         return self
+
+    def of_each_seed(self, name: str) -> Iterator[tuple[str, EntrySection]]:
+        """The entry itself, then one for each further seed, by name."""
+        yield name, self
+        for seed in self.more_seeds:
+            change = {"seed": seed, "more_seeds": [], "what": f"{self.what}, seed {seed}", "recorded": None}
+            yield f"{name}-seed-{seed}", self.model_copy(update=change)
 
 
 class _ListFile(_Strict):
@@ -172,7 +186,8 @@ def read_figures(path: str | Path = SHIPPED) -> dict[str, Entry]:
         raise FigureListError(f"{path}: holds no list of figures; expected .yaml files")
     found: dict[str, Entry] = {}
     for file in files:
-        for name, section in _read_file(file).items():
+        sections = _read_file(file).items()
+        for name, section in itertools.chain.from_iterable(section.of_each_seed(name) for name, section in sections):
             if not _NAME.fullmatch(name):
                 raise FigureListError(f"{file}: {name!r} is no name; expected lower case words joined by hyphens")
             if name in found:
