@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, ClassVar, NamedTuple, Protocol
 
+import gymnasium as gym
 import torch
 from torch import Tensor
 
@@ -75,6 +76,13 @@ class Planner(Protocol):
         warm: Tensor | None = None,
     ) -> Plan:
         """Plans for the B rows of a memory state; `warm` `[B, K, D]` is where the search begins, None anywhere."""
+
+    def check_actions(self, action_space: gym.Space[Any]) -> None:
+        """Refuse actions that the planner cannot choose, before there is a model of them.
+
+        Raises:
+            ConfigurationError: Such actions.
+        """
 
     def cold(self, world_model: WorldModel, rows: int) -> Tensor:
         """The `warm` of rows that have no plan yet, `[rows, K, D]`; refuses actions that the planner cannot choose."""

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
+import gymnasium as gym
 import numpy as np
 import torch
 from gymnasium import spaces
@@ -148,6 +149,14 @@ class MCTS:
         if self.gumbel_noise > 0:
             numbers = self.gumbel_noise * gumbel_numbers(noise.uniform(rows, actions).double().cpu().numpy())
         return Gumbel(numbers, self.simulations, self.considered)
+
+    def check_actions(self, action_space: gym.Space[Any]) -> None:
+        """Refuse actions that are not Discrete.
+
+        Raises:
+            ConfigurationError: Such actions.
+        """
+        checked_discrete(action_space, self.scheme)
 
     def cold(self, world_model: WorldModel, rows: int) -> Tensor:
         """`[rows, 0, 0]`: every search begins from nothing. Raises ConfigurationError as `plan`."""

@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+import gymnasium as gym
 import torch
 from torch import Tensor
 
@@ -106,6 +107,14 @@ class ModePlanner(ABC):
         chosen = found.centre.view(rows, self.starts, self.horizon, -1)[torch.arange(rows, device=best.device), best]
         actions = sequences.actions(chosen)
         return Plan(actions[:, 0], actions, value, chosen)
+
+    def check_actions(self, action_space: gym.Space[Any]) -> None:
+        """Refuse actions that are not a bounded Box of one dimension.
+
+        Raises:
+            ConfigurationError: Such actions.
+        """
+        box_sequences(action_space, self.scheme, torch.device("cpu"))
 
     def cold(self, world_model: WorldModel, rows: int) -> Tensor:
         """`[rows, K, A]`, the middle of the Box at every step.

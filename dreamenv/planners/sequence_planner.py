@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, NamedTuple, TypeVar
 
+import gymnasium as gym
 import torch
 from torch import Tensor
 
@@ -146,6 +147,14 @@ class SequencePlanner(ABC):
         found = self._search(sequences, score, centre, noise)
         actions = self._steps(sequences.actions(sequences.mode(found.centre)), axis=1)
         return Plan(actions[:, 0], actions, found.value, found.centre)
+
+    def check_actions(self, action_space: gym.Space[Any]) -> None:
+        """Refuse actions that are neither Discrete nor a bounded Box of one dimension.
+
+        Raises:
+            ConfigurationError: Such actions.
+        """
+        sequences_of(action_space, torch.device("cpu"))
 
     def cold(self, world_model: WorldModel, rows: int) -> Tensor:
         """`[rows, K, D]`, the centre that prefers nothing: the middle of a Box, equal chances of Discrete actions.

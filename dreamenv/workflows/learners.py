@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Generic, TypeVar
 
+import gymnasium as gym
 import torch
 
 from dreamenv.agents.actor_critic import ActorCritic
@@ -78,6 +79,13 @@ class Learner(ABC, Generic[OptionsT]):
 
     def __init__(self, detail: str, options: OptionsT) -> None:
         self.detail, self.options = detail, options
+
+    def check_actions(self, action_space: gym.Space[Any]) -> None:
+        """Refuse actions that the agent cannot take, before anything is collected; the default takes all.
+
+        Raises:
+            ConfigurationError: Such actions.
+        """
 
     @abstractmethod
     def learn(self, model: WorldModel, folder: Path, *, before: Path | None, seed: int, progress: Progress) -> Player:
@@ -179,7 +187,10 @@ class PlannerLearner(Learner[NoOptions]):
         super().__init__(detail, options)
         if not detail:
             raise ConfigurationError("learner='planner' needs the planner's name, such as 'planner:cem,horizon=12'")
-        planner_called(f"planner:{detail}")  # refuses an unknown one, before anything is collected
+        self._planner, _ = planner_called(f"planner:{detail}")  # refuses an unknown one, before anything is collected
+
+    def check_actions(self, action_space: gym.Space[Any]) -> None:
+        self._planner.check_actions(action_space)
 
     def learn(self, model: WorldModel, folder: Path, *, before: Path | None, seed: int, progress: Progress) -> Player:
         player = self.player(folder)
@@ -229,6 +240,11 @@ class SB3Learner(Learner[SB3Options]):
         from dreamenv.sb3.models import algorithm
 
         algorithm(detail)
+
+    def check_actions(self, action_space: gym.Space[Any]) -> None:
+        from dreamenv.sb3.models import algorithm
+
+        algorithm(self.detail, action_space)
 
     def learn(self, model: WorldModel, folder: Path, *, before: Path | None, seed: int, progress: Progress) -> Player:
         from dreamenv.sb3 import DreamVecEnv

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import numpy as np
 from pydantic import RootModel
 
 from dreamenv.data.explore import Exploration
+from dreamenv.data.preprocess import make_real_env
 from dreamenv.errors import BundleError, ConfigurationError
 from dreamenv.files import write_json
 from dreamenv.run_lock import alone_in
@@ -27,6 +29,8 @@ from dreamenv.workflows.continual import Continually
 from dreamenv.workflows.grains import ByRounds, Grain, Settings
 from dreamenv.workflows.loop_options import LoopOptions
 from dreamenv.world_model import WorldModel
+
+_SETTINGS = "loop.json"
 
 
 @dataclass(frozen=True)
@@ -87,6 +91,9 @@ def run_loop(
         on_round: Called with each finished round.
     """
     run_dir = Path(run_dir)
+    if not (run_dir / _SETTINGS).exists():
+        with closing(make_real_env(real)) as env:
+            options.make_learner().check_actions(env.action_space)
     _check_same_loop(run_dir, real, options, max_episode_steps, seed)
     table = read_rounds(run_dir)
     settings = Settings(
@@ -178,7 +185,7 @@ def _check_same_loop(
         settings.pop(name)
     wanted = json.loads(json.dumps(settings))
     run_dir.mkdir(parents=True, exist_ok=True)
-    file = run_dir / "loop.json"
+    file = run_dir / _SETTINGS
     found = dict(read_checked(_LoopSection, file).root) if file.exists() else {}
     for name, value in wanted.items():
         before = found.get(name, value)  # a setting of a later version is missing in an older file
@@ -188,7 +195,7 @@ def _check_same_loop(
                 "Take another folder, or the same settings to continue."
             )
     if not found:
-        write_json(run_dir / "loop.json", wanted)
+        write_json(file, wanted)
 
 
 class _LoopSection(RootModel[dict[str, Any]]):

@@ -6,7 +6,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from gymnasium import spaces
 from safetensors import safe_open
 
 from dreamenv.agents.options import ImaginationOptions
@@ -197,3 +199,27 @@ def test_bad_options() -> None:
     for options in ({"greedy_episodes": 0, "noisy_episodes": 0}, {"greedy_episodes": -1}):
         with pytest.raises(ConfigurationError, match="a later round needs episodes"):
             LoopOptions(**options)
+
+
+@pytest.mark.parametrize(
+    ("learner", "real", "message"),
+    [
+        ("planner:ilqr", "CartPole-v1", "planner 'ilqr' follows gradients of Box actions"),
+        ("planner:gradient", "CartPole-v1", "planner 'gradient' follows gradients of Box actions"),
+        ("planner:mcts", "Pendulum-v1", "mcts.*Discrete"),
+        ("sb3:sac", "CartPole-v1", "sac takes Box actions"),
+        ("sb3:dqn", "Pendulum-v1", "dqn takes Discrete actions"),
+    ],
+)
+def test_actions_that_the_learner_cannot_take_are_refused_before_anything_is_collected(
+    learner: str, real: str, message: str, tmp_path: Path
+) -> None:
+    with pytest.raises(ConfigurationError, match=message):
+        run_loop(RealEnvSpec(real), tmp_path / "run", LoopOptions(learner=learner), workers=0)
+    # The same folder takes the loop that was meant
+    assert not list((tmp_path / "run").rglob("*.*"))
+
+
+@pytest.mark.parametrize("learner", ["planner:cem", "planner:ilqr", "sb3:sac", "evolve", "actor-critic"])
+def test_learners_take_the_actions_that_they_can(learner: str) -> None:
+    LoopOptions(learner=learner).make_learner().check_actions(spaces.Box(-1.0, 1.0, (2,), np.float32))
