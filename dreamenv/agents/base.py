@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from dreamenv.errors import SpaceMismatchError
+from dreamenv.vision.identity import IdentityVision
 from dreamenv.world_model import OBSERVATION_KINDS, WorldModel
 
 
@@ -76,6 +77,9 @@ class SavableAgent(Agent, Protocol):
 def observation_kind(agent: Agent, model: WorldModel) -> str:
     """The observation kind an agent reads: its attribute `observation`, or else the kind whose space is its own.
 
+    Where a latent is the observation itself, an agent that learned in the real environment reads "latent": its own
+    space has that one's shape, and bounds of its own.
+
     Raises:
         SpaceMismatchError: No kind of the model has the agent's observation space; they are shown beside it.
     """
@@ -87,11 +91,23 @@ def observation_kind(agent: Agent, model: WorldModel) -> str:
     for kind, space in spaces.items():
         if _same_observations(agent.observation_space, space):
             return kind
+    if _learned_in_reality(agent, model):
+        return "latent"
     known = ", ".join(f"{kind} {describe_space(space)}" for kind, space in spaces.items())
     raise SpaceMismatchError(
         f"observation spaces differ: the agent has {describe_space(agent.observation_space)}, the model of "
         f"{model.real.id} has {known}. Load an agent that was trained for this model, or train one."
     )
+
+
+def check_fits(agent: Agent, model: WorldModel, kind: str) -> None:
+    """Refuse an agent that cannot play through a model, of whose observations it reads `kind`.
+
+    Raises:
+        SpaceMismatchError: With both spaces side by side.
+    """
+    shown = agent.observation_space if _learned_in_reality(agent, model) else model.observation_space(kind)
+    check_spaces(agent, shown, model.action_space, f"the model of {model.real.id}")
 
 
 def check_spaces(agent: Agent, observation_space: gym.Space[Any], action_space: gym.Space[Any], where: str) -> None:
@@ -111,6 +127,15 @@ def check_spaces(agent: Agent, observation_space: gym.Space[Any], action_space: 
                 f"{name} spaces differ: the agent has {describe_space(own)}, {where} has {describe_space(other)}. "
                 "Load an agent that was trained for this model, or train one."
             )
+
+
+def _learned_in_reality(agent: Agent, model: WorldModel) -> bool:
+    """Whether an agent may have learned from the observations themselves, which are the model's latents."""
+    own = agent.observation_space
+    if not (isinstance(model.vision, IdentityVision) and isinstance(own, gym.spaces.Box)):
+        return False
+    named = getattr(agent, "observation", "latent") == "latent"
+    return named and np.issubdtype(own.dtype, np.floating) and own.shape == model.observation_space("latent").shape
 
 
 def _same_observations(own: gym.Space[Any], other: gym.Space[Any]) -> bool:

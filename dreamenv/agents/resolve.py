@@ -8,7 +8,7 @@ from typing import overload
 
 import gymnasium as gym
 
-from dreamenv.agents.base import Agent, SavableAgent, check_spaces, observation_kind
+from dreamenv.agents.base import Agent, SavableAgent, check_fits, observation_kind
 from dreamenv.agents.kinds import AGENTS, FOREIGN_FORMATS
 from dreamenv.agents.mpc import PREFIX, MPCAgent, mpc_agent
 from dreamenv.agents.random_agent import RandomAgent
@@ -177,7 +177,7 @@ def resolve_agent(
         found, shown = agent, getattr(agent, "kind", type(agent).__name__)
     blind = is_random or (isinstance(agent, ResolvedAgent) and agent.blind)
     kind = observation_kind(found, model)
-    check_spaces(found, model.observation_space(kind), model.action_space, f"the model of {model.real.id}")
+    check_fits(found, model, kind)
     return ResolvedAgent(label or shown, found, kind, blind)
 
 

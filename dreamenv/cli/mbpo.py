@@ -53,7 +53,8 @@ def mbpo(
 
     import torch
 
-    from dreamenv.cli.options import check_run, checked, training_preset, write_config
+    from dreamenv.bundle_config import read_config
+    from dreamenv.cli.options import check_run, checked, training_preset, write_config, write_registry
     from dreamenv.cli.output import Output
     from dreamenv.options import overlay, parse_settings, plain
     from dreamenv.sb3.mbpo import Epoch, MBPOOptions, learn_mbpo
@@ -77,5 +78,9 @@ def mbpo(
 
     chosen = device or ("cuda" if torch.cuda.is_available() else "cpu")
     epochs = learn_mbpo(found.real, found.out, options, seed=seed, device=chosen, on_epoch=on_epoch)
-    output.line(f"agent: {found.out / 'agent.zip'}")
+    bundle, agent = found.out / "bundle", found.out / "agent.zip"
+    kept = read_config(bundle)
+    write_registry(found.out, found.real, kept["max_episode_steps"], kept["temperature"], name=found.dream)
+    output.line(f"agent: {agent}")
+    output.next("eval", bundle, "--agent", agent, "--algo", options.algo)
     output.figures({"real_id": found.real.id, "seed": seed, "epochs": [asdict(row) for row in epochs]})

@@ -9,10 +9,15 @@ import shutil
 import statistics
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from contextlib import closing
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import torch
+
+from dreamenv.bundle import StartStates
+from dreamenv.bundle_config import CONFIG_FILE, read_config
 from dreamenv.data.preprocess import make_real_env
 from dreamenv.errors import BundleError, ConfigurationError, missing_extra
 from dreamenv.files import atomic, read_json, write_json
@@ -22,7 +27,7 @@ from dreamenv.sb3.branches import BranchSchedule
 from dreamenv.sb3.critic import CriticCallback
 from dreamenv.sb3.mixed_buffer import MixedReplayBuffer
 from dreamenv.sb3.mixing import MixingCallback
-from dreamenv.sb3.models import algorithm
+from dreamenv.sb3.models import algorithm, write_provenance
 from dreamenv.training.checkpoint import load_tensors, save_tensors
 from dreamenv.training.recipes.ensemble import EnsembleMemoryOptions
 from dreamenv.training.recipes.fit_ensemble import EnsembleFitOptions, ensemble_world_model
@@ -41,6 +46,8 @@ except ImportError as _error:
 # Seeds of the scores' episodes, which no training step has
 _SCORE_SEED = 1_000_000
 _MOST_UPDATES = 1000
+# Real moments at which dreams of the bundle can begin
+_REPLAY_STARTS = 256
 
 
 @dataclass(frozen=True)
@@ -138,7 +145,7 @@ def learn_mbpo(
 ) -> list[Epoch]:
     """Learn from real steps and dreamed branches, and leave the agent in `<out_dir>/agent.zip`.
 
-    The ensemble is in `<out_dir>/checkpoint/<epoch>/model.safetensors`; mbpo.json holds settings and epochs. Each epoch
+    The ensemble is left in `<out_dir>/bundle`, a dream like any other; mbpo.json holds settings and epochs. Each epoch
     begins from the checkpoint of the one before, also in a run that nobody interrupts: the same call continues a run
     that was killed, and on the CPU it ends as an unbroken one.
 
@@ -170,6 +177,8 @@ def learn_mbpo(
         write_json(folder / "mbpo.json", {**settings, "epochs": [asdict(row) for row in epochs]})
         shutil.rmtree(_checkpoint(folder, number - 1), ignore_errors=True)
         on_epoch(epoch)
+    if epochs[-1].real_steps != _steps_of_bundle(folder):
+        _write_bundle(real, folder, options, seed, epochs[-1].real_steps, _checkpoint(folder, len(epochs) - 1))
     return epochs
 
 
@@ -200,6 +209,48 @@ def _begun(folder: Path, settings: dict[str, Any]) -> list[Epoch]:
                 "or the same settings to continue."
             )
     return epochs
+
+
+def _steps_of_bundle(folder: Path) -> int | None:
+    place = folder / "bundle"
+    steps: int | None = read_config(place)["provenance"]["real_steps"] if (place / CONFIG_FILE).exists() else None
+    return steps
+
+
+def _write_bundle(
+    real: RealEnvSpec, folder: Path, options: MBPOOptions, seed: int, real_steps: int, checkpoint: Path
+) -> None:
+    """The ensemble as a world model whose dreams begin where real episodes have begun, or at any real moment."""
+    with closing(make_real_env(real)) as env:
+        model = ensemble_world_model(env, seed=seed, **asdict(options.model))
+    memory, _ = load_tensors(checkpoint / "model.safetensors")
+    model.memory.load_state_dict(memory)
+    replay, _ = load_tensors(checkpoint / "replay.safetensors")
+    seen, ended = replay["observations"].flatten(0, 1).float(), replay["dones"].flatten() > 0
+    noise = torch.Generator().manual_seed(seed)
+    drawn = torch.randint(len(seen), (min(_REPLAY_STARTS, len(seen)),), generator=noise)
+    limit = real.max_episode_steps or model.real.max_episode_steps
+    assert limit is not None  # the ensemble was made of an environment that has one
+    WorldModel(
+        model.vision,
+        model.memory,
+        replace(real, max_episode_steps=limit),
+        model.action_space,
+        StartStates(
+            seen[torch.cat([torch.ones(1, dtype=torch.bool), ended[:-1]])],
+            model.memory.initial(seen[drawn], noise=noise)._asdict(),
+        ),
+        max_episode_steps=math.ceil(limit / real.action_repeat),
+        provenance={
+            "real_steps": real_steps,
+            "real_frames": real_steps * real.action_repeat,
+            "seed": seed,
+            "recipe": "ensemble",
+            "options": {"memory": plain(options.model), "fit": plain(options.fit)},
+        },
+    ).save(folder / "bundle")
+    # The agent has learned from the same real steps as the model, and from no others
+    write_provenance(folder / "agent.zip", {"real_frames": 0, "seed": seed})
 
 
 def _checkpoint(folder: Path, number: int) -> Path:

@@ -275,6 +275,31 @@ def test_a_library_of_ones_own_can_register_how_it_saves(tmp_path: Path) -> None
         load_agent(tmp_path / "agent.zip", algo="mine:moving")
 
 
+class Bounded:
+    """An agent that learned where observations have bounds."""
+
+    action_space = PEDALS
+
+    def __init__(self, shape: tuple[int, ...], dtype: Any = np.float32) -> None:
+        self.observation_space = spaces.Box(-1.0, 1.0, shape, dtype)
+
+    def predict(self, observation: Any, *others: Any) -> tuple[Any, None]:
+        return PEDALS.sample(), None
+
+
+def test_an_agent_of_the_real_environment_plays_where_latents_are_observations() -> None:
+    model = trained_like_world_model(action_space=PEDALS, image=False)
+    for dtype in (np.float32, np.float64):
+        assert resolve_agent(Bounded((4,), dtype), model).observation == "latent"
+    for wrong in (Bounded((5,)), Bounded((4,), np.int64)):
+        with pytest.raises(SpaceMismatchError, match="observation spaces differ"):
+            resolve_agent(wrong, model)
+    with pytest.raises(SpaceMismatchError, match="observation spaces differ"):
+        resolve_agent(Bounded((4,)), trained_like_world_model(action_space=PEDALS))
+    with pytest.raises(SpaceMismatchError, match="action spaces differ"):
+        resolve_agent(Bounded((4,)), trained_like_world_model(action_space=spaces.Discrete(2), image=False))
+
+
 def test_an_agent_that_does_not_fit_the_model_is_refused(tmp_path: Path) -> None:
     model = model_of(tmp_path)
     other = trained_like_world_model(action_space=spaces.Discrete(2), image=False)

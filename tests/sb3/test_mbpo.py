@@ -16,12 +16,16 @@ pytest.importorskip("stable_baselines3")
 
 from stable_baselines3 import PPO, SAC
 
+from dreamenv.envs.dream_env import DreamEnv
 from dreamenv.errors import BundleError, ConfigurationError, NonFiniteError
 from dreamenv.sb3 import CriticCallback, Epoch, MBPOOptions, MixedReplayBuffer, learn_mbpo, load_model, read_mbpo
 from dreamenv.sb3.branches import BranchSchedule
+from dreamenv.scoring import evaluate
+from dreamenv.training.checkpoint import load_tensors
 from dreamenv.training.recipes.ensemble import EnsembleMemoryOptions
 from dreamenv.training.recipes.fit_ensemble import EnsembleFitOptions
 from dreamenv.types import RealEnvSpec
+from dreamenv.world_model import WorldModel
 from tests.sb3.line_env import Line, filled
 
 LINE = RealEnvSpec("Line-v0")
@@ -61,6 +65,25 @@ def test_each_epoch_is_scored_and_the_agent_is_left(unbroken: tuple[Path, list[E
     assert agent._n_updates == pytest.approx(2 * 50, abs=2)
     assert read_mbpo(folder) == epochs
     assert [path.name for path in (folder / "checkpoint").iterdir()] == ["0001"], "older checkpoints are removed"
+
+
+def test_it_leaves_a_dream_in_which_and_beside_which_the_agent_is_scored(unbroken: tuple[Path, list[Epoch]]) -> None:
+    folder, _ = unbroken
+    model = WorldModel.load(folder / "bundle")
+    assert model.provenance["real_frames"] == model.provenance["real_steps"] == 60
+    kept, _ = load_tensors(folder / "checkpoint" / "0001" / "model.safetensors")
+    assert all(torch.equal(value, kept[name]) for name, value in model.memory.state_dict().items())
+    starts = {tuple(row.tolist()) for row in model.starts.first}
+    replay, _ = load_tensors(folder / "checkpoint" / "0001" / "replay.safetensors")
+    assert tuple(replay["observations"][0, 0].tolist()) in starts
+    assert 1 < len(starts) < 60, "where episodes begin, not every moment"
+    env = DreamEnv(model)
+    env.reset(seed=1)
+    assert np.isfinite(env.step(env.action_space.sample())[1])
+    # The agent saw the real environment's bounds, the model shows numbers without
+    score = evaluate(folder / "bundle", folder / "agent.zip", algo="sac", episodes=2, workers=0)
+    assert score.real_frames == 60
+    assert np.isfinite(score.mean)
 
 
 def test_a_killed_run_ends_as_an_unbroken_one(unbroken: tuple[Path, list[Epoch]], tmp_path: Path) -> None:
@@ -128,6 +151,13 @@ def test_settings_that_cannot_work_leave_no_record(tmp_path: Path) -> None:
         with pytest.raises(ConfigurationError, match=message):
             learn_mbpo(LINE, tmp_path, replace(TINY, **wrong))
     assert len(learn_mbpo(LINE, tmp_path, replace(TINY, steps=20, epoch=20))) == 1
+
+
+def test_the_frames_of_a_bundle_are_counted_with_action_repeat(tmp_path: Path) -> None:
+    learn_mbpo(replace(LINE, action_repeat=2), tmp_path, replace(TINY, steps=30))
+    model = WorldModel.load(tmp_path / "bundle")
+    assert (model.provenance["real_steps"], model.provenance["real_frames"]) == (30, 60)
+    assert (model.real.max_episode_steps, model.max_episode_steps) == (8, 4)
 
 
 def test_it_acts_in_the_environment_as_the_spec_prepares_it(tmp_path: Path) -> None:

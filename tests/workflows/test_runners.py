@@ -58,6 +58,9 @@ def test_points_are_parts_of_a_curve() -> None:
     found = read("curve", {"a.json": scored}, file="a.json", points="epochs")
     assert found[""].numbers() == {"mean": 2.0, "std": 1.0, "low": 1, "high": 3, "episodes": 3, "real_frames": 20}
     assert found["point-0"].mean == 1.0
+    outputs = {"mbpo.json": {"epochs": points}, "score.json": SCORE}
+    found = read("curve", outputs, file="mbpo.json", points="epochs", score="score.json")
+    assert found[""].numbers() == {"mean": 2.0, "std": 1.0, "low": 1, "high": 3, "episodes": 3, "real_frames": 20}
 
 
 def test_rounds_are_parts_of_a_loop() -> None:

@@ -99,18 +99,21 @@ def _read_loop(outputs: Outputs, options: EvalOptions) -> dict[str, Figure]:
 
 
 class CurveOptions(Options):
-    """`file`, and the key under which it holds the points."""
+    """`file`, and the key under which it holds the points; `score` is the output of `dreamenv eval --json` of the last
+    one's agent, where there is one."""
 
     file: str
     points: str
+    score: str = ""
 
 
 def _read_curve(outputs: Outputs, options: CurveOptions) -> dict[str, Figure]:
-    """Points with `real_steps` and `mean`, such as the epochs of mbpo.json; a score beside them, or else the last."""
+    """Points with `real_steps` and `mean`, such as the epochs of mbpo.json; a score, or else the last of them."""
     content, known = outputs[options.file], ("mean", "std", "ci95", "episodes")
     points = content[options.points]
     rows = [{"real_frames": row["real_steps"]} | {key: row.get(key) for key in known} for row in points]
-    last = rows[-1] if "mean" not in content else rows[-1] | {key: content[key] for key in known}
+    score = outputs[options.score] if options.score else content
+    last = rows[-1] if "mean" not in score else rows[-1] | {key: score[key] for key in known}
     return {"": figure_from(last)} | {f"point-{number}": figure_from(row) for number, row in enumerate(rows)}
 
 
@@ -237,19 +240,15 @@ def _always(*files: str) -> Callable[[Options], tuple[str, ...]]:
     return lambda options: files
 
 
-def _chosen(options: JsonOptions | CurveOptions) -> tuple[str, ...]:
-    return (options.file,)
-
-
 EVAL = Runner(_read_eval, _always("score.json"), EvalOptions)
 LOOP = Runner(_read_loop, _always("rounds.json", "score.json"), EvalOptions)
-CURVE = Runner(_read_curve, _chosen, CurveOptions)
+CURVE = Runner(_read_curve, lambda options: tuple(filter(None, (options.file, options.score))), CurveOptions)
 SCORES = Runner(_read_scores, lambda options: tuple(options.parts.values()), ScoresOptions)
 GAP = Runner(_read_gap, _always("gap.json"))
 BENCH = Runner(_read_bench, _always("bench.json"))
 TEMPERATURE = Runner(_read_temperature, _always("temperature.json"))
 STUDY = Runner(_read_study, _always("study.json"))
-JSON = Runner(_read_json, _chosen, JsonOptions)
+JSON = Runner(_read_json, lambda options: (options.file,), JsonOptions)
 PRINTED_LINES = Runner(_read_printed, _always(PRINTED), PrintedOptions)
 
 _SHIPPED = {"eval": "EVAL", "loop": "LOOP", "curve": "CURVE", "scores": "SCORES", "gap": "GAP", "bench": "BENCH"}
