@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dreamenv.data.changed_picture import ChangedPicture
-from dreamenv.errors import ConfigurationError, missing_extra
+from dreamenv.data.resize import open_cv
+from dreamenv.errors import ConfigurationError
 
 # Levels of grey in the picture: of a tile that has been driven over, and the lightest of the others
 _VISITED, _LIGHTEST = 100, 105
@@ -39,18 +40,15 @@ class UnvisitedRoad(ChangedPicture):
         super().__init__(env)
         if not 0 <= grey <= 255:
             raise ConfigurationError(f"grey must be in [0, 255], got {grey}")
-        try:
-            import cv2
-        except ImportError as error:
-            raise missing_extra("opencv-python-headless", "real") from error
-        self._cv2 = cv2
+        open_cv()  # says at once that it is missing
         self._grey = grey
 
     def changed(self, picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        cv2 = open_cv()
         level = picture[..., 0]
         road = (picture.max(-1) == picture.min(-1)) & (level >= _VISITED) & (level <= _LIGHTEST)
         banded = (road & (level > _VISITED)).astype(np.uint8)
         # Where white kerbs blend with the road, single pixels have such a level
-        tiles = self._cv2.morphologyEx(banded, self._cv2.MORPH_OPEN, _LEAST)
-        picture[road & (self._cv2.dilate(tiles, _SQUARE) > 0)] = self._grey
+        tiles = cv2.morphologyEx(banded, cv2.MORPH_OPEN, _LEAST)
+        picture[road & (cv2.dilate(tiles, _SQUARE) > 0)] = self._grey
         return picture

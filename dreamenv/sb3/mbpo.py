@@ -17,7 +17,7 @@ from typing import Any
 import torch
 
 from dreamenv.bundle import StartStates
-from dreamenv.bundle_config import CONFIG_FILE, read_config
+from dreamenv.bundle_config import CONFIG_FILE
 from dreamenv.data.preprocess import make_real_env
 from dreamenv.errors import BundleError, ConfigurationError, missing_extra
 from dreamenv.files import atomic, read_json, write_json
@@ -166,7 +166,8 @@ def learn_mbpo(
     folder, options = Path(out_dir), options or MBPOOptions()
     settings = json.loads(json.dumps({"real": real.to_json(), "seed": seed, "options": plain(options)}))
     epochs = _begun(folder, settings)
-    for number in range(len(epochs), math.ceil(options.steps / options.epoch)):
+    before = len(epochs)
+    for number in range(before, math.ceil(options.steps / options.epoch)):
         begun = time.perf_counter()
         run = _Epoch(real, folder, options, seed, number, device)
         try:
@@ -177,7 +178,7 @@ def learn_mbpo(
         write_json(folder / "mbpo.json", {**settings, "epochs": [asdict(row) for row in epochs]})
         shutil.rmtree(_checkpoint(folder, number - 1), ignore_errors=True)
         on_epoch(epoch)
-    if epochs[-1].real_steps != _steps_of_bundle(folder):
+    if len(epochs) > before or not (folder / "bundle" / CONFIG_FILE).exists():
         _write_bundle(real, folder, options, seed, epochs[-1].real_steps, _checkpoint(folder, len(epochs) - 1))
     return epochs
 
@@ -211,16 +212,12 @@ def _begun(folder: Path, settings: dict[str, Any]) -> list[Epoch]:
     return epochs
 
 
-def _steps_of_bundle(folder: Path) -> int | None:
-    place = folder / "bundle"
-    steps: int | None = read_config(place)["provenance"]["real_steps"] if (place / CONFIG_FILE).exists() else None
-    return steps
-
-
 def _write_bundle(
     real: RealEnvSpec, folder: Path, options: MBPOOptions, seed: int, real_steps: int, checkpoint: Path
 ) -> None:
     """The ensemble as a world model whose dreams begin where real episodes have begun, or at any real moment."""
+    # The agent has learned from the same real steps as the model, and from no others
+    write_provenance(folder / "agent.zip", {"real_frames": 0, "seed": seed})
     with closing(make_real_env(real)) as env:
         model = ensemble_world_model(env, seed=seed, **asdict(options.model))
     memory, _ = load_tensors(checkpoint / "model.safetensors")
@@ -249,8 +246,6 @@ def _write_bundle(
             "options": {"memory": plain(options.model), "fit": plain(options.fit)},
         },
     ).save(folder / "bundle")
-    # The agent has learned from the same real steps as the model, and from no others
-    write_provenance(folder / "agent.zip", {"real_frames": 0, "seed": seed})
 
 
 def _checkpoint(folder: Path, number: int) -> Path:

@@ -8,7 +8,6 @@ called `ENTRY.PART`, and `ENTRY` alone means the entry's main part.
 
 from __future__ import annotations
 
-import itertools
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -186,8 +185,7 @@ def read_figures(path: str | Path = SHIPPED) -> dict[str, Entry]:
         raise FigureListError(f"{path}: holds no list of figures; expected .yaml files")
     found: dict[str, Entry] = {}
     for file in files:
-        sections = _read_file(file).items()
-        for name, section in itertools.chain.from_iterable(section.of_each_seed(name) for name, section in sections):
+        for name, section in _read_file(file):
             if not _NAME.fullmatch(name):
                 raise FigureListError(f"{file}: {name!r} is no name; expected lower case words joined by hyphens")
             if name in found:
@@ -247,7 +245,8 @@ def read_outputs(folder: Path, names: tuple[str, ...]) -> dict[str, Any]:
     return found
 
 
-def _read_file(file: Path) -> dict[str, EntrySection]:
+def _read_file(file: Path) -> list[tuple[str, EntrySection]]:
+    """The entries of a file by name, one for each of their seeds."""
     try:
         raw = read_yaml(file)
     except OSError as error:
@@ -255,9 +254,10 @@ def _read_file(file: Path) -> dict[str, EntrySection]:
     except ValueError as error:
         raise FigureListError(f"{file}: not YAML: {error}") from error
     try:
-        return _ListFile.model_validate(raw).figures
+        sections = _ListFile.model_validate(raw).figures
     except ValidationError as error:
         raise FigureListError("\n".join(_explain(file, "", part) for part in error.errors())) from error
+    return [of_seed for name, section in sections.items() for of_seed in section.of_each_seed(name)]
 
 
 def _check_runner(file: Path, entry: Entry) -> None:
