@@ -24,9 +24,10 @@ from dreamenv.agents.distilled import DistilledAgent, PolicyValue
 from dreamenv.agents.imitation import learn, student_of
 from dreamenv.agents.mpc import mpc_agent
 from dreamenv.agents.options import DistillationOptions
-from dreamenv.agents.saved import AGENT_FILE, read_agent, save_agent
+from dreamenv.agents.saved import AGENT_FILE, check_free, read_agent, save_agent
 from dreamenv.envs.elsewhere import check_on_cpu
 from dreamenv.errors import ConfigurationError
+from dreamenv.planners.arguments import check_discount
 from dreamenv.planners.base import Planner
 from dreamenv.run_lock import alone_in
 from dreamenv.training.checkpoint import load_tensors, save_tensors
@@ -37,6 +38,7 @@ from dreamenv.world_model import WorldModel
 Progress = Callable[[str, int, int, Scalars], None]
 # With other values of these a run goes on; the part is recorded where workers dream
 _FREE = {"rounds", "part"}
+_FIRST_DECISIONS = "rounds/00/decisions.safetensors"
 
 
 class Distilled(NamedTuple):
@@ -82,7 +84,7 @@ def distill(
 
     Raises:
         ConfigurationError: A planner that cannot plan in this dream, or that local processes cannot be given; a folder
-            of another distillation; or workers, and a model that is not on the CPU.
+            of another distillation or with another agent; or workers, and a model that is not on the CPU.
         NonFiniteError: A dreamed return or a loss that is not finite.
         FolderInUseError: Another process works in `out_dir`.
     """
@@ -93,6 +95,7 @@ def distill(
     place = None if workers is None else find_place(workers, -(-options.dreams // options.part))
     if place is not None:
         check_on_cpu(world_model)
+    check_discount(options.discount)  # a dream has one player
     expert, how = planner, _how(options)
 
     def decide(student: PolicyValue | None, number: int) -> Decisions:
@@ -140,7 +143,8 @@ def distill_environment(
         search: Keyword arguments of `search_environment`, such as `{"simulations": 50}`.
 
     Raises:
-        ConfigurationError: An environment that cannot be searched, or a folder of another distillation.
+        ConfigurationError: An environment that cannot be searched, or a folder of another distillation or with another
+            agent.
         FolderInUseError: Another process works in `out_dir`.
     """
     options, search = options or DistillationOptions(), dict(search or {})
@@ -198,6 +202,7 @@ class _Rounds:
         network: PolicyValue | None = None
         history: list[Scalars] = []
         kept: list[Decisions] = []
+        check_free(self._folder, _FIRST_DECISIONS)
         for number in range(options.rounds):
             folder = self._folder / "rounds" / f"{number:02d}"
             kept = [*kept, self._decided(folder / "decisions.safetensors", decide, network, number)][-options.window :]

@@ -22,7 +22,7 @@ from dreamenv.agents.optimisers import Optimiser, make_optimiser
 from dreamenv.agents.options import EvolutionOptions, PopulationOptions
 from dreamenv.agents.population import initial_weights, score_population
 from dreamenv.agents.population_parts import PopulationParts, population_parts
-from dreamenv.agents.saved import save_agent
+from dreamenv.agents.saved import check_free, save_agent
 from dreamenv.envs.elsewhere import check_on_cpu
 from dreamenv.errors import ConfigurationError, NonFiniteError, missing_extra
 from dreamenv.noise.base import step_generator
@@ -89,7 +89,7 @@ def evolve(
         progress: Called after every generation.
 
     Raises:
-        ConfigurationError: A setting out of range, or `out_dir` holds a run with other settings.
+        ConfigurationError: A setting out of range, or `out_dir` holds a run with other settings or another agent.
         NonFiniteError: A dreamed return is not finite; the last checkpoint stays good.
         MissingExtraError: `cma` or `tensorboard` is needed and not installed.
     """
@@ -116,6 +116,7 @@ def evolve(
         "validate_every": validate_every,
     }
     folder = Path(out_dir)
+    check_free(folder, CHECKPOINT_FILE)
     folder.mkdir(parents=True, exist_ok=True)
     state = EvolutionState.resume(folder, settings)
     state.precision = state.precision or _precision(world_model, options)

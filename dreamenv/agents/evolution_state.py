@@ -20,7 +20,7 @@ from dreamenv.tensor_files import read_sealed, write_sealed
 
 CHECKPOINT_FILE = "evolution.safetensors"
 FORMAT_VERSION = 3
-_ANEW = "Delete it to begin anew."
+_ANEW = "Delete it, and the agent beside it, to begin anew."
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from dreamenv.agents.actor_critic import ActorCritic, ActorCriticAgent
 from dreamenv.agents.base import Agent, check_spaces
 from dreamenv.agents.evolution_state import ValidationScore
 from dreamenv.agents.options import ImaginationOptions
-from dreamenv.agents.saved import save_agent
+from dreamenv.agents.saved import check_free, save_agent
 from dreamenv.errors import ConfigurationError
 from dreamenv.files import fingerprint
 from dreamenv.memory.base import MemoryModel, PlainStepper, Stepper
@@ -29,6 +29,8 @@ from dreamenv.training.ledger import read_ledger, record_frames
 from dreamenv.training.replay import Windows
 from dreamenv.types import Start
 from dreamenv.world_model import WorldModel
+
+CHECKPOINT_FILE = "checkpoint.safetensors"
 
 
 class Dream(NamedTuple):
@@ -294,12 +296,13 @@ def train_actor_critic(
 
     Raises:
         NonFiniteError: A loss or gradient is not finite.
-        ConfigurationError: A checkpoint of other settings, gradients through a memory that carries none, dreams that
-            are longer than the model's time limit, or networks to begin with that keep a mean actor where the options
-            have none, or the other way round.
+        ConfigurationError: A checkpoint of other settings or another agent in `out_dir`, gradients through a memory
+            that carries none, dreams that are longer than the model's time limit, or networks to begin with that keep
+            a mean actor where the options have none, or the other way round.
     """
     out_dir, options = Path(out_dir), options or ImaginationOptions()
     space = world_model.observation_space("features")
+    check_free(out_dir, CHECKPOINT_FILE)
     check_dream_length(options.horizon, world_model.max_episode_steps, "the model's time limit")
     networks = begin or new_actor_critic(world_model, options, seed=seed)
     if (networks.mean_actor is None) != (options.actor_average is None):
@@ -346,7 +349,7 @@ def train_actor_critic(
                 validate_every=validate_every,
                 precision="float32",
             ),
-            checkpoint=out_dir / "checkpoint.safetensors",
+            checkpoint=out_dir / CHECKPOINT_FILE,
             settings={
                 "options": _json_ready(asdict(options)),
                 "seed": seed,

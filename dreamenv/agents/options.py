@@ -220,7 +220,8 @@ class DistillationOptions:
         random_share: Share of steps with a random action.
         value: What the value learns: "plan", what the planner expects of its plan; or "return", the discounted return
             of the episode as it was played, up to its end or to what the planner expected where it was cut.
-        discount: γ per action.
+        discount: γ per action, in (0, 1]; of `distill_environment` also in [-1, 0), where two players take turns (see
+            `search_environment`).
         steps: Optimiser steps of each round.
         batch_size: Decisions of a step.
         learning_rate: Adam's.
@@ -255,10 +256,10 @@ class DistillationOptions:
                 raise ConfigurationError(f"{name} must be in [0, 1], got {getattr(self, name)}")
         if self.value not in DISTILLED_VALUES:
             raise ConfigurationError(f"value={self.value!r} is not known; expected one of {DISTILLED_VALUES}")
-        if not (0 < self.discount <= 1 and self.learning_rate > 0 and self.value_weight >= 0):
+        if not (0 < abs(self.discount) <= 1 and self.learning_rate > 0 and self.value_weight >= 0):
             raise ConfigurationError(
-                f"need discount in (0, 1], learning_rate above 0 and value_weight of at least 0; got {self.discount}, "
-                f"{self.learning_rate}, {self.value_weight}"
+                "need discount in (0, 1] or [-1, 0), learning_rate above 0 and value_weight of at least 0; got "
+                f"{self.discount}, {self.learning_rate}, {self.value_weight}"
             )
         if self.decisions < 2 * HELD_OUT:
             raise ConfigurationError(

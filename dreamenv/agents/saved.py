@@ -10,7 +10,7 @@ from typing import Any, Literal, TypeGuard
 from dreamenv.agents.base import SavableAgent
 from dreamenv.agents.kinds import AGENTS
 from dreamenv.bundle_config import space_from_json, space_to_json
-from dreamenv.errors import BundleError, DreamEnvError, did_you_mean
+from dreamenv.errors import BundleError, ConfigurationError, DreamEnvError, did_you_mean
 from dreamenv.files import parse_json
 from dreamenv.schema import Sha256, Strict, checked
 from dreamenv.tensor_files import built_within, read_header, read_sealed, write_sealed
@@ -60,6 +60,23 @@ def save_agent(agent: SavableAgent, path: str | Path) -> Path:
     }
     write_sealed(file, agent.tensors(), metadata)
     return file
+
+
+def check_free(folder: Path, own: str) -> None:
+    """Refuse to learn in a folder whose agent is another run's, such as a loop's best one: it would be overwritten.
+
+    Args:
+        folder: Where the agent is to be written.
+        own: The file by which what learns there knows a run of its own.
+
+    Raises:
+        ConfigurationError: There is an agent, and no such file.
+    """
+    if (folder / AGENT_FILE).exists() and not (folder / own).exists():
+        raise ConfigurationError(
+            f"{folder} holds an agent that was learned otherwise and would be overwritten. Take another folder "
+            f"(--out), or move {AGENT_FILE} away"
+        )
 
 
 def is_savable(agent: Any) -> TypeGuard[SavableAgent]:

@@ -53,7 +53,7 @@ def train(
     from dreamenv.data.collect import is_unfinished
     from dreamenv.data.episodes import EpisodeStore
     from dreamenv.options import plain
-    from dreamenv.training.pipeline import TrainOptions
+    from dreamenv.training.pipeline import TrainOptions, check_recipe
     from dreamenv.training.pipeline import train as train_model
     from dreamenv.world_model import WorldModel
 
@@ -66,6 +66,7 @@ def train(
     given = episodes is not None
     episodes = episodes or out / "episodes"
     if not given and (len(EpisodeStore(episodes)) == 0 or is_unfinished(episodes) or frames is not None):
+        check_recipe(spec, how)
         collecting = Progress("collect", wanted_frames, "frame")
         collect_episodes(
             spec,

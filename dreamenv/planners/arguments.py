@@ -32,6 +32,14 @@ def check_discount(discount: float) -> None:
         raise ConfigurationError(f"discount must be in (0, 1], got {discount!r}")
 
 
+def check_discount_of_players(discount: float) -> None:
+    """Refuse a discount outside (0, 1] (one player) and [-1, 0) (two that take turns)."""
+    if not 0 < abs(discount) <= 1:
+        raise ConfigurationError(
+            f"discount must be in (0, 1], or in [-1, 0) where two players take turns; got {discount!r}"
+        )
+
+
 def check_positive(**numbers: float) -> None:
     """Refuse what is not a finite number above 0."""
     for name, number in numbers.items():

@@ -18,7 +18,8 @@ from dreamenv.planners.sequences import Sequences
 
 @dataclass(frozen=True, kw_only=True)
 class CEM(SequencePlanner):
-    """Draws plans around a centre, refits centre and spread to the elites, and repeats; the answer is the centre.
+    """Draws plans around a centre, refits centre and spread to the elites, and repeats; the answer is the centre, or
+    the best plan that was scored.
 
     Rubinstein & Kroese 2004, "The cross-entropy method". With `momentum=0` as in PlaNet (Hafner et al. 2019, "Learning
     latent dynamics for planning from pixels", algorithm 2); with `momentum=0.1` and `discount=1` as in PETS (Chua et
@@ -37,6 +38,10 @@ class CEM(SequencePlanner):
         colour: β of the draws of Box plans (Pinneri et al. 2020, "Sample-efficient cross-entropy method for real-time
             planning", section 3.1): 0 draws each entry alone; with 2 to 4 they go together, and plans get somewhere.
         kept: Share of the elites that are candidates of the next iteration again, in [0, 1] (there, section 3.3: 0.3).
+        best: Whether the answer is the best plan of all iterations, the last centre among them, and not that centre
+            (as there). A search of few candidates and iterations ends with a centre that may be worse than
+            the one it began from, such as a guide's proposal; the best plan is not. Where dreams are drawn at random it
+            was lucky as well: then score each by several `particles`.
 
     The others are those of `SequencePlanner`.
     """
@@ -50,6 +55,7 @@ class CEM(SequencePlanner):
     least_spread: float = 0.05
     colour: float = 0.0
     kept: float = 0.0
+    best: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -76,6 +82,7 @@ class CEM(SequencePlanner):
         spread = sequences.initial_spread(centre, self.spread)
         again = 0
         kept = centre.unsqueeze(1)
+        leader = Found(centre, torch.full((len(centre),), -torch.inf, dtype=torch.float64, device=centre.device))
         for _ in range(self.iterations):
             drawn = sequences.around(centre, spread, self.candidates - again, noise, colour=self.colour)
             candidates = with_mode(sequences, centre, drawn)
@@ -86,12 +93,24 @@ class CEM(SequencePlanner):
             best = returns.sort(dim=1, descending=True, stable=True).indices[:, : self.elites]
             again = round(self.kept * self.elites)
             kept = candidates.take_along_dim(best[:, :again, None, None], dim=1)
+            leader = _better(leader, candidates, returns, best[:, :1])
             weights = torch.zeros_like(returns).scatter_(1, best, 1 / self.elites)
             value = (weights * returns).sum(1)
             shares = weights.to(centre)
             centre = self._blend(centre, sequences.refit_centre(candidates, shares))
             spread = self._blend(spread, sequences.refit_spread(candidates, shares, self.least_spread))
-        return Found(centre, value)
+        if not self.best:
+            return Found(centre, value)
+        last = sequences.mode(centre).unsqueeze(1)
+        return _better(leader, last, score(last), torch.zeros_like(best[:, :1]))
 
     def _blend(self, former: Tensor, refitted: Tensor) -> Tensor:
         return self.momentum * former + (1 - self.momentum) * refitted
+
+
+def _better(leader: Found, candidates: Tensor, returns: Tensor, which: Tensor) -> Found:
+    """The candidate `which` `[B, 1]` of each row where it is better than the leader, and the leader elsewhere."""
+    plan = candidates.take_along_dim(which[..., None, None], dim=1).squeeze(1)
+    worth = returns.take_along_dim(which, dim=1).squeeze(1)
+    better = worth > leader.value
+    return Found(torch.where(better.view(-1, 1, 1), plan, leader.centre), torch.where(better, worth, leader.value))

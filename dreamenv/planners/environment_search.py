@@ -12,7 +12,13 @@ import torch
 from numpy.typing import NDArray
 
 from dreamenv.errors import ConfigurationError
-from dreamenv.planners.arguments import check_count, check_discount, check_positive, check_rollout, checked_discrete
+from dreamenv.planners.arguments import (
+    check_count,
+    check_discount_of_players,
+    check_positive,
+    check_rollout,
+    checked_discrete,
+)
 from dreamenv.planners.base import Guide
 from dreamenv.planners.tree import PUCT, Floats, Integers, Outcome, search
 
@@ -73,6 +79,12 @@ def search_environment(
     `copy.deepcopy` of the whole environment. With the former, wrappers (a time limit too) are left out, and what the
     environment draws at random is foreseen as far as its state fixes it; a deep copy draws anew, from `generator`.
 
+    Two players: where a step is the move of one side, the observation is what the other sees, who moves next, and the
+    reward is of the one who has moved, a negative discount searches for both (AlphaZero; -1 does not discount).
+
+    Illegal actions: where `env.unwrapped` has `action_masks()`, `[n]` bool, as MaskablePPO of sb3-contrib asks for it,
+    actions that are False there are never tried.
+
     Args:
         env: Has been reset and has not ended; its actions are Discrete.
         generator: Draws the random actions behind new nodes.
@@ -80,7 +92,7 @@ def search_environment(
         horizon: Steps looked ahead, in the tree and behind it together.
         rollout: Most steps of random actions behind a new node; None goes on to the horizon, and 0 leaves it to the
             guide of `seen` what a node is worth.
-        discount: γ per step.
+        discount: γ per step, in (0, 1]; negative for two players, see above.
         exploration: c₁ of the search.
         seen: A guide and what it sees; None: all chances are equal, and random actions follow new nodes.
         resample: Whether every simulation draws the outcomes of its actions anew, so that an action is worth their
@@ -93,7 +105,7 @@ def search_environment(
             or a rollout of 0 without a guide.
     """
     check_count(simulations=simulations, horizon=horizon)
-    check_discount(discount)
+    check_discount_of_players(discount)
     check_positive(exploration=exploration)
     check_rollout(rollout, horizon)
     if rollout == 0 and seen is None:
@@ -175,6 +187,21 @@ def _has_state(env: gym.Env[Any, Any]) -> bool:
     return all(callable(getattr(env.unwrapped, name, None)) for name in ("get_state", "set_state"))
 
 
+def _allowed(env: gym.Env[Any, Any]) -> NDArray[np.bool_] | None:
+    """`[n]`, the actions that the environment takes now; None where it takes all, always.
+
+    Raises:
+        ConfigurationError: It takes none.
+    """
+    masks = getattr(env.unwrapped, "action_masks", None)
+    if not callable(masks):
+        return None
+    allowed = np.asarray(masks(), np.bool_)
+    if not allowed.any():
+        raise ConfigurationError(f"{env}: action_masks() allows no action, and the episode has not ended")
+    return allowed
+
+
 class _EnvironmentTree:
     """A tree of environment snapshots."""
 
@@ -199,9 +226,8 @@ class _EnvironmentTree:
         self._seen = seen
 
     def root(self) -> tuple[Floats, Floats]:
-        if self._seen is not None:
-            return self._seen.judge(self._seen.observation)
-        return np.array([self._go_on(self._copies.load(self._copies.first), 0)]), self._equal
+        env = self._copies.load(self._copies.first)
+        return self._judged(env, None if self._seen is None else self._seen.observation, 0)
 
     def open(
         self, node: int, parent: Integers, action: Integers, depth: Integers, wanted: NDArray[np.bool_]
@@ -213,11 +239,22 @@ class _EnvironmentTree:
         if terminated or truncated:
             return Outcome(np.array([float(reward)]), nothing, nothing, self._equal)
         self._snapshots[node] = self._copies.save(env)
-        if self._seen is not None:
-            worth, chances = self._seen.judge(observation)
-            return Outcome(np.array([float(reward)]), np.array([self._discount]), worth, chances)
-        value = self._go_on(env, int(depth[0]))
-        return Outcome(np.array([float(reward)]), np.array([self._discount]), np.array([value]), self._equal)
+        return Outcome(
+            np.array([float(reward)]), np.array([self._discount]), *self._judged(env, observation, int(depth[0]))
+        )
+
+    def _judged(self, env: gym.Env[Any, Any], observation: Any, depth: int) -> tuple[Floats, Floats]:
+        """Value `[1]` and chances `[1, n]` of the actions where `env`, which is used up, stands."""
+        allowed = _allowed(env)
+        if self._seen is None:
+            value, chances = np.array([self._go_on(env, depth)]), self._equal
+        else:
+            value, chances = self._seen.judge(observation)
+        if allowed is None:
+            return value, chances
+        possible = np.where(allowed, chances, 0.0)
+        total = possible.sum()
+        return value, possible / total if total > 0 else np.where(allowed, 1 / allowed.sum(), 0.0)[None]
 
     def _stepped(self, node: int, parent: Integers, action: Integers) -> tuple[gym.Env[Any, Any], Any]:
         """The environment after an action in a node, and what it gave; it leads to the new node `node`."""
@@ -228,7 +265,9 @@ class _EnvironmentTree:
         """The discounted return of random actions in `env`, which is used up."""
         total, weight = 0.0, 1.0
         for _ in range(min(self._rollout, self._horizon - depth)):
-            action = self._start + int(self._generator.integers(self.actions))
+            allowed = _allowed(env)
+            choice = self._generator.integers(self.actions if allowed is None else allowed.sum())
+            action = self._start + int(choice if allowed is None else np.flatnonzero(allowed)[choice])
             _, reward, terminated, truncated, _ = env.step(action)
             total += weight * float(reward)
             weight *= self._discount

@@ -24,7 +24,8 @@ class Outcome:
 
     Attributes:
         reward: `[B]` expected reward of the edge, discounted within it.
-        discount: `[B]` in [0, 1], discount times the probability that the task goes on; 0 closes the new node.
+        discount: `[B]` in [-1, 1], discount times the probability that the task goes on; 0 closes the new node. Below 0
+            the other one of two players decides there, whose gain is the loss of the one before.
         value: `[B]` estimate of the return from the new node on.
         prior: `[B, n]` chances of the actions there, rows sum to 1.
     """
@@ -246,7 +247,7 @@ def search(model: TreeModel, *, simulations: int, depth: int, selection: Selecti
         tree.lead(rows, path.end[rows], path.action[rows], np.full(len(rows), node))
         tree.prior[rows, node] = outcome.prior[rows]
         tree.own_value[rows, node] = outcome.value[rows]
-        tree.closed[rows, node] = (outcome.discount[rows] <= 0) | (path.length[rows] >= depth)
+        tree.closed[rows, node] = (outcome.discount[rows] == 0) | (path.length[rows] >= depth)
         leaf = np.where(path.opens, node, path.end)
         value = np.where(path.opens, outcome.value, tree.node_value[np.arange(model.rows), leaf])
         _back_up(tree, path, leaf, value)

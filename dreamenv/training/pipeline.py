@@ -6,6 +6,7 @@ import math
 import os
 import warnings
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -158,6 +159,16 @@ def train(
     return model
 
 
+def check_recipe(real: RealEnvSpec, recipe: str) -> None:
+    """Refuse a recipe that cannot learn `real`, before anything is collected.
+
+    Raises:
+        ConfigurationError: As `Recipe.check_spaces`, or an unknown recipe.
+    """
+    with closing(make_real_env(real)) as env:
+        RECIPES[recipe]().check_spaces(env.observation_space, env.action_space)
+
+
 def _cache_of(store: EpisodeStore, run_dir: Path) -> EpisodeCache:
     """Beside the episodes, where all runs over them find it; of episodes that can only be read, in the run's folder."""
     try:
@@ -199,10 +210,13 @@ def _check_episodes_fit(env: PreprocessedEnv, cache: EpisodeCache, real: RealEnv
 
 def time_limit(real: RealEnvSpec, env: PreprocessedEnv, cache: EpisodeCache) -> int:
     """The dream's, in actions."""
+    return real_time_limit(real, env) or max(int(cache.lengths.max()), _WITHOUT_LIMIT)
+
+
+def real_time_limit(real: RealEnvSpec, env: PreprocessedEnv) -> int | None:
+    """The real environment's, in actions; None where it has none."""
     frames = real.max_episode_steps or (env.spec.max_episode_steps if env.spec is not None else None)
-    if frames is None:
-        return max(int(cache.lengths.max()), _WITHOUT_LIMIT)
-    return math.ceil(frames / real.action_repeat)
+    return None if frames is None else math.ceil(frames / real.action_repeat)
 
 
 def _set_aside_other_data(run_dir: Path, data: str) -> None:

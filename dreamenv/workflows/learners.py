@@ -14,7 +14,7 @@ import torch
 from dreamenv.agents.actor_critic import ActorCritic
 from dreamenv.agents.controller import LinearController
 from dreamenv.agents.evolution import evolve
-from dreamenv.agents.imagination import new_actor_critic, train_actor_critic
+from dreamenv.agents.imagination import CHECKPOINT_FILE, check_dream_length, new_actor_critic, train_actor_critic
 from dreamenv.agents.mpc import planner_called
 from dreamenv.agents.options import EvolutionOptions, ImaginationOptions
 from dreamenv.agents.resolve import ResolvedAgent, load_agent, resolve_agent
@@ -87,6 +87,16 @@ class Learner(ABC, Generic[OptionsT]):
             ConfigurationError: Such actions.
         """
 
+    def check_dream_length(self, longest: int) -> None:
+        """Refuse options that want longer dreams than there will be; the default wants none of its own length.
+
+        Args:
+            longest: The dream's time limit in actions.
+
+        Raises:
+            ConfigurationError: Such options.
+        """
+
     @abstractmethod
     def learn(self, model: WorldModel, folder: Path, *, before: Path | None, seed: int, progress: Progress) -> Player:
         """Learn in the dream of `model` and leave the agent in `folder`.
@@ -129,6 +139,9 @@ class ActorCriticLearner(Learner[ImaginationOptions]):
     def __init__(self, detail: str, options: ImaginationOptions) -> None:
         super().__init__(detail, options)
         _refuse_detail("actor-critic", detail)
+
+    def check_dream_length(self, longest: int) -> None:
+        check_dream_length(self.options.horizon, longest, "the time limit")
 
     def learn(self, model: WorldModel, folder: Path, *, before: Path | None, seed: int, progress: Progress) -> Player:
         networks = new_actor_critic(model, self.options, seed=seed // 1000)
@@ -311,6 +324,6 @@ def _refuse_detail(kind: str, detail: str) -> None:
 
 
 def _continue_from(networks: ActorCritic, before: Path) -> None:
-    tensors, _ = load_tensors(before / "checkpoint.safetensors")
+    tensors, _ = load_tensors(before / CHECKPOINT_FILE)
     with torch.no_grad():
         networks.load_state_dict(below("best.", tensors))

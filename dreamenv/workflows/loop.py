@@ -22,6 +22,8 @@ from dreamenv.schema import read_checked
 from dreamenv.scoring.gap import GapOptions, measure_gap, record_agent
 from dreamenv.training.fit import Scalars
 from dreamenv.training.ledger import read_ledger, record_frames
+from dreamenv.training.pipeline import real_time_limit
+from dreamenv.training.recipes.kinds import RECIPES
 from dreamenv.training.tensorboard import TensorBoardRecorder
 from dreamenv.types import RealEnvSpec, recorded_fields
 from dreamenv.workers import AnyWorkers
@@ -92,8 +94,7 @@ def run_loop(
     """
     run_dir = Path(run_dir)
     if not (run_dir / _SETTINGS).exists():
-        with closing(make_real_env(real)) as env:
-            options.make_learner().check_actions(env.action_space)
+        _check_environment(real, options, max_episode_steps)
     _check_same_loop(run_dir, real, options, max_episode_steps, seed)
     table = read_rounds(run_dir)
     settings = Settings(
@@ -128,10 +129,31 @@ def run_loop(
         table.append(row)
         write_json(run_dir / "rounds.json", [asdict(entry) for entry in table])
         on_round(row)
-    # Of equals the last: a task whose return has an upper end gives every good round the same few scores
-    best = max(table, key=lambda row: (row.real_mean, row.number))
-    _keep_best(run_dir, best.number, table)
+    _keep_best(run_dir, best_round(table, options.best_over), table)
     return table
+
+
+def best_round(table: Sequence[Round], over: int) -> int:
+    """The number of the round behind which `over` rounds, itself and those before it, were validated best.
+
+    Of equals the last: a task whose return has an upper end gives every good round the same few scores.
+    """
+    means = [
+        float(np.mean([row.real_mean for row in table[max(0, end - over) : end]])) for end in range(1, len(table) + 1)
+    ]
+    first = min(over, len(table)) - 1  # fewer rounds than asked for are no mean of so many
+    return max(range(first, len(table)), key=lambda number: (means[number], number))
+
+
+def _check_environment(real: RealEnvSpec, options: LoopOptions, max_episode_steps: int | None) -> None:
+    """What recipe and learner refuse of an environment, before anything is collected in it."""
+    with closing(make_real_env(real)) as env:
+        RECIPES[options.train.recipe]().check_spaces(env.observation_space, env.action_space)
+        learner = options.make_learner()
+        learner.check_actions(env.action_space)
+        longest = max_episode_steps or real_time_limit(real, env)
+        if longest is not None:
+            learner.check_dream_length(longest)
 
 
 def _would_pass(limit: int | None, table: list[Round]) -> bool:
@@ -172,8 +194,8 @@ def _keep_best(run_dir: Path, number: int, table: list[Round]) -> None:
 def _check_same_loop(
     run_dir: Path, real: RealEnvSpec, options: LoopOptions, max_episode_steps: int | None, seed: int
 ) -> None:
-    """Record a loop's settings in loop.json, or refuse others; only what ends it may change, and what its dreams
-    are counted by."""
+    """Record a loop's settings in loop.json, or refuse others; only what ends it may change, what its dreams are
+    counted by, and how the best round is found."""
     settings: dict[str, Any] = {
         "real": recorded_fields(real.to_json()),
         "max_episode_steps": max_episode_steps,
@@ -181,7 +203,7 @@ def _check_same_loop(
     }
     for name, value in asdict(options).items():
         settings |= {f"{name}.{key}": item for key, item in value.items()} if isinstance(value, dict) else {name: value}
-    for name in ("rounds", "max_frames", "dreams"):
+    for name in ("rounds", "max_frames", "dreams", "best_over"):
         settings.pop(name)
     wanted = json.loads(json.dumps(settings))
     run_dir.mkdir(parents=True, exist_ok=True)

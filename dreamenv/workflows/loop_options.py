@@ -8,6 +8,8 @@ from typing import Any
 from dreamenv.errors import ConfigurationError
 from dreamenv.options import options_from
 from dreamenv.training.pipeline import TrainOptions
+from dreamenv.training.recipes.base import Recipe
+from dreamenv.training.recipes.kinds import RECIPES
 from dreamenv.workflows.learners import LEARNERS, Learner, make_learner
 
 
@@ -42,6 +44,9 @@ class LoopOptions:
         agent: The learner's options: its own dataclass (`ImaginationOptions`, `EvolutionOptions`, `SB3Options`), or a
             mapping, which becomes one; None takes its defaults.
         validation_episodes: Real episodes that score each round's agent.
+        best_over: The best round is the one behind which the validation episodes of so many rounds, itself and those
+            before it, have the highest mean. 1 trusts each round's own, which suits many episodes a round; of two or
+            three a round the highest is the luckiest.
         dreams: Whole dreams of each round, whose mean return is set beside the real one. None has as many as the
             learner wants: 64, and 4 of a planner, which plans each of their actions.
     """
@@ -59,24 +64,21 @@ class LoopOptions:
     learner: str = "actor-critic"
     agent: Any = None
     validation_episodes: int = 10
+    best_over: int = 1
     dreams: int | None = None
 
     def __post_init__(self) -> None:
         kind = LEARNERS[self.learner.partition(":")[0]]
         object.__setattr__(self, "agent", options_from(kind.options_type, self.agent, where=self.learner))
-        learner = self.make_learner()
+        learner, recipe = self.make_learner(), RECIPES[self.train.recipe]
         if self.update_every is not None:
-            self._check_continual(learner)
-        if min(self.rounds, self.first_frames, self.validation_episodes) < 1:
-            raise ConfigurationError("rounds, first_frames and validation_episodes must be at least 1")
+            self._check_continual(learner, recipe)
+        if min(self.rounds, self.first_frames, self.validation_episodes, self.best_over) < 1:
+            raise ConfigurationError("rounds, first_frames, validation_episodes and best_over must be at least 1")
         for name in ("max_frames", "dreams"):
             if getattr(self, name) is not None and getattr(self, name) < 1:
                 raise ConfigurationError(f"{name} must be at least 1, got {getattr(self, name)}")
-        if self.curious_rounds < 0 or (self.curious_rounds and self.update_every is not None):
-            raise ConfigurationError(
-                f"curious_rounds={self.curious_rounds}, update_every={self.update_every}: curious_rounds must be at "
-                "least 0, and curiosity learns by rounds; leave update_every out"
-            )
+        self._check_curious(recipe)
         if self.train_ratio is not None and not self.train_ratio > 0:
             raise ConfigurationError(f"train_ratio must be above 0, got {self.train_ratio}")
         if self.update_every is not None and (self.update_every < 1 or self.train_ratio is None):
@@ -95,7 +97,24 @@ class LoopOptions:
                 f"1, got {self.greedy_episodes} and {self.noisy_episodes}"
             )
 
-    def _check_continual(self, learner: Learner[Any]) -> None:
+    def _check_curious(self, recipe: type[Recipe[Any]]) -> None:
+        if self.curious_rounds < 0 or (self.curious_rounds and self.update_every is not None):
+            raise ConfigurationError(
+                f"curious_rounds={self.curious_rounds}, update_every={self.update_every}: curious_rounds must be at "
+                "least 0, and curiosity learns by rounds; leave update_every out"
+            )
+        if self.curious_rounds and not recipe.disagrees:
+            raise ConfigurationError(
+                f"curious_rounds={self.curious_rounds}: models of the recipe {self.train.recipe!r} have no members "
+                "that could disagree; take the recipe 'ensemble'"
+            )
+
+    def _check_continual(self, learner: Learner[Any], recipe: type[Recipe[Any]]) -> None:
+        if not recipe.learns_continually():
+            raise ConfigurationError(
+                f"the recipe {self.train.recipe!r} fits V and M once a round: leave update_every out, or take 'rssm' "
+                "or 'value_equivalent'"
+            )
         if not learner.continual:
             raise ConfigurationError(
                 f"learner={self.learner!r} learns by rounds: leave update_every out, or take 'actor-critic' or a "

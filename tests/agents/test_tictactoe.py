@@ -74,26 +74,60 @@ def test_the_perfect_player_never_loses(game: dict[str, Any]) -> None:
     assert perfect((-1, -1, 0, 0, 1, 0, 0, 0, 0), rng) == 2
 
 
-def test_a_search_finds_the_square_that_wins_or_saves(game: dict[str, Any]) -> None:
-    env = game["TicTacToe"](game["perfect"])
+def test_a_game_for_two(game: dict[str, Any]) -> None:
+    env = game["TicTacToe"](None)
+    check_env(game["TicTacToe"](None), skip_render_check=True)
     env.reset(seed=0)
-    for board in ((1, 1, 0, -1, -1, 0, 0, 0, 0), (-1, -1, 0, 0, 1, 0, 0, 0, 0)):
-        env.set_state(board)
-        plan = search_environment(env, generator=np.random.default_rng(0), simulations=120, horizon=9, discount=1.0)
-        # Squares 0 and 1 are taken, and so each of these three actions takes square 2
-        assert plan.action in (0, 1, 2)
-        assert plan.visits[:3].sum() > plan.visits[3:].sum()
-        assert env.get_state() == board, "the game is where it was"
+    for square, other in ((0, 3), (1, 4)):
+        observation, reward, terminated, _, _ = env.step(square)
+        assert square + 9 in np.flatnonzero(observation), "the other one sees the board from the other side"
+        assert (reward, terminated) == (0.0, False)
+        assert other in np.flatnonzero(env.step(other)[0][9:])
+    assert env.action_masks().tolist() == [False, False, True, False, False, True, True, True, True]
+    observation, reward, terminated, truncated, _ = env.step(2)
+    assert (reward, terminated, truncated) == (1.0, True, False)
+    assert np.flatnonzero(observation).tolist() == [3, 4, 9, 10, 11]
 
 
-def test_chances_of_a_network_are_of_free_squares(game: dict[str, Any]) -> None:
+def test_all_lines_are_tried_against_a_player(game: dict[str, Any]) -> None:
+    def first(board: tuple[int, ...], rng: Any) -> int:
+        return int(game["legal"](board)[0])
+
+    def careful(board: tuple[int, ...], rng: Any) -> int:
+        return int(
+            min(game["legal"](board), key=lambda at: (game["outcome"](game["turned"](game["placed"](board, at))), at))
+        )
+
+    for moves in (True, False):
+        games, lost = game["lines"](first, moves=moves)
+        assert 0 < lost < games
+        games, lost = game["lines"](careful, moves=moves)
+        assert (games > 50, lost) == (True, 0)
+    # By hand: the one to move can only take the last square, and that is a draw, or a win of the other before it
+    full = (1, -1, 1, 1, -1, -1, -1, 1, 0)
+    assert game["lines"](first, full, moves=True) == (1, 0)
+    assert game["lines"](first, (-1, -1, 0, 1, 1, -1, -1, 1, 1), moves=False) == (1, 0)
+    assert game["lines"](first, (1, 1, 0, -1, -1, 1, -1, -1, 1), moves=False) == (1, 1)
+
+
+def test_a_search_finds_the_square_that_wins_or_saves(game: dict[str, Any]) -> None:
+    for env, discount in ((game["TicTacToe"](game["perfect"]), 1.0), (game["TicTacToe"](None), -1.0)):
+        env.reset(seed=0)
+        for board in ((1, 1, 0, -1, -1, 0, 0, 0, 0), (-1, -1, 0, 0, 1, 0, 0, 0, 0)):
+            env.set_state(board)
+            plan = search_environment(
+                env, generator=np.random.default_rng(0), simulations=200, horizon=9, discount=discount
+            )
+            assert plan.action == 2
+            assert not plan.visits[np.array(board) != 0].any()
+            assert env.get_state() == board, "the game is where it was"
+
+
+def test_a_network_plays_free_squares_and_guides_a_search_for_both_sides(game: dict[str, Any]) -> None:
     network = game["PolicyValue"](18, spaces.Discrete(9), width=4)
-    board = (1, -1, 0, 0, 0, 0, 0, 0, -1)
-    found = game["chances"](network, board)
-    assert found.sum() == pytest.approx(1)
-    assert found[[0, 1, 8]].tolist() == [0, 0, 0]
-    # Squares 8, 0 and 1 are taken, and so square 2 gets what four actions have; they are about alike at first
-    assert found[2] == pytest.approx(4 / 9, abs=0.05)
     rng = np.random.default_rng(0)
-    assert game["alone"](network)(board, rng) == 2
-    assert {game["sampled"](network)(board, rng) for _ in range(60)} <= {2, 3, 4, 5, 6, 7}
+    assert game["alone"](network)((1, -1, 0, 1, -1, -1, -1, 1, 1), rng) == 2
+    search = game["searching"](network, 200)
+    # Whoever would win by square 2 takes it, and who would lose by it takes it too
+    for board in ((1, 1, 0, -1, -1, 0, 0, 0, 0), (-1, -1, 0, 0, 1, 0, 0, 0, 0)):
+        assert search(board, rng) == 2

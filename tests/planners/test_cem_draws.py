@@ -73,6 +73,45 @@ def test_it_plans_with_both() -> None:
     assert plan.action.flatten().tolist() == pytest.approx([TARGET, TARGET - 0.1], abs=0.05)
 
 
+def test_the_best_plan_is_the_answer_where_that_is_asked_for() -> None:
+    """Two hills and a valley between: the centre of the elites lies in the valley, where nothing is to be had."""
+
+    def score(candidates: Tensor) -> Tensor:
+        return -(candidates.abs() - 0.8).square().sum((2, 3)).double()
+
+    start = torch.zeros(4, 1, 2)
+    settings: dict[str, Any] = {"horizon": 1, "candidates": 64, "elites": 32, "iterations": 1}
+    centre, best = (
+        CEM(**settings, best=best)._search(WIDE, score, start, GeneratorNoise(generator())) for best in (False, True)
+    )
+    drawn = WIDE.around(start, torch.full_like(start, 0.5), 64, GeneratorNoise(generator()))
+    expected = score(torch.cat([start.unsqueeze(1), drawn[:, 1:]], dim=1)).amax(1)
+    assert torch.equal(best.value, expected)
+    assert torch.equal(score(best.centre.unsqueeze(1))[:, 0], best.value)
+    assert (score(centre.centre.unsqueeze(1))[:, 0] < best.value - 0.3).all()
+    # What a search begins from is scored too, and so is what it ends with
+    summit = torch.full((4, 1, 2), 0.8)
+    assert torch.equal(
+        CEM(**settings, best=True)._search(WIDE, score, summit, GeneratorNoise(generator())).centre, summit
+    )
+    slope = CEM(horizon=1, candidates=64, elites=8, iterations=4, best=True)
+    found = slope._search(
+        WIDE, lambda plans: -(plans - 0.31).square().sum((2, 3)).double(), start, GeneratorNoise(generator())
+    )
+    torch.testing.assert_close(found.centre, torch.full((4, 1, 2), 0.31), atol=0.03, rtol=0.0)
+
+
+@pytest.mark.parametrize(("memory", "space"), [(TargetMemory(), MOVE), (StairsMemory(), CHOICE)])
+def test_the_best_plan_is_no_worse_than_the_warm_one(memory: Any, space: Any) -> None:
+    model = small_dream(memory, space)
+    state = state_at(model, 0.0, 0.1)
+    good = CEM(horizon=4, candidates=200, iterations=6).plan(model, state, noise=generator())
+    hasty = CEM(horizon=4, candidates=4, elites=4, iterations=1, best=True)
+    found = hasty.plan(model, state, noise=generator(), warm=good.proposal)
+    again = CEM(horizon=4, candidates=1, elites=1, iterations=1, best=True, spread=1e-6)
+    assert (found.value >= again.plan(model, state, noise=generator(), warm=good.proposal).value - 1e-6).all()
+
+
 def test_what_does_not_fit_is_refused() -> None:
     for wrong in ({"colour": -1.0}, {"colour": float("nan")}, {"kept": 1.5}, {"kept": -0.1}):
         with pytest.raises(ConfigurationError, match="colour must be a finite number"):

@@ -196,6 +196,89 @@ def test_where_nothing_is_random_drawing_anew_finds_the_same() -> None:
     np.testing.assert_allclose(anew.action_values, once.action_values, rtol=1e-9)
 
 
+class Nim(gym.Env[np.ndarray[Any, Any], int]):
+    """Two players take one to three sticks in turn; who takes the last one wins. A step is the move of one of them."""
+
+    observation_space = gym.spaces.Box(0, 20, (1,), np.float32)
+    action_space = gym.spaces.Discrete(3, start=1)
+
+    def __init__(self, sticks: int = 10, *, masked: bool = True) -> None:
+        self.sticks, self.tried = sticks, set[tuple[int, int]]()
+        if masked:
+            self.action_masks = lambda: np.arange(1, 4) <= self.sticks
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[Any, dict[str, Any]]:
+        super().reset(seed=seed)
+        return self._seen(), {}
+
+    def step(self, action: int) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        self.tried.add((self.sticks, int(action)))
+        self.sticks = max(0, self.sticks - int(action))
+        return self._seen(), float(self.sticks == 0), self.sticks == 0, False, {}
+
+    def get_state(self) -> int:
+        return self.sticks
+
+    def set_state(self, state: int) -> None:
+        self.sticks = state
+
+    def _seen(self) -> Any:
+        return np.array([self.sticks], np.float32)
+
+
+@pytest.mark.parametrize("resample", [False, True])
+@pytest.mark.parametrize("sticks", [5, 6, 7, 9, 10, 11])
+def test_a_negative_discount_searches_for_both_players(sticks: int, resample: bool) -> None:
+    """Who leaves a multiple of four wins. To look for one's own moves alone, as if the other wanted the same, is no
+    help: then all plans that end with an own move are alike."""
+    env = Nim(sticks)
+    env.reset(seed=0)
+    plan = search_environment(env, generator=rng(), simulations=600, horizon=12, discount=-1.0, resample=resample)
+    assert plan.action == sticks % 4
+    assert plan.action_values[sticks % 4 - 1] > 0.5
+    assert plan.value < 1.0
+    assert env.sticks == sticks
+    lost = Nim(8)
+    lost.reset(seed=0)
+    found = search_environment(lost, generator=rng(), simulations=600, horizon=12, discount=-1.0, resample=resample)
+    assert found.value < -0.5
+
+
+def test_a_guide_of_a_game_is_asked_for_whoever_moves_next() -> None:
+    """Its values are of the one who moves next, so that the value of a move is minus that of what it leads to."""
+
+    class Knowing(Indifferent):
+        def chances(self, features: torch.Tensor) -> torch.Tensor:
+            return torch.full((len(features), 3), 1 / 3)
+
+        def value(self, features: torch.Tensor) -> torch.Tensor:
+            return torch.where(features[:, 0] % 4 == 0, -1.0, 1.0)
+
+    env = Nim(10)
+    observation, _ = env.reset(seed=0)
+    plan = search_environment(
+        env, generator=rng(), simulations=3, horizon=12, exploration=50.0, discount=-1.0,
+        seen=Seen(Knowing(), observation),
+    )  # fmt: skip
+    assert plan.action_values.tolist() == [-1.0, 1.0, -1.0]
+
+
+def test_actions_that_the_environment_does_not_take_are_not_tried() -> None:
+    for masked in (False, True):
+        env = Nim(5, masked=masked)
+        env.reset(seed=0)
+        plan = search_environment(env, generator=rng(), simulations=200, horizon=12, discount=-1.0)
+        assert plan.action == 1
+        assert any(action > sticks for sticks, action in env.tried) is not masked
+    alone = Nim(1)
+    alone.reset(seed=0)
+    plan = search_environment(alone, generator=rng(), simulations=10, horizon=12, discount=-1.0)
+    assert plan.visits.tolist() == [10, 0, 0]
+    alone.action_masks = lambda: np.zeros(3, np.bool_)
+    with pytest.raises(ConfigurationError, match=r"action_masks\(\) allows no action"):
+        search_environment(alone, generator=rng(), simulations=10)
+
+
 class Stuck(gym.Env[int, int]):
     observation_space = gym.spaces.Discrete(1)
     action_space = gym.spaces.Discrete(2)
@@ -212,6 +295,7 @@ class Stuck(gym.Env[int, int]):
         ({"rollout": 0}, r"rollout=0 .* Leave rollout out .*seen=Seen"),
         ({"rollout": 21}, r"rollout must be an integer in \[0, horizon=20\].*got 21"),
         ({"discount": 2.0}, "discount must be"),
+        ({"discount": 0.0}, r"discount must be in \(0, 1\], or in \[-1, 0\) where two players take turns"),
         ({"exploration": -1.0}, "exploration must be"),
     ],
 )

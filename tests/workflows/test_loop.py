@@ -19,7 +19,7 @@ from dreamenv.training.ledger import read_ledger
 from dreamenv.training.pipeline import TrainOptions
 from dreamenv.types import RealEnvSpec
 from dreamenv.workflows.learners import ActorCriticLearner, NoOptions, PlannerLearner, make_learner
-from dreamenv.workflows.loop import Round, run_loop
+from dreamenv.workflows.loop import Round, best_round, run_loop
 from dreamenv.workflows.loop_options import LoopOptions
 from dreamenv.world_model import WorldModel
 
@@ -218,6 +218,41 @@ def test_actions_that_the_learner_cannot_take_are_refused_before_anything_is_col
         run_loop(RealEnvSpec(real), tmp_path / "run", LoopOptions(learner=learner), workers=0)
     # The same folder takes the loop that was meant
     assert not list((tmp_path / "run").rglob("*.*"))
+
+
+@pytest.mark.parametrize(
+    ("recipe", "settings", "message"),
+    [
+        ("value_equivalent", {}, "has a policy over Discrete actions"),
+        ("tabular", {}, "takes Discrete actions"),
+        ("rssm", {"agent": {"horizon": 201}}, "horizon=201 actions, but the time limit is 200"),
+    ],
+)
+def test_what_recipe_and_learner_refuse_is_refused_before_anything_is_collected(
+    recipe: str, settings: dict[str, Any], message: str, tmp_path: Path
+) -> None:
+    options = LoopOptions(train=TrainOptions(recipe), **settings)
+    with pytest.raises(ConfigurationError, match=message):
+        run_loop(RealEnvSpec("Pendulum-v1"), tmp_path / "run", options, workers=0)
+    assert not list((tmp_path / "run").rglob("*.*"))
+
+
+def test_the_best_round_is_one_that_luck_does_not_explain() -> None:
+    table = [Round(number, 0, 0.0, 0.0, mean, 0.0, {}) for number, mean in enumerate([-200, -80, -150, -90, -88, -86])]
+    assert best_round(table, 1) == 1
+    assert best_round(table, 3) == 5
+    assert best_round(table[:4], 3) == 3  # -106.7 behind round 3, -143.3 behind round 2
+    assert best_round(table[:2], 3) == 1  # fewer than asked for: the last
+    ceiling = [replace(row, real_mean=500.0) for row in table]
+    assert best_round(ceiling, 1) == best_round(ceiling, 4) == 5
+
+
+def test_recipes_that_cannot_do_what_the_loop_wants_are_refused() -> None:
+    with pytest.raises(ConfigurationError, match="recipe 'ensemble' fits V and M once a round"):
+        LoopOptions(train=TrainOptions("ensemble"), learner="planner:cem", update_every=1, train_ratio=1.0)
+    with pytest.raises(ConfigurationError, match="curious_rounds=1: models of the recipe 'rssm' have no members"):
+        LoopOptions(train=TrainOptions("rssm"), curious_rounds=1)
+    LoopOptions(train=TrainOptions("ensemble"), learner="planner:cem", curious_rounds=1)
 
 
 @pytest.mark.parametrize("learner", ["planner:cem", "planner:ilqr", "sb3:sac", "evolve", "actor-critic"])

@@ -63,11 +63,7 @@ class ValueEquivalent(MemoryModel[HiddenState]):
         termination_weight: float = 1.0,
     ) -> None:
         super().__init__()
-        if not isinstance(action_space, spaces.Discrete):
-            raise ConfigurationError(
-                f"a value-equivalent memory has a policy over Discrete actions, got {action_space}. For Box actions "
-                "take the recipe 'rssm', 'mdn_rnn' or 'ensemble'."
-            )
+        actions = check_discrete(action_space)
         if min(embedding_size, hidden_size, width) < 1:
             raise ConfigurationError(
                 f"embedding_size, hidden_size, width must be at least 1; got {embedding_size}, {hidden_size}, {width}"
@@ -89,9 +85,7 @@ class ValueEquivalent(MemoryModel[HiddenState]):
         self.reward_head = TwoHotHead(hidden_size, width=width, support=support)
         self.value_head = TwoHotHead(hidden_size, width=width, support=support)
         self.termination_head = TerminationHead(hidden_size, weight=termination_weight)
-        self.policy_head = nn.Sequential(
-            nn.Linear(hidden_size, width), nn.SiLU(), nn.Linear(width, int(action_space.n))
-        )
+        self.policy_head = nn.Sequential(nn.Linear(hidden_size, width), nn.SiLU(), nn.Linear(width, int(actions.n)))
         self.register_buffer("latent_std", torch.ones(hidden_size))
 
     @property
@@ -149,6 +143,20 @@ class ValueEquivalent(MemoryModel[HiddenState]):
         """The state behind an action, which nothing is random about."""
         inputs = torch.cat([state.hidden, self.action_encoder(action).to(state.hidden)], -1)
         return HiddenState(_scaled(state.hidden + self.dynamics(inputs)))
+
+
+def check_discrete(action_space: gym.Space[Any]) -> spaces.Discrete:
+    """The actions, which a value-equivalent memory has a policy over.
+
+    Raises:
+        ConfigurationError: They are not Discrete.
+    """
+    if not isinstance(action_space, spaces.Discrete):
+        raise ConfigurationError(
+            f"a value-equivalent memory has a policy over Discrete actions, got {action_space}. For Box actions "
+            "take the recipe 'rssm', 'mdn_rnn' or 'ensemble'."
+        )
+    return action_space
 
 
 def _scaled(hidden: Tensor) -> Tensor:

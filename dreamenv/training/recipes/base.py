@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any, ClassVar, Generic, TypeVar
 
 import gymnasium as gym
 import numpy as np
@@ -163,9 +163,27 @@ class Recipe(ABC, Generic[OptionsT]):
     Attributes:
         options_type: A frozen dataclass with a default for every field; sections are dataclasses too. It refuses what
             is out of range by a `ConfigurationError` (`__post_init__`).
+        disagrees: Whether the memories that it fits know where their members disagree (`MemoryModel.with_bonus`).
     """
 
     options_type: type[OptionsT]
+    disagrees: ClassVar[bool] = False
+
+    @classmethod
+    def learns_continually(cls) -> bool:
+        """Whether there is a `continual` of the recipe's own."""
+        return cls.continual is not Recipe.continual
+
+    def check_spaces(self, observation_space: gym.Space[Any], action_space: gym.Space[Any]) -> None:
+        """Refuse an environment that the recipe cannot learn, before anything is collected; the default takes all.
+
+        Args:
+            observation_space: Of the environment, preprocessed.
+            action_space: As the dream will have it.
+
+        Raises:
+            ConfigurationError: Such an environment.
+        """
 
     @abstractmethod
     def fit(self, job: Job[OptionsT]) -> Fitted:

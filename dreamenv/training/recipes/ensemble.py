@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field, replace
+from typing import Any
 
+import gymnasium as gym
 import numpy as np
 import torch
 
@@ -60,14 +62,14 @@ class EnsembleRecipe(Recipe[EnsembleOptions]):
     """
 
     options_type = EnsembleOptions
+    disagrees = True
+
+    def check_spaces(self, observation_space: gym.Space[Any], action_space: gym.Space[Any]) -> None:
+        _check_vectors(observation_space.shape or ())
 
     def fit(self, job: Job[EnsembleOptions]) -> Fitted:
         cache = job.cache
-        if cache.observations.ndim != 2:
-            raise ConfigurationError(
-                f"an ensemble takes vectors; {job.real.id} shows pictures {cache.observations.shape[1:]}. "
-                "Use the recipe 'mdn_rnn'."
-            )
+        _check_vectors(cache.observations.shape[1:])
         size = cache.observations.shape[1]
         vision = IdentityVision(size)
         with seeded_weights(job.seed):
@@ -103,3 +105,10 @@ def _held_out(memory: ProbabilisticEnsemble, data: Transitions) -> Scalars:
     error = ((mean[:, :-1] - (following - latents)) / memory.change_std[:-1]).square().mean()
     ends = memory.termination_loss(latents, actions, following, terminated.float()).mean()
     return {"error": float(error), "reward_r2": explained(rewards, mean[:, -1]), "termination": float(ends)}
+
+
+def _check_vectors(shape: tuple[int, ...]) -> None:
+    if len(shape) != 1:
+        raise ConfigurationError(
+            f"an ensemble takes vectors, got observations of shape {shape}. Use the recipe 'mdn_rnn' or 'rssm'."
+        )

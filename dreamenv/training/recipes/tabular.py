@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
+import gymnasium as gym
 import numpy as np
 import torch
 from gymnasium import spaces
@@ -35,10 +37,11 @@ class TabularRecipe(Recipe[TabularOptions]):
 
     options_type = TabularOptions
 
+    def check_spaces(self, observation_space: gym.Space[Any], action_space: gym.Space[Any]) -> None:
+        _discrete(action_space)
+
     def fit(self, job: Job[TabularOptions]) -> Fitted:
-        space = job.action_space
-        if not isinstance(space, spaces.Discrete):
-            raise ConfigurationError(f"a table takes Discrete actions; {job.real.id} has {space}")
+        space = _discrete(job.action_space)
         vision = IdentityVision(_states(job))
         memory = TabularMemory(vision.latent_size, space)
         latents = encode_episodes(vision, job.cache)
@@ -52,6 +55,12 @@ class TabularRecipe(Recipe[TabularOptions]):
         if job.recorder is not None:
             job.recorder.scalars("memory", len(training), {f"held_out/{key}": value for key, value in held_out.items()})
         return Fitted(vision, memory.to(job.device), held_out, latents.embed)
+
+
+def _discrete(space: gym.Space[Any]) -> spaces.Discrete:
+    if not isinstance(space, spaces.Discrete):
+        raise ConfigurationError(f"a table takes Discrete actions, got {space}")
+    return space
 
 
 def _states(job: Job[TabularOptions]) -> int:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import copy
 from collections import defaultdict
 from dataclasses import asdict, replace
+from typing import Any
 
+import gymnasium as gym
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -15,7 +17,7 @@ from dreamenv.data.episodes import EpisodeCache
 from dreamenv.data.split import held_out_episodes
 from dreamenv.errors import ConfigurationError
 from dreamenv.memory.heads import masked_mean
-from dreamenv.memory.value_equivalent.model import HiddenState, ValueEquivalent
+from dreamenv.memory.value_equivalent.model import HiddenState, ValueEquivalent, check_discrete
 from dreamenv.noise.base import seeded_weights, step_generator
 from dreamenv.training.checkpoint import restore_training, training_tensors
 from dreamenv.training.explained import explained
@@ -43,6 +45,10 @@ class ValueEquivalentRecipe(Recipe[ValueEquivalentOptions]):
     """
 
     options_type = ValueEquivalentOptions
+
+    def check_spaces(self, observation_space: gym.Space[Any], action_space: gym.Space[Any]) -> None:
+        check_discrete(action_space)
+        _check_pictures(observation_space.shape or (), observation_space.dtype)
 
     def fit(self, job: Job[ValueEquivalentOptions]) -> Fitted:
         options = job.options
@@ -155,11 +161,7 @@ class Networks(nn.Module):
         """
         options, shape = job.options, job.cache.observations.shape[1:]
         pictures = job.cache.observations.dtype == np.uint8
-        if pictures and shape != PictureEncoder.observation_shape:
-            raise ConfigurationError(
-                f"pictures of shape {shape}; the encoder takes {PictureEncoder.observation_shape}. Preprocess them to "
-                "that (image_size: 64)."
-            )
+        _check_pictures(shape, job.cache.observations.dtype)
         size = options.memory.hidden_size
         with seeded_weights(job.seed):
             vision: Vision
@@ -224,7 +226,9 @@ class Networks(nn.Module):
             surprise = -(policy[:, moment] * self.memory.prior(state).log_softmax(-1)).sum(-1)
             parts["policy"].append(scale * masked_mean(surprise, acts))
             missed = self.memory.value_head.loss(state.hidden, value[:, moment])
-            parts["value"].append(scale * masked_mean(missed, acts))
+            # Searches look behind an end too, as far as it is not foreseen: there is nothing more to get
+            counts = acts if moment == 0 else torch.maximum(acts, batch.terminated[:, moment - 1])
+            parts["value"].append(scale * masked_mean(missed, counts))
         found = {name: torch.stack(losses).sum() for name, losses in parts.items()}
         weights = {"value": self._options.targets.value, "consistency": self._options.targets.consistency}
         total = torch.stack([weights.get(name, 1.0) * part for name, part in found.items()]).sum()
@@ -322,3 +326,11 @@ class ContinualValueEquivalent(ContinualFit):
 
     def tensors(self) -> dict[str, Tensor]:
         return training_tensors(self._networks, self._optimiser)
+
+
+def _check_pictures(shape: tuple[int, ...], dtype: np.dtype[Any] | None) -> None:
+    if dtype == np.uint8 and shape != PictureEncoder.observation_shape:
+        raise ConfigurationError(
+            f"pictures of shape {shape}; the encoder takes {PictureEncoder.observation_shape}. Preprocess them to "
+            "that (image_size: 64)."
+        )

@@ -24,7 +24,7 @@ from dreamenv.memory.heads import REWARD_BOUND
 from dreamenv.memory.mdn_rnn.model import MDNRNN
 from dreamenv.memory.rssm.model import RSSM
 from dreamenv.memory.tabular import TabularMemory
-from dreamenv.training.pipeline import TrainOptions, train
+from dreamenv.training.pipeline import TrainOptions, check_recipe, train
 from dreamenv.training.recipes import joint
 from dreamenv.training.recipes.base import Fitted, Job, Recipe
 from dreamenv.training.recipes.ensemble import EnsembleMemoryOptions, EnsembleOptions, EnsembleRecipe
@@ -194,10 +194,10 @@ class Refused:
 @pytest.mark.parametrize(
     "case",
     [
-        Refused(EnsembleRecipe, squares(), BOX, r"takes vectors; Own-v0 shows pictures \(64, 64, 3\)"),
+        Refused(EnsembleRecipe, squares(), BOX, r"takes vectors, got observations of shape \(64, 64, 3\)"),
         Refused(TabularRecipe, rotation(3), spaces.Discrete(2), "takes one-hot observations; Own-v0 shows others"),
         Refused(TabularRecipe, squares(), spaces.Discrete(2), "takes one-hot observations"),
-        Refused(TabularRecipe, rotation(3), BOX, "takes Discrete actions; Own-v0 has Box"),
+        Refused(TabularRecipe, rotation(3), BOX, "takes Discrete actions, got Box"),
     ],
     ids=["pictures", "numbers", "frames", "actions"],
 )
@@ -205,6 +205,27 @@ def test_what_a_recipe_cannot_take_is_named(case: Refused, tmp_path: Path) -> No
     job = job_of(case.cache, case.recipe.options_type(), case.space, tmp_path)
     with pytest.raises(ConfigurationError, match=case.message):
         case.recipe().fit(job)
+
+
+@pytest.mark.parametrize(
+    ("recipe", "real", "message"),
+    [
+        ("value_equivalent", "Pendulum-v1", "has a policy over Discrete actions, got Box"),
+        ("tabular", "Pendulum-v1", "takes Discrete actions, got Box"),
+        ("ensemble", "CarRacing-v3", r"takes vectors, got observations of shape \(64, 64, 3\)"),
+        ("value_equivalent", "CarRacing-v3", "Discrete"),
+    ],
+)
+def test_environments_that_a_recipe_cannot_learn_are_refused_before_anything_is_collected(
+    recipe: str, real: str, message: str
+) -> None:
+    with pytest.raises(ConfigurationError, match=message):
+        check_recipe(RealEnvSpec(real), recipe)
+
+
+@pytest.mark.parametrize("recipe", ["mdn_rnn", "rssm", "ensemble", "value_equivalent"])
+def test_recipes_take_the_environments_that_they_can(recipe: str) -> None:
+    check_recipe(RealEnvSpec("CartPole-v1"), recipe)
 
 
 def test_data_have_a_fingerprint(tmp_path: Path) -> None:

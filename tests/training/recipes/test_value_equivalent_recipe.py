@@ -104,6 +104,9 @@ def test_it_learns_values_policy_rewards_and_ends(tmp_path: Path) -> None:
     assert float(said.reward[1]) == pytest.approx(1, abs=0.3)
     assert float(said.reward[0]) == pytest.approx(0, abs=0.3)
     assert said.terminated.tolist()[:2] == [False, True]
+    behind = memory.value(state)
+    assert behind is not None
+    assert float(behind[1]) == pytest.approx(0, abs=0.15), "there is nothing behind an end"
     assert fitted.held_out["agreement"] > 0.7
     assert "loss" not in fitted.held_out
     assert bool((memory.latent_std > 0).all())
