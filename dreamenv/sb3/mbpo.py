@@ -11,10 +11,12 @@ import time
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
+from gymnasium.wrappers import TimeLimit
 
 from dreamenv.bundle import StartStates
 from dreamenv.bundle_config import CONFIG_FILE
@@ -30,7 +32,8 @@ from dreamenv.sb3.mixing import MixingCallback
 from dreamenv.sb3.models import algorithm, write_provenance
 from dreamenv.training.checkpoint import load_tensors, save_tensors
 from dreamenv.training.recipes.ensemble import EnsembleMemoryOptions
-from dreamenv.training.recipes.fit_ensemble import EnsembleFitOptions, ensemble_world_model
+from dreamenv.training.recipes.fit_ensemble import EnsembleFitOptions, ensemble_world_model, refit_ensemble
+from dreamenv.training.transitions import Transitions
 from dreamenv.types import RealEnvSpec
 from dreamenv.world_model import WorldModel
 
@@ -58,6 +61,10 @@ class MBPOOptions:
         algo: "sac", "td3", "ddpg", "dqn", or one of sb3-contrib; "sbx_sac" is SAC in JAX, whose updates are faster.
         steps: Real steps.
         epoch: Real steps after which it is scored and a checkpoint is written; real episodes begin anew there.
+        episode: Real steps after which an episode that is learned from is cut, where that is before its own limit; its
+            last value is bootstrapped, as at a time limit. Branches begin where real episodes have been: one that goes
+            well to the end is most of all there is in a small run, and hardly holds what an agent has yet to learn.
+            Scores are of whole episodes. None cuts none.
         learning_starts: Real steps with random actions at the beginning.
         updates: Gradient steps of the agent for each real step, 1 to 1,000 (the source: 20 to 40).
         real_fraction: Share of real transitions in a batch.
@@ -78,6 +85,7 @@ class MBPOOptions:
     algo: str = "sac"
     steps: int = 20_000
     epoch: int = 1000
+    episode: int | None = None
     learning_starts: int = 250
     updates: int = 20
     real_fraction: float = 0.05
@@ -100,6 +108,8 @@ class MBPOOptions:
                 "steps, epoch, learning_starts and score_episodes must be at least 1; got "
                 f"{self.steps}, {self.epoch}, {self.learning_starts}, {self.score_episodes}"
             )
+        if self.episode is not None and self.episode < 1:
+            raise ConfigurationError(f"episode must be at least 1 real step, or None; got {self.episode}")
         if self.learning_starts > self.steps:
             raise ConfigurationError(
                 f"learning_starts={self.learning_starts} of steps={self.steps}: nothing would ever be learned"
@@ -274,8 +284,8 @@ class _Epoch:
         self, real: RealEnvSpec, folder: Path, options: MBPOOptions, seed: int, number: int, device: str
     ) -> None:
         self._real, self._folder, self._options, self._number = real, folder, options, number
-        self._seed = seed * 10_000 + number
-        self._envs: Any = DummyVecEnv([self._env])
+        self._run_seed, self._seed = seed, seed * 10_000 + number
+        self._envs: Any = DummyVecEnv([partial(self._env, options.episode)])
         self._model = self._world_model(seed).to(device)
         self._agent = self._algorithm(seed, device)
         if number:
@@ -291,7 +301,7 @@ class _Epoch:
             rollout_every=options.rollout_every,
             rollout_batch=options.rollout_batch,
             schedule=options.branches,
-            fit_options=asdict(options.fit),
+            refit=self._fit,
             seed=self._seed,
         )
         critic = CriticCallback(every=options.critic_every)
@@ -313,15 +323,22 @@ class _Epoch:
             round(time.perf_counter() - begun, 1),
         )
 
+    def _fit(self, transitions: Transitions) -> dict[str, float]:
+        """By the run's seed in every epoch: it decides which transitions are held out, and weights go on."""
+        memory: Any = self._model.memory
+        return refit_ensemble(memory, transitions, asdict(self._options.fit), seed=self._run_seed)
+
     def close(self) -> None:
         """Close the environments."""
         self._envs.close()
 
-    def _env(self) -> Any:
-        return Monitor(make_real_env(self._real))
+    def _env(self, episode: int | None = None) -> Any:
+        env: Any = make_real_env(self._real)
+        return Monitor(env if episode is None else TimeLimit(env, episode))
 
     def _world_model(self, seed: int) -> WorldModel:
-        return ensemble_world_model(self._envs.envs[0], seed=seed, **asdict(self._options.model))
+        with closing(make_real_env(self._real)) as env:
+            return ensemble_world_model(env, seed=seed, **asdict(self._options.model))
 
     def _algorithm(self, seed: int, device: str) -> OffPolicyAlgorithm:
         options = self._options

@@ -106,6 +106,38 @@ def test_a_killed_run_ends_as_an_unbroken_one(unbroken: tuple[Path, list[Epoch]]
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
 
 
+def test_what_is_held_out_of_a_fit_stays_so_over_the_epochs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seeds = []
+
+    def refit(memory: Any, transitions: Any, options: Any, *, seed: int) -> dict[str, float]:
+        seeds.append(seed)
+        return {}
+
+    monkeypatch.setattr("dreamenv.sb3.mbpo.refit_ensemble", refit)
+    learn_mbpo(LINE, tmp_path, TINY, seed=3)
+    assert len(seeds) == 4
+    assert set(seeds) == {3}
+
+
+def test_episodes_to_learn_from_can_be_cut(tmp_path: Path) -> None:
+    """The steps of a run that are learned from come in pieces, and scores are of whole episodes all the same."""
+    folder, options = tmp_path / "cut", replace(TINY, episode=4, steps=30)
+    epochs = learn_mbpo(LINE, folder, options, seed=3)
+    replay, _ = load_tensors(folder / "checkpoint" / "0000" / "replay.safetensors")
+    ends = replay["dones"].flatten()[:30].nonzero().flatten().tolist()
+    assert np.diff([-1, *ends]).max() == 4
+    cut = [step for step in ends if replay["timeouts"].flatten()[step]]
+    assert cut, "and the value behind such an end is bootstrapped"
+    whole = learn_mbpo(LINE, tmp_path / "whole", replace(TINY, steps=30), seed=3)
+    assert (
+        WorldModel.load(folder / "bundle").max_episode_steps
+        == WorldModel.load(tmp_path / "whole" / "bundle").max_episode_steps
+    )
+    assert len(epochs[0].returns) == len(whole[0].returns) == 2
+    with pytest.raises(ConfigurationError, match="episode must be at least 1 real step"):
+        replace(TINY, episode=0)
+
+
 def test_a_finished_run_changes_nothing_and_refuses_other_settings(unbroken: tuple[Path, list[Epoch]]) -> None:
     folder, epochs = unbroken
     assert learn_mbpo(LINE, folder, TINY, seed=3) == epochs

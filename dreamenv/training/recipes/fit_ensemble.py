@@ -81,7 +81,8 @@ class EnsembleFit:
     Attributes:
         epochs: Passes over the training data.
         steps: Optimiser steps.
-        held_out_error: `[E]` lowest mean squared error of each member on held-out transitions, normalised units.
+        held_out_error: `[E]` mean squared error of each member, with the weights that it got, on held-out transitions,
+            normalised units.
         termination: Lowest held-out loss of the termination head, nats.
     """
 
@@ -93,13 +94,15 @@ class EnsembleFit:
 
 # What an improvement of the termination head has to be to prolong a fit
 _NATS = 1e-3
+# Squared error, as a share of the variance, below which an output is as good as known
+_KNOWN = 1e-6
 
 
 class _Best:
     """The best weights so far, member by member, and those of the termination head."""
 
     def __init__(self, memory: ProbabilisticEnsemble) -> None:
-        self.error = np.full(memory.members, np.inf)
+        self.error = np.full((memory.members, len(memory.change_std)), np.inf)
         self.termination = math.inf
         self._members = list(memory.networks.linear.parameters())
         self._head = list(memory.termination_head.parameters())
@@ -108,13 +111,13 @@ class _Best:
 
     @torch.no_grad()
     def update(self, error: NDArray[np.float64], termination: float, improvement: float) -> bool:
-        """Keep what has become better by more than the share `improvement`; whether anything
-        has, the termination head by a thousandth of a nat at least."""
-        better = error < self.error * (1 - improvement)
+        """Keep what has become better by more than the share `improvement`; whether anything has, the termination head
+        by a thousandth of a nat at least. `error` is `[E, Z + 1]`, see `level`."""
+        better = level(error) < level(self.error) * (1 - improvement)
         index = torch.from_numpy(np.flatnonzero(better)).to(self._members[0].device)
         for kept, part in zip(self._kept_members, self._members, strict=True):
             kept[index] = part[index]
-        self.error = np.where(better, error, self.error)
+        self.error = np.where(better[:, None], error, self.error)
         head_better = termination < self.termination * (1 - improvement)
         # Where nothing ends, its loss becomes a hundredth smaller with every epoch for good
         head_counts = head_better and self.termination - termination > _NATS
@@ -133,11 +136,23 @@ class _Best:
         """What is kept, by name, for a checkpoint."""
         return {str(number): part for number, part in enumerate((*self._kept_members, *self._kept_head))}
 
-    def load(self, tensors: dict[str, Tensor], error: list[float], termination: float) -> None:
+    def load(self, tensors: dict[str, Tensor], error: list[list[float]], termination: float) -> None:
         """The inverse of `tensors`."""
         for number, part in enumerate((*self._kept_members, *self._kept_head)):
             part.copy_(tensors[str(number)])
         self.error, self.termination = np.array(error), termination
+
+
+def level(error: NDArray[np.float64]) -> NDArray[np.float64]:
+    """`[E]`, by which members and epochs are compared: the geometric mean over the outputs of squared errors
+    `[E, Z + 1]`.
+
+    In a plain mean an output that cannot be predicted, such as a contact's force, outweighs those that can: what it
+    does by chance then ends a fit while all others still become better.
+    """
+    with np.errstate(divide="ignore"):
+        found: NDArray[np.float64] = np.exp(np.log(np.maximum(error, _KNOWN)).mean(1))
+    return found
 
 
 def fit_ensemble(
@@ -154,9 +169,10 @@ def fit_ensemble(
 
     As in Janner et al. 2019: each member has its own bootstrap sample of the training data; a share of the transitions
     is held out; training stops when no member's squared error there has become smaller for `patience` epochs; each
-    member gets the weights of its best epoch, and the elites are the members of the lowest error. Whether transition i
-    is held out depends on `seed` and i alone, so that it stays so as the data grow. It is a loop of its own and not
-    `training.fit`, because the number of steps follows from the data and each member has its own best epoch.
+    member gets the weights of its best epoch, and the elites are the members of the lowest error. Departure: errors are
+    compared by their geometric mean over the outputs (`level`). Whether transition i is held out depends on `seed` and
+    i alone, so that it stays so as the data grow. It is a loop of its own and not `training.fit`, because the number of
+    steps follows from the data and each member has its own best epoch.
 
     Args:
         memory: The ensemble.
@@ -222,8 +238,8 @@ def fit_ensemble(
     finally:
         memory.eval()
         best.restore()
-    memory.elite_members.copy_(torch.from_numpy(np.argsort(best.error, kind="stable")[: memory.elites]))
-    return EnsembleFit(state["epoch"], state["steps"], best.error, best.termination)
+    memory.elite_members.copy_(torch.from_numpy(np.argsort(level(best.error), kind="stable")[: memory.elites]))
+    return EnsembleFit(state["epoch"], state["steps"], best.error.mean(1), best.termination)
 
 
 def _ended(state: dict[str, int], options: EnsembleFitOptions) -> bool:
@@ -258,10 +274,11 @@ def _step(memory: ProbabilisticEnsemble, optimiser: torch.optim.Adam, batch: lis
 
 @torch.no_grad()
 def _held_out_losses(memory: ProbabilisticEnsemble, data: list[Tensor]) -> tuple[NDArray[np.float64], float]:
+    """Squared errors `[E, Z + 1]`, normalised units, and the termination head's loss."""
     latents, actions, next_latents, rewards, terminated = data
     outcome = torch.cat([next_latents - latents, rewards.unsqueeze(1)], 1)
     mean = memory.gaussian(latents, actions).mean
-    error = (mean - (outcome - memory.change_mean) / memory.change_std).square().mean((1, 2))
+    error = (mean - (outcome - memory.change_mean) / memory.change_std).square().mean(1)
     ends = memory.termination_loss(latents, actions, next_latents, terminated.float()).mean()
     return error.double().cpu().numpy(), float(ends)
 
