@@ -219,7 +219,7 @@ def main() -> None:
     found = distill_environment(
         lambda: TicTacToe(None),
         out_dir=arguments.out,
-        search={"simulations": arguments.simulations, "horizon": 9},
+        search={"simulations": arguments.simulations, "horizon": 9, "root_noise": 0.25},
         options=DistillationOptions(
             rounds=arguments.rounds,
             decisions=arguments.decisions,

@@ -17,10 +17,14 @@ from dreamenv.planners.arguments import (
     check_discount_of_players,
     check_positive,
     check_rollout,
+    check_share,
     checked_discrete,
 )
 from dreamenv.planners.base import Guide
 from dreamenv.planners.tree import PUCT, Floats, Integers, Outcome, search
+
+# Of noise at the root, for all actions together
+_CONCENTRATION = 10.0
 
 
 @dataclass(frozen=True)
@@ -72,6 +76,7 @@ def search_environment(
     exploration: float = 1.25,
     seen: Seen | None = None,
     resample: bool = False,
+    root_noise: float = 0.0,
 ) -> EnvironmentPlan:
     """Plan from where `env` stands, on copies of it; `env` itself is left as it was.
 
@@ -99,6 +104,10 @@ def search_environment(
             mean; outcomes are told apart by observation, reward and end. Otherwise each is drawn once, when its node is
             opened, as in `MCTS`: that is enough where nothing is random, and costs a step of the environment for a
             simulation in place of one for each action on its way.
+        root_noise: Share of the chances at the root that is noise from `generator`, in [0, 1): Dirichlet of
+            concentration 10 divided by the number of actions. By it a search that a network learns from tries what the
+            network has come to think nothing of (Silver et al. 2018, "A general reinforcement learning algorithm that
+            masters chess, shogi, and Go through self-play": 0.25); 0 is for playing.
 
     Raises:
         ConfigurationError: A number out of range, actions that are not Discrete, an environment that cannot be copied,
@@ -108,6 +117,7 @@ def search_environment(
     check_discount_of_players(discount)
     check_positive(exploration=exploration)
     check_rollout(rollout, horizon)
+    check_share(root_noise=root_noise)
     if rollout == 0 and seen is None:
         raise ConfigurationError(
             "rollout=0 leaves it to a value what a node is worth, and there is none. Leave rollout out (random steps "
@@ -126,6 +136,7 @@ def search_environment(
             horizon if rollout is None else rollout,
             discount,
             seen,
+            root_noise,
         )
         tree = search(model, simulations=simulations, depth=horizon, selection=PUCT(exploration))
     finally:
@@ -217,17 +228,24 @@ class _EnvironmentTree:
         rollout: int,
         discount: float,
         seen: Seen | None,
+        root_noise: float,
     ) -> None:
         self.actions = actions
         self._copies, self._start, self._generator = copies, start, generator
         self._horizon, self._rollout, self._discount = horizon, rollout, discount
         self._snapshots = {0: copies.first}
         self._equal = np.full((1, actions), 1 / actions)
-        self._seen = seen
+        self._seen, self._root_noise = seen, root_noise
 
     def root(self) -> tuple[Floats, Floats]:
         env = self._copies.load(self._copies.first)
-        return self._judged(env, None if self._seen is None else self._seen.observation, 0)
+        value, chances = self._judged(env, None if self._seen is None else self._seen.observation, 0)
+        if self._root_noise:
+            possible = np.flatnonzero(chances[0] > 0)
+            noise = np.zeros_like(chances)
+            noise[0, possible] = self._generator.dirichlet(np.full(len(possible), _CONCENTRATION / len(possible)))
+            chances = (1 - self._root_noise) * chances + self._root_noise * noise
+        return value, chances
 
     def open(
         self, node: int, parent: Integers, action: Integers, depth: Integers, wanted: NDArray[np.bool_]

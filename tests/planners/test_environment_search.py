@@ -263,6 +263,27 @@ def test_a_guide_of_a_game_is_asked_for_whoever_moves_next() -> None:
     assert plan.action_values.tolist() == [-1.0, 1.0, -1.0]
 
 
+def test_noise_at_the_root_tries_what_a_guide_thinks_nothing_of() -> None:
+    class Sure(Indifferent):
+        def chances(self, features: torch.Tensor) -> torch.Tensor:
+            return torch.tensor([[1 - 2e-6, 1e-6, 1e-6]]).expand(len(features), 3)
+
+    env = Nim(2)
+    observation, _ = env.reset(seed=0)
+
+    def visits(noise: float, seed: int) -> Any:
+        return search_environment(
+            env, generator=rng(seed), simulations=40, horizon=12, discount=-1.0, seen=Seen(Sure(), observation),
+            root_noise=noise,
+        ).visits  # fmt: skip
+
+    assert visits(0.0, 0).tolist() == visits(0.0, 1).tolist()
+    noisy = np.array([visits(0.5, seed) for seed in range(10)])
+    assert noisy[:, 1].sum() > 5 * visits(0.0, 0)[1]
+    assert not noisy[:, 2].any(), "what is not allowed gets no noise either"
+    assert noisy.tolist() == [visits(0.5, seed).tolist() for seed in range(10)]
+
+
 def test_actions_that_the_environment_does_not_take_are_not_tried() -> None:
     for masked in (False, True):
         env = Nim(5, masked=masked)
@@ -297,6 +318,7 @@ class Stuck(gym.Env[int, int]):
         ({"discount": 2.0}, "discount must be"),
         ({"discount": 0.0}, r"discount must be in \(0, 1\], or in \[-1, 0\) where two players take turns"),
         ({"exploration": -1.0}, "exploration must be"),
+        ({"root_noise": 1.0}, "root_noise must be"),
     ],
 )
 def test_bad_settings(options: dict[str, Any], message: str) -> None:

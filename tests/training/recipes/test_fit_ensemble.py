@@ -101,7 +101,7 @@ def test_it_stops_where_nothing_improves_any_more() -> None:
 
 
 def test_an_output_that_cannot_be_predicted_does_not_end_a_fit() -> None:
-    """The first one becomes twice as good while the second one wavers: the plain mean falls by less than a hundredth."""
+    """The first one becomes twice as good while the second one wavers: the plain mean falls by less than 1%."""
     best = _Best(small())
     assert best.update(np.array([[0.1, 1.0], [0.1, 1.0], [0.1, 1.0]]), 0.5, 0.01)
     better, same = [0.05, 1.045], [0.1, 1.0]
