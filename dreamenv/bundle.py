@@ -311,11 +311,19 @@ def resolve_bundle(id_or_path: str | Path) -> tuple[Path, dict[str, str]]:
 
     Raises:
         UnknownDreamError: Neither a folder nor a registered id.
+        BundleError: A run's folder in which no bundle has been fitted yet.
     """
     path = Path(id_or_path)
     if path.is_dir():
-        run = not (path / CONFIG_FILE).exists() and (path / "bundle" / CONFIG_FILE).exists()
-        return path / "bundle" if run else path, {}
+        if (path / CONFIG_FILE).exists():
+            return path, {}
+        if (path / "bundle" / CONFIG_FILE).exists():
+            return path / "bundle", {}
+        if (path / "episodes").is_dir():
+            raise BundleError(
+                f"{path} holds episodes and no bundle yet. `dreamenv train --out {path}` fits one to them"
+            )
+        return path, {}
     if isinstance(id_or_path, Path) or os.sep in str(id_or_path):
         raise UnknownDreamError(f"{id_or_path}: no such folder; expected a bundle's folder or a registered id")
     entry = registry.find(str(id_or_path))

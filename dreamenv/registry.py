@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+import gymnasium as gym
 from pydantic import Field, model_validator
 
 from dreamenv.errors import RegistryError, UnknownDreamError, did_you_mean
@@ -234,6 +235,11 @@ def find_in(known_entries: dict[str, DreamEntry], name: str) -> DreamEntry:
         if bare in (entry.id, entry.section.latent_id):
             return entry
     known = [i for entry in known_entries.values() for i in (entry.id, entry.section.latent_id)]
+    if bare in gym.registry:
+        raise UnknownDreamError(
+            f"{name!r} is a real environment, not a dream. Make one of it by "
+            f"`dreamenv train --real {bare} --out FOLDER`; FOLDER is then its name"
+        )
     raise UnknownDreamError(f"no dream is called {name!r}. {did_you_mean(bare, known)}")
 
 

@@ -27,6 +27,16 @@ def test_shipped_bundles_lack_what_players_need_and_get_it_from_the_registry() -
             assert WorldModel.load(source).real == entry.section.real.spec()
 
 
+def test_a_run_without_a_bundle_yet_is_told_apart_from_a_damaged_one(tmp_path: Path) -> None:
+    with pytest.raises(BundleError, match=r"config\.json"):
+        WorldModel.load(tmp_path)
+    (tmp_path / "episodes").mkdir()
+    with pytest.raises(BundleError, match=r"holds episodes and no bundle yet\. `dreamenv train --out"):
+        WorldModel.load(tmp_path)
+    trained_like_world_model().save(tmp_path / "bundle")
+    assert WorldModel.load(tmp_path).real.id
+
+
 def test_what_players_need_is_kept_in_a_bundle(tmp_path: Path) -> None:
     model = trained_like_world_model()
     model.real = dataclasses.replace(

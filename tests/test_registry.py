@@ -175,5 +175,7 @@ def test_misspelt_ids() -> None:
     with pytest.raises(UnknownDreamError) as caught:
         registry.find("LatentDooom-v0")
     assert str(caught.value).startswith("no dream is called 'LatentDooom-v0'. Did you mean LatentDoom-v0")
+    with pytest.raises(UnknownDreamError, match=r"'Pendulum-v1' is a real .*`dreamenv train --real Pendulum-v1 --out"):
+        registry.find("Pendulum-v1")
     with pytest.raises(UnknownDreamError, match="Known: DreamCarRacing-v0"):
         registry.find("xyz")

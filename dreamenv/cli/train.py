@@ -53,7 +53,7 @@ def train(
     from dreamenv.data.collect import is_unfinished
     from dreamenv.data.episodes import EpisodeStore
     from dreamenv.options import plain
-    from dreamenv.training.pipeline import TrainOptions, check_recipe
+    from dreamenv.training.pipeline import TrainOptions, check_recipe, usable_device
     from dreamenv.training.pipeline import train as train_model
     from dreamenv.world_model import WorldModel
 
@@ -67,6 +67,7 @@ def train(
     episodes = episodes or out / "episodes"
     if not given and (len(EpisodeStore(episodes)) == 0 or is_unfinished(episodes) or frames is not None):
         check_recipe(spec, how)
+        usable_device(device)
         collecting = Progress("collect", wanted_frames, "frame")
         collect_episodes(
             spec,

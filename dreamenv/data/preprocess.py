@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import pickle
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -66,8 +67,10 @@ def make_raw_env(spec: RealEnvSpec, *, render_mode: str | None = None) -> gym.En
         with scratch_folder() if spec.scratch_folder else nullcontext() as folder:
             env = gym.make(spec.id, max_episode_steps=spec.max_episode_steps, **drawn, **spec.kwargs)
     except gym.error.DependencyNotInstalled as error:
-        raise missing_extra(f"what {spec.id} needs", "real") from error
+        raise missing_extra(f"what {spec.id} needs", _extra_of(spec.id)) from error
     except gym.error.UnregisteredEnv as error:
+        if spec.id.startswith("dm_control/") and importlib.util.find_spec("shimmy") is None:
+            raise missing_extra("Shimmy, which makes dm_control's tasks known to Gymnasium,", "dm-control") from error
         near = did_you_mean(spec.id, gym.registry)
         raise UnknownDreamError(f"Gymnasium knows no environment {spec.id!r}. {near}") from error
     except DreamEnvError:
@@ -168,6 +171,12 @@ def _imported(path: str) -> Callable[..., Any]:
         raise ConfigurationError(f"wrapper {path!r} is {found!r}; expected a class or function of an environment")
     kind: Callable[..., Any] = found
     return kind
+
+
+def _extra_of(env_id: str) -> str:
+    """The extra that brings what a registered environment needs, as far as it is one of Gymnasium's own."""
+    place = gym.spec(env_id).entry_point
+    return "mujoco" if isinstance(place, str) and place.startswith("gymnasium.envs.mujoco") else "real"
 
 
 def import_registering(module: str) -> None:

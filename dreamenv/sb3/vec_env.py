@@ -53,6 +53,8 @@ class DreamVecEnv(VecEnv):
         if self._first_action:
             actions = spaces.Discrete(int(cast(spaces.Discrete, actions).n))
         super().__init__(self.env.num_envs, self.env.single_observation_space, actions)
+        # What is recorded is then as fast as the real one
+        self.metadata = {**self.metadata, "render_fps": self.env.metadata["render_fps"]}
 
     def reset(self) -> VecEnvObs:
         """Begin new dreams in all rows, with the seeds of `seed` if it was called since the last reset."""

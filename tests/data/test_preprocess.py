@@ -410,8 +410,17 @@ def test_a_missing_extra_names_the_pip_line(monkeypatch: pytest.MonkeyPatch) -> 
         raise gym.error.DependencyNotInstalled("Box2D is not installed")
 
     monkeypatch.setattr(gym, "make", no_box2d)
-    with pytest.raises(MissingExtraError, match="CarRacing-v3 needs is not installed"):
-        make_real_env(RealEnvSpec("CarRacing-v3"))
+    for name, extra in (("CarRacing-v3", "real"), ("HalfCheetah-v5", "mujoco")):
+        with pytest.raises(MissingExtraError, match=rf"what {name} needs is not .*pip install 'dreamenv\[{extra}\]'"):
+            make_real_env(RealEnvSpec(name))
+
+    def unregistered(*args: Any, **kwargs: Any) -> Any:
+        raise gym.error.NameNotFound("Environment `cartpole-swingup` doesn't exist.")
+
+    monkeypatch.setattr(gym, "make", unregistered)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(MissingExtraError, match=r"Shimmy.* is not installed.*'dreamenv\[dm-control\]'"):
+        make_real_env(RealEnvSpec("dm_control/cartpole-swingup-v0"))
 
 
 def test_a_step_before_reset_is_an_error() -> None:

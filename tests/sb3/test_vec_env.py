@@ -144,6 +144,7 @@ def test_rendering() -> None:
     picture = env.render()
     assert picture is not None
     assert picture.shape == (768, 768, 3)
+    assert env.metadata["render_fps"] == env.env.metadata["render_fps"], "films are as fast as the real environment"
     assert DreamVecEnv(fake_world_model(), 2).get_images() == [None, None]
     env.close()
 
