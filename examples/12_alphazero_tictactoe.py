@@ -258,11 +258,9 @@ def main() -> None:
 
 
 def report(stage: str, step: int, steps: int, scalars: dict[str, float]) -> None:
-    """A line at the end of each stage."""
-    if step == steps:
-        print(
-            f"{stage}: " + (", ".join(f"{name} {value:.2f}" for name, value in scalars.items()) or f"{steps} decisions")
-        )
+    """A line when a round's network has learned."""
+    if step == steps and scalars:
+        print(f"{stage}: " + ", ".join(f"{name} {value:.2f}" for name, value in scalars.items()))
 
 
 if __name__ == "__main__":

@@ -72,13 +72,17 @@ class LoopOptions:
         object.__setattr__(self, "agent", options_from(kind.options_type, self.agent, where=self.learner))
         learner, recipe = self.make_learner(), RECIPES[self.train.recipe]
         if self.update_every is not None:
-            self._check_continual(learner, recipe)
+            self._check_continual(learner)
         if min(self.rounds, self.first_frames, self.validation_episodes, self.best_over) < 1:
             raise ConfigurationError("rounds, first_frames, validation_episodes and best_over must be at least 1")
         for name in ("max_frames", "dreams"):
             if getattr(self, name) is not None and getattr(self, name) < 1:
                 raise ConfigurationError(f"{name} must be at least 1, got {getattr(self, name)}")
-        self._check_curious(recipe)
+        if self.curious_rounds < 0 or (self.curious_rounds and self.update_every is not None):
+            raise ConfigurationError(
+                f"curious_rounds={self.curious_rounds}, update_every={self.update_every}: curious_rounds must be at "
+                "least 0, and curiosity learns by rounds; leave update_every out"
+            )
         if self.train_ratio is not None and not self.train_ratio > 0:
             raise ConfigurationError(f"train_ratio must be above 0, got {self.train_ratio}")
         if self.update_every is not None and (self.update_every < 1 or self.train_ratio is None):
@@ -96,25 +100,21 @@ class LoopOptions:
                 "a later round needs episodes: greedy_episodes and noisy_episodes are at least 0 and together at least "
                 f"1, got {self.greedy_episodes} and {self.noisy_episodes}"
             )
+        self._check_recipe(recipe)
 
-    def _check_curious(self, recipe: type[Recipe[Any]]) -> None:
-        if self.curious_rounds < 0 or (self.curious_rounds and self.update_every is not None):
-            raise ConfigurationError(
-                f"curious_rounds={self.curious_rounds}, update_every={self.update_every}: curious_rounds must be at "
-                "least 0, and curiosity learns by rounds; leave update_every out"
-            )
+    def _check_recipe(self, recipe: type[Recipe[Any]]) -> None:
         if self.curious_rounds and not recipe.disagrees:
             raise ConfigurationError(
                 f"curious_rounds={self.curious_rounds}: models of the recipe {self.train.recipe!r} have no members "
                 "that could disagree; take the recipe 'ensemble'"
             )
-
-    def _check_continual(self, learner: Learner[Any], recipe: type[Recipe[Any]]) -> None:
-        if not recipe.learns_continually():
+        if self.update_every is not None and not recipe.learns_continually():
             raise ConfigurationError(
                 f"the recipe {self.train.recipe!r} fits V and M once a round: leave update_every out, or take 'rssm' "
                 "or 'value_equivalent'"
             )
+
+    def _check_continual(self, learner: Learner[Any]) -> None:
         if not learner.continual:
             raise ConfigurationError(
                 f"learner={self.learner!r} learns by rounds: leave update_every out, or take 'actor-critic' or a "

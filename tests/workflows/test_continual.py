@@ -171,12 +171,13 @@ def test_bad_options() -> None:
 
 def test_dreams_longer_than_any_episode_are_refused(tmp_path: Path) -> None:
     agent = {"batch_size": 8, "horizon": 21, "width": 8}
-    with pytest.raises(ConfigurationError, match="horizon=21 actions, but the longest episode is 20"):
+    with pytest.raises(ConfigurationError, match="horizon=21 actions, but the time limit is 20"):
         loop(tmp_path, replace(TINY, agent=agent))
+    assert not list(tmp_path.rglob("*.*")), "nothing was collected"
 
 
 def test_a_recipe_that_fits_whole_data_sets(tmp_path: Path) -> None:
-    with pytest.raises(ConfigurationError, match="leave update_every out, or take recipe='rssm' or 'value_equivalent'"):
+    with pytest.raises(ConfigurationError, match="'ensemble' fits V and M once a round: leave update_every out"):
         loop(tmp_path, replace(TINY, train=TrainOptions("ensemble")))
 
 
