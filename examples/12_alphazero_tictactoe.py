@@ -4,7 +4,7 @@ Each round a tree search plays whole games against itself, and looks for the bes
 the visits of the searches and the results of the games, and guides the next searches. In the end the network alone, and
 a search with it, play a player that never errs, and every line of moves that an opponent could try.
 
-Takes: about 10 minutes with the defaults.
+Takes: about 20 minutes with the defaults.
 
 python examples/12_alphazero_tictactoe.py [--out FOLDER] [--rounds N] [--decisions N] [--games N] [--json FILE]
 """
@@ -72,11 +72,6 @@ def perfect(board: Board, rng: np.random.Generator) -> int:
     values = {square: -outcome(turned(placed(board, square))) for square in legal(board)}
     best = max(values.values())
     return int(rng.choice([square for square, value in values.items() if value == best]))
-
-
-def aimless(board: Board, rng: np.random.Generator) -> int:
-    """A free square at random."""
-    return int(rng.choice(legal(board)))
 
 
 class TicTacToe(gym.Env[NDArray[np.float32], np.int64]):

@@ -46,14 +46,17 @@ def train(
 
     Example: dreamenv train --real Pendulum-v1 --out runs/pendulum --set fit_memory.steps=2000
     """
+    from contextlib import closing
+
     from dreamenv.cli.options import write_config, write_registry
     from dreamenv.cli.output import Output
     from dreamenv.cli.progress import Progress, show_scalars
     from dreamenv.data.collect import collect as collect_episodes
     from dreamenv.data.collect import is_unfinished
     from dreamenv.data.episodes import EpisodeStore
+    from dreamenv.data.preprocess import make_real_env
     from dreamenv.options import plain
-    from dreamenv.training.pipeline import TrainOptions, check_recipe, usable_device
+    from dreamenv.training.pipeline import TrainOptions, check_trainable
     from dreamenv.training.pipeline import train as train_model
     from dreamenv.world_model import WorldModel
 
@@ -66,8 +69,8 @@ def train(
     given = episodes is not None
     episodes = episodes or out / "episodes"
     if not given and (len(EpisodeStore(episodes)) == 0 or is_unfinished(episodes) or frames is not None):
-        check_recipe(spec, how)
-        usable_device(device)
+        with closing(make_real_env(spec)) as env:
+            check_trainable(env, options)
         collecting = Progress("collect", wanted_frames, "frame")
         collect_episodes(
             spec,

@@ -93,7 +93,8 @@ class CEM(SequencePlanner):
             best = returns.sort(dim=1, descending=True, stable=True).indices[:, : self.elites]
             again = round(self.kept * self.elites)
             kept = candidates.take_along_dim(best[:, :again, None, None], dim=1)
-            leader = _better(leader, candidates, returns, best[:, :1])
+            if self.best:
+                leader = _better(leader, candidates, returns, best[:, :1])
             weights = torch.zeros_like(returns).scatter_(1, best, 1 / self.elites)
             value = (weights * returns).sum(1)
             shares = weights.to(centre)

@@ -228,8 +228,7 @@ def _write_bundle(
     """The ensemble as a world model whose dreams begin where real episodes have begun, or at any real moment."""
     # The agent has learned from the same real steps as the model, and from no others
     write_provenance(folder / "agent.zip", {"real_frames": 0, "seed": seed})
-    with closing(make_real_env(real)) as env:
-        model = ensemble_world_model(env, seed=seed, **asdict(options.model))
+    model = _new_model(real, options, seed)
     memory, _ = load_tensors(checkpoint / "model.safetensors")
     model.memory.load_state_dict(memory)
     replay, _ = load_tensors(checkpoint / "replay.safetensors")
@@ -256,6 +255,12 @@ def _write_bundle(
             "options": {"memory": plain(options.model), "fit": plain(options.fit)},
         },
     ).save(folder / "bundle")
+
+
+def _new_model(real: RealEnvSpec, options: MBPOOptions, seed: int) -> WorldModel:
+    """The ensemble before its first fit."""
+    with closing(make_real_env(real)) as env:
+        return ensemble_world_model(env, seed=seed, **asdict(options.model))
 
 
 def _checkpoint(folder: Path, number: int) -> Path:
@@ -286,7 +291,7 @@ class _Epoch:
         self._real, self._folder, self._options, self._number = real, folder, options, number
         self._run_seed, self._seed = seed, seed * 10_000 + number
         self._envs: Any = DummyVecEnv([partial(self._env, options.episode)])
-        self._model = self._world_model(seed).to(device)
+        self._model = _new_model(real, options, seed).to(device)
         self._agent = self._algorithm(seed, device)
         if number:
             self._restore(_checkpoint(folder, number - 1))
@@ -335,10 +340,6 @@ class _Epoch:
     def _env(self, episode: int | None = None) -> Any:
         env: Any = make_real_env(self._real)
         return Monitor(env if episode is None else TimeLimit(env, episode))
-
-    def _world_model(self, seed: int) -> WorldModel:
-        with closing(make_real_env(self._real)) as env:
-            return ensemble_world_model(env, seed=seed, **asdict(self._options.model))
 
     def _algorithm(self, seed: int, device: str) -> OffPolicyAlgorithm:
         options = self._options

@@ -6,7 +6,6 @@ import math
 import os
 import warnings
 from collections.abc import Callable
-from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -159,14 +158,14 @@ def train(
     return model
 
 
-def check_recipe(real: RealEnvSpec, recipe: str) -> None:
-    """Refuse a recipe that cannot learn `real`, before anything is collected.
+def check_trainable(env: PreprocessedEnv, options: TrainOptions) -> None:
+    """Refuse what `train` would refuse of an environment, before anything is collected in it.
 
     Raises:
-        ConfigurationError: As `Recipe.check_spaces`, or an unknown recipe.
+        ConfigurationError: As `Recipe.check_spaces`, or a device that cannot be used.
     """
-    with closing(make_real_env(real)) as env:
-        RECIPES[recipe]().check_spaces(env.observation_space, env.action_space)
+    usable_device(options.device)
+    RECIPES[options.recipe]().check_spaces(env.observation_space, env.action_space)
 
 
 def _cache_of(store: EpisodeStore, run_dir: Path) -> EpisodeCache:

@@ -88,7 +88,7 @@ class Learner(ABC, Generic[OptionsT]):
         """
 
     def check_dream_length(self, longest: int) -> None:
-        """Refuse options that want longer dreams than there will be; the default wants none of its own length.
+        """Refuse options that want longer dreams than there will be; the default takes dreams of any length.
 
         Args:
             longest: The dream's time limit in actions.

@@ -22,8 +22,7 @@ from dreamenv.schema import read_checked
 from dreamenv.scoring.gap import GapOptions, measure_gap, record_agent
 from dreamenv.training.fit import Scalars
 from dreamenv.training.ledger import read_ledger, record_frames
-from dreamenv.training.pipeline import real_time_limit, usable_device
-from dreamenv.training.recipes.kinds import RECIPES
+from dreamenv.training.pipeline import check_trainable, real_time_limit
 from dreamenv.training.tensorboard import TensorBoardRecorder
 from dreamenv.types import RealEnvSpec, recorded_fields
 from dreamenv.workers import AnyWorkers
@@ -146,10 +145,9 @@ def best_round(table: Sequence[Round], over: int) -> int:
 
 
 def _check_environment(real: RealEnvSpec, options: LoopOptions, max_episode_steps: int | None) -> None:
-    """What recipe and learner refuse of an environment, before anything is collected in it; the device too."""
-    usable_device(options.train.device)
+    """Refuse what recipe and learner would refuse of an environment, before anything is collected in it."""
     with closing(make_real_env(real)) as env:
-        RECIPES[options.train.recipe]().check_spaces(env.observation_space, env.action_space)
+        check_trainable(env, options.train)
         learner = options.make_learner()
         learner.check_actions(env.action_space)
         longest = max_episode_steps or real_time_limit(real, env)

@@ -50,14 +50,14 @@ def fit(memory: ProbabilisticEnsemble, data: Transitions, **options: Any) -> Ens
     return fit_ensemble(memory, data, chosen, **others)
 
 
-def errors(memory: ProbabilisticEnsemble, data: Transitions, aside: np.ndarray) -> np.ndarray:
-    """`[E]` mean squared errors on the rows `aside`, in normalised units."""
+def squares(memory: ProbabilisticEnsemble, data: Transitions, aside: np.ndarray) -> np.ndarray:
+    """`[E, Z + 1]` mean squared errors on the rows `aside`, in normalised units."""
     latents, actions = torch.from_numpy(data.latents[aside]), torch.from_numpy(data.actions[aside])
     outcome = np.concatenate([data.next_latents - data.latents, data.rewards[:, None]], 1)[aside]
     with torch.no_grad():
         mean = memory.gaussian(latents, actions).mean.numpy()
     target = (outcome - memory.change_mean.numpy()) / memory.change_std.numpy()
-    return ((mean - target) ** 2).mean((1, 2))
+    return ((mean - target) ** 2).mean(1)
 
 
 def test_every_member_ends_with_its_best_weights_and_the_best_dream() -> None:
@@ -67,7 +67,9 @@ def test_every_member_ends_with_its_best_weights_and_the_best_dream() -> None:
     assert torch.equal(torch.get_rng_state(), begin)
     assert found.epochs == len(seen) == seen[-1][0]
     assert found.steps == found.epochs * -(-int((~held_out_rows(300, 0.2, 4)).sum()) // 32)
-    np.testing.assert_allclose(found.held_out_error, errors(memory, data, held_out_rows(300, 0.2, 4)), rtol=1e-4)
+    np.testing.assert_allclose(
+        found.held_out_error, squares(memory, data, held_out_rows(300, 0.2, 4)).mean(1), rtol=1e-4
+    )
     assert found.held_out_error.max() < 0.1
     assert not memory.training
     assert found.termination < 0.3
@@ -119,12 +121,7 @@ def test_elites_are_the_members_of_the_lowest_level() -> None:
         data.terminated,
     )  # fmt: skip
     fit(memory, noisy, seed=4)
-    aside = held_out_rows(300, 0.2, 4)
-    latents, actions = torch.from_numpy(noisy.latents[aside]), torch.from_numpy(noisy.actions[aside])
-    outcome = np.concatenate([noisy.next_latents - noisy.latents, noisy.rewards[:, None]], 1)[aside]
-    with torch.no_grad():
-        said = memory.gaussian(latents, actions).mean.numpy()
-    square = ((said - (outcome - memory.change_mean.numpy()) / memory.change_std.numpy()) ** 2).mean(1)
+    square = squares(memory, noisy, held_out_rows(300, 0.2, 4))
     assert memory.elite_members.tolist() == np.argsort(level(square))[:2].tolist()
 
 

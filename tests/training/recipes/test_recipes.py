@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from gymnasium import spaces
 
 from dreamenv.data.collect import collect
 from dreamenv.data.episodes import EpisodeCache, EpisodeStore
+from dreamenv.data.preprocess import make_real_env
 from dreamenv.data.split import HELD_OUT_EVERY
 from dreamenv.envs import DreamEnv
 from dreamenv.errors import ConfigurationError
@@ -24,7 +26,7 @@ from dreamenv.memory.heads import REWARD_BOUND
 from dreamenv.memory.mdn_rnn.model import MDNRNN
 from dreamenv.memory.rssm.model import RSSM
 from dreamenv.memory.tabular import TabularMemory
-from dreamenv.training.pipeline import TrainOptions, check_recipe, train
+from dreamenv.training.pipeline import TrainOptions, check_trainable, train
 from dreamenv.training.recipes import joint
 from dreamenv.training.recipes.base import Fitted, Job, Recipe
 from dreamenv.training.recipes.ensemble import EnsembleMemoryOptions, EnsembleOptions, EnsembleRecipe
@@ -219,13 +221,16 @@ def test_what_a_recipe_cannot_take_is_named(case: Refused, tmp_path: Path) -> No
 def test_environments_that_a_recipe_cannot_learn_are_refused_before_anything_is_collected(
     recipe: str, real: str, message: str
 ) -> None:
-    with pytest.raises(ConfigurationError, match=message):
-        check_recipe(RealEnvSpec(real), recipe)
+    with closing(make_real_env(RealEnvSpec(real))) as env, pytest.raises(ConfigurationError, match=message):
+        check_trainable(env, TrainOptions(recipe))
 
 
 @pytest.mark.parametrize("recipe", ["mdn_rnn", "rssm", "ensemble", "value_equivalent"])
 def test_recipes_take_the_environments_that_they_can(recipe: str) -> None:
-    check_recipe(RealEnvSpec("CartPole-v1"), recipe)
+    with closing(make_real_env(RealEnvSpec("CartPole-v1"))) as env:
+        check_trainable(env, TrainOptions(recipe))
+        with pytest.raises(ConfigurationError, match="device 'nowhere' cannot be used"):
+            check_trainable(env, TrainOptions(recipe, device="nowhere"))
 
 
 def test_data_have_a_fingerprint(tmp_path: Path) -> None:
