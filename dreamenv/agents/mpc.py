@@ -44,6 +44,11 @@ class MPCState(NamedTuple):
     key: NDArray[np.uint64]
     step: NDArray[np.int64]
 
+    def of_rows(self, kept: NDArray[np.bool_]) -> MPCState:
+        """What it remembers of the rows that are `kept` `[B]`."""
+        proposal, actions = self.proposal[kept], self.actions[kept]
+        return MPCState(proposal, actions, self.played[kept], self.key[kept], self.step[kept])
+
 
 class MPCAgent:
     """Plans anew at every step in the dream of `world_model`, from the memory state in which the episode is.

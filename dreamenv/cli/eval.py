@@ -38,6 +38,10 @@ def evaluate(
             help="A change of the real environment, such as kwargs.domain_randomize=true; as many as wanted.",
         ),
     ] = None,
+    at_once: Annotated[
+        int,
+        typer.Option(min=1, help="Episodes that a planner plays side by side in each process, many times faster."),
+    ] = 1,
     seed: Seed = 0,
     workers: Workers = None,
     json_file: JsonFile = None,
@@ -74,6 +78,7 @@ def evaluate(
         episodes=episodes,
         seed=seed,
         real=parse_settings(real or []),
+        at_once=at_once,
         workers=workers,
         progress=on_episode,
         report=output.line,

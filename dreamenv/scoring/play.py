@@ -17,15 +17,18 @@ import torch
 from gymnasium.envs.registration import EnvSpec
 
 from dreamenv.agents.base import Agent
+from dreamenv.agents.mpc import MPCAgent
 from dreamenv.agents.resolve import AgentDescription, ResolvedAgent
 from dreamenv.data.preprocess import make_known, make_real_env, modules_of, registration_of
 from dreamenv.data.recorder import EpisodeRecorder
 from dreamenv.envs.elsewhere import PackedModel, one_thread
 from dreamenv.envs.latent_observation import LatentObservation
+from dreamenv.errors import ConfigurationError
 from dreamenv.types import Episode
 from dreamenv.workers import AnyWorkers, Parcel, find_place, run_tasks
 from dreamenv.world_model import WorldModel
 
+TaskT = TypeVar("TaskT")
 ResultT = TypeVar("ResultT")
 
 
@@ -75,6 +78,38 @@ def play(env: Any, agent: Agent, *, seed: int, steps: int | None = None) -> Iter
         taken += 1
 
 
+def play_together(
+    envs: Sequence[gym.Env[Any, Any]], planner: MPCAgent, seeds: Sequence[int]
+) -> Iterator[tuple[int, Moment]]:
+    """Play an episode in each environment, where the planner decides for all that go on in one batch.
+
+    Args:
+        envs: At least as many as there are seeds.
+        planner: Acts in episodes of different lengths.
+        seeds: Of the resets.
+
+    Yields:
+        The number of an episode, and its next moment; `deciding_s` is its share of the batch's time.
+    """
+    seen = []
+    for number, seed in enumerate(seeds):
+        observation, info = envs[number].reset(seed=seed)
+        seen.append(observation)
+        yield number, Moment(observation, 0.0, False, False, info)
+    going_on = np.arange(len(seeds))
+    state: Any = None
+    while len(going_on):
+        began = time.perf_counter()
+        actions, state = planner.predict(np.stack([seen[number] for number in going_on]), state)
+        deciding_s = (time.perf_counter() - began) / len(going_on)
+        ended = np.zeros(len(going_on), np.bool_)
+        for row, number in enumerate(going_on.tolist()):
+            moment = Moment(*envs[number].step(actions[row]), deciding_s)
+            seen[number], ended[row] = moment.observation, moment.terminated or moment.truncated
+            yield number, moment
+        going_on, state = going_on[~ended], state.of_rows(~ended)
+
+
 class RealEpisodes:
     """The real environment of a world model, and an agent that plays it seeing through V and M.
 
@@ -86,6 +121,7 @@ class RealEpisodes:
         self.env = make_real_env(model.real, render_mode=render_mode)
         self.env.act_like(model.action_space)
         self._model, self._agent = model, agent
+        self._others: list[RealEpisodes] = []
         try:
             self._seen = self._as_seen(self.env)
         except BaseException:
@@ -103,6 +139,18 @@ class RealEpisodes:
         env = self._seen if recorder is None else self._as_seen(recorder)
         return play(env, self._agent.of_episode(seed, env.observation_space), seed=seed, steps=steps)
 
+    def play_together(self, seeds: Sequence[int]) -> Iterator[tuple[int, Moment]]:
+        """The episodes of `seeds` side by side, each in an environment of its own; see `play_together`.
+
+        Raises:
+            ConfigurationError: The agent is no planner.
+        """
+        if not isinstance(self._agent.agent, MPCAgent):
+            raise ConfigurationError(f"only planners decide for several episodes at once, not {self._agent.label!r}")
+        while len(self._others) < len(seeds) - 1:
+            self._others.append(RealEpisodes(self._model, self._agent))
+        return play_together([each._seen for each in (self, *self._others)], self._agent.agent, seeds)
+
     def record(self, seed: int) -> Episode:
         """The whole episode of `seed`, as V is given it."""
         recorder = EpisodeRecorder(self.env)
@@ -111,30 +159,31 @@ class RealEpisodes:
         return recorder.episode(self._agent.label)
 
     def close(self) -> None:
-        """Close the real environment."""
-        self.env.close()
+        """Close the real environments."""
+        for each in (*self._others, self):
+            each.env.close()
 
 
 def play_episodes(
     model: WorldModel,
     agent: ResolvedAgent,
-    seeds: Sequence[int],
-    played: Callable[[RealEpisodes, int], ResultT],
+    tasks: Sequence[TaskT],
+    played: Callable[[RealEpisodes, TaskT], ResultT],
     *,
     workers: AnyWorkers,
     progress: Callable[[ResultT], None] | None = None,
     report: Callable[[str], None] = print,
 ) -> list[ResultT]:
-    """What `played` returns of real episodes, in the order of `seeds`; it does not depend on `workers`.
+    """What `played` returns of real episodes, in the order of `tasks`; it does not depend on `workers`.
 
     Networks run on the CPU in one thread each, since another number of threads may round otherwise and send a chaotic
-    episode elsewhere. One environment is stepped at a time for the same reason: a batch rounds by its size.
+    episode elsewhere. A batch rounds by its size too, so episodes are decided together only within a task.
 
     Args:
         model: The world model through which the agent sees.
         agent: What acts.
-        seeds: One an episode.
-        played: Called with the environment and an episode's seed; a module-level function.
+        tasks: An episode's seed each, or whatever else `played` takes; hashable.
+        played: Called with the environment and a task; a module-level function.
         workers: Processes; 0 plays in this one, None takes one a core, if they can make the agent. They are spawned, so
             a script needs its `if __name__ == "__main__"`. Or a Ray cluster; see `dreamenv.workers.find_place`.
         progress: Called after each episode, in the order in which they end.
@@ -144,46 +193,46 @@ def play_episodes(
         ConfigurationError: Workers, and an agent that they cannot make.
         CollectionError: An episode kills its worker again and again.
     """
-    place = find_place(0 if workers is None and not agent.portable else workers, len(seeds))
-    results: dict[int, ResultT] = {}
+    place = find_place(0 if workers is None and not agent.portable else workers, len(tasks))
+    results: dict[TaskT, ResultT] = {}
 
-    def keep(seed: int, result: ResultT) -> None:
-        results[seed] = result
+    def keep(task: TaskT, result: ResultT) -> None:
+        results[task] = result
         if progress is not None:
             progress(result)
 
     if place.here:
         with one_thread(), closing(RealEpisodes(model, agent)) as real:
-            for seed in seeds:
-                keep(seed, played(real, seed))
+            for task in tasks:
+                keep(task, played(real, task))
     else:
         setup = _hand_over(PackedModel.of(model, far=place.elsewhere), model, agent, played)
         modules = modules_of(model.real)
-        for seed, result in run_tasks(seeds, _open, setup, workers=place, modules=modules, report=report):
-            keep(seed, result)
-    return [results[seed] for seed in seeds]
+        for task, result in run_tasks(tasks, _open, setup, workers=place, modules=modules, report=report):
+            keep(task, result)
+    return [results[task] for task in tasks]
 
 
 @dataclass(frozen=True)
-class _Setup(Generic[ResultT]):
+class _Setup(Generic[TaskT, ResultT]):
     """What a worker needs; it may see other files."""
 
     model: PackedModel
     agent: AgentDescription
     agent_files: Parcel
     registration: EnvSpec | None
-    played: Callable[[RealEpisodes, int], ResultT]
+    played: Callable[[RealEpisodes, TaskT], ResultT]
 
 
 def _hand_over(
-    packed: PackedModel, model: WorldModel, agent: ResolvedAgent, played: Callable[[RealEpisodes, int], ResultT]
-) -> _Setup[ResultT]:
+    packed: PackedModel, model: WorldModel, agent: ResolvedAgent, played: Callable[[RealEpisodes, TaskT], ResultT]
+) -> _Setup[TaskT, ResultT]:
     with tempfile.TemporaryDirectory(prefix="dreamenv-") as name:
         described = agent.hand_over(model, Path(name)).moved(Path(name), Path())
         return _Setup(packed, described, Parcel.of(name), registration_of(model.real), played)
 
 
-def _open(setup: _Setup[ResultT]) -> Callable[[int], ResultT]:
+def _open(setup: _Setup[TaskT, ResultT]) -> Callable[[TaskT], ResultT]:
     torch.set_num_threads(1)
     make_known(setup.registration)
     model = setup.model.unpack()

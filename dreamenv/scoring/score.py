@@ -12,6 +12,7 @@ import numpy as np
 
 from dreamenv.agents.base import Agent
 from dreamenv.agents.evolution_state import ValidationScore
+from dreamenv.agents.mpc import MPCAgent
 from dreamenv.agents.resolve import AnyAgent, ResolvedAgent, resolve_agent
 from dreamenv.envs.loading import open_world_model
 from dreamenv.errors import ConfigurationError, NonFiniteError, did_you_mean
@@ -61,8 +62,9 @@ class Score:
             not say.
         played_frames: Real frames of these episodes themselves.
         ms_per_decision: Milliseconds of the agent's own `predict` for each action, V and M not counted, on one thread;
-            it depends on the machine, and equal scores may differ in it.
+            it depends on the machine and on `at_once`, and equal scores may differ in it.
         changed: What was changed of the real environment (`real` of `evaluate`); empty where it is the model's own.
+        at_once: Episodes whose decisions were made together.
     """
 
     real_id: str
@@ -77,6 +79,7 @@ class Score:
     played_frames: int
     ms_per_decision: float = field(default=0.0, compare=False)
     changed: dict[str, Any] = field(default_factory=dict)
+    at_once: int = 1
 
     @property
     def episodes(self) -> int:
@@ -99,10 +102,11 @@ class Score:
             "played_frames": self.played_frames,
             "ms_per_decision": self.ms_per_decision,
             **({"changed": self.changed} if self.changed else {}),
+            **({"at_once": self.at_once} if self.at_once > 1 else {}),
         }
 
 
-def evaluate(
+def evaluate(  # noqa: PLR0913  (they are the options of `dreamenv eval`)
     world_model: WorldModel | str | Path,
     agent: AnyAgent | None = None,
     *,
@@ -111,6 +115,7 @@ def evaluate(
     seed: int = 0,
     role: str = "evaluation",
     real: Mapping[str, Any] | None = None,
+    at_once: int = 1,
     workers: AnyWorkers = None,
     progress: Callable[[EpisodeResult], None] | None = None,
     report: Callable[[str], None] = print,
@@ -127,6 +132,9 @@ def evaluate(
         role: "evaluation", or "validation" for episodes that choose between agents; their seeds never meet.
         real: What to change of the real environment, to see how robust the agent is: fields of `RealEnvSpec` by name.
             `kwargs` are added to the model's, `wrappers` are put around them (see `dreamenv.data.variants`).
+        at_once: Episodes that a planner plays side by side in each process, deciding for all of them in one batch, many
+            times faster. A batch rounds by its size, so another number may send a chaotic episode elsewhere. Agents
+            that are no planners gain nothing by it, and play one after the other.
         workers: Processes; 0 plays in this one, None takes one a core. The score does not depend on it. They are
             spawned, so a script needs its `if __name__ == "__main__"`.
         progress: Called after each episode, in the order in which they end.
@@ -138,14 +146,24 @@ def evaluate(
         ConfigurationError: A number out of range, or no agent to take.
         MissingExtraError: The real environment's package is not installed.
     """
-    if episodes < 1:
-        raise ConfigurationError(f"episodes must be at least 1, got {episodes}")
+    for name, count in (("episodes", episodes), ("at_once", at_once)):
+        if count < 1:
+            raise ConfigurationError(f"{name} must be at least 1, got {count}")
     seeds = episode_seeds(role, seed, episodes)
     model = open_world_model(world_model)
     if real:
         model = model.with_real(changed_real(model.real, real))
     player = resolve_agent(agent, model, source=world_model, algo=algo)
-    results = play_episodes(model, player, seeds, _play, workers=workers, progress=progress, report=report)
+    together = at_once if isinstance(player.agent, MPCAgent) else 1
+    groups = [tuple(seeds[first : first + together]) for first in range(0, episodes, together)]
+
+    def tell(found: list[EpisodeResult]) -> None:
+        if progress is not None:
+            for result in found:
+                progress(result)
+
+    found = play_episodes(model, player, groups, _play, workers=workers, progress=tell, report=report)
+    results = [result for group in found for result in group]
     returns = [result.undiscounted_return for result in results]
     length = sum(result.length for result in results)
     return Score(
@@ -161,6 +179,7 @@ def evaluate(
         played_frames=sum(result.real_frames for result in results),
         ms_per_decision=1000 * sum(result.deciding_s for result in results) / length,
         changed=dict(real or {}),
+        at_once=together,
     )
 
 
@@ -186,19 +205,28 @@ def changed_real(real: RealEnvSpec, changes: Mapping[str, Any]) -> RealEnvSpec:
         raise ConfigurationError(f"real={dict(changes)}: {error}") from error
 
 
-def _play(real: RealEpisodes, seed: int) -> EpisodeResult:
-    total, length, frames, deciding_s = 0.0, 0, 0, 0.0
-    terminated = False
-    for step, moment in enumerate(real.play(seed)):
-        if step == 0:  # the reset
+def _play(real: RealEpisodes, seeds: tuple[int, ...]) -> list[EpisodeResult]:
+    found = [EpisodeResult(seed, 0.0, 0, 0, False) for seed in seeds]
+    moments = ((0, moment) for moment in real.play(seeds[0])) if len(seeds) == 1 else real.play_together(seeds)
+    begun = set()
+    for number, moment in moments:
+        if number not in begun:  # the reset
+            begun.add(number)
             continue
-        total += float(moment.reward)
-        frames += int(moment.info["real_frames"])
-        deciding_s += moment.deciding_s
-        terminated, length = bool(moment.terminated), step
-        if not np.isfinite(total):
-            raise NonFiniteError(f"reward {moment.reward} at step {step} of the real episode with seed {seed}")
-    return EpisodeResult(seed, total, length, frames, terminated, deciding_s)
+        former = found[number]
+        found[number] = EpisodeResult(
+            former.seed,
+            former.undiscounted_return + float(moment.reward),
+            former.length + 1,
+            former.real_frames + int(moment.info["real_frames"]),
+            bool(moment.terminated),
+            former.deciding_s + moment.deciding_s,
+        )
+        if not np.isfinite(found[number].undiscounted_return):
+            raise NonFiniteError(
+                f"reward {moment.reward} at step {former.length + 1} of the real episode with seed {former.seed}"
+            )
+    return found
 
 
 class Validator:

@@ -10,7 +10,7 @@ import pytest
 import torch
 from gymnasium import spaces
 
-from dreamenv.agents import LinearController, save_agent, weight_shape
+from dreamenv.agents import LinearController, mpc_agent, save_agent, weight_shape
 from dreamenv.errors import ConfigurationError, NonFiniteError, SpaceMismatchError, UnknownDreamError
 from dreamenv.scoring import EpisodeResult, Validator, bootstrap_interval, evaluate
 from dreamenv.types import RealEnvSpec, episode_seeds
@@ -74,6 +74,29 @@ def test_the_score_does_not_depend_on_the_number_of_workers() -> None:
     assert alone == together
     assert sorted(result.seed for result in seen) == list(alone.seeds)
     assert len(set(alone.returns)) == 5
+
+
+@pytest.mark.integration
+def test_a_planner_plays_the_same_episodes_one_by_one_and_side_by_side() -> None:
+    model = cartpole_model()
+    planner = "planner:shooting,candidates=16,horizon=6"
+    calls: list[int] = []
+    agent = mpc_agent(planner, model)
+    decide = agent.predict
+    agent.predict = lambda seen, state=None: (calls.append(len(seen)), decide(seen, state))[1]  # type: ignore[method-assign]
+    alone = evaluate(model, planner, episodes=5, workers=0)
+    seen: list[EpisodeResult] = []
+    side_by_side = evaluate(model, agent, episodes=5, at_once=3, workers=0, progress=seen.append)
+    workers = evaluate(model, planner, episodes=5, at_once=3, workers=2)
+    assert len(set(alone.lengths)) > 1, "episodes that end at different moments"
+    for score in (side_by_side, workers):
+        assert (score.returns, score.lengths) == (alone.returns, alone.lengths)
+        assert score.to_json()["at_once"] == 3
+    assert [result.seed for result in seen] == list(alone.seeds)
+    # Who has ended is not planned for any more
+    first, second = alone.lengths[:3], alone.lengths[3:]
+    assert calls == [sum(length > step for length in group) for group in (first, second) for step in range(max(group))]
+    assert evaluate(model, controller(model), episodes=2, at_once=2).at_once == 1
 
 
 def test_the_number_of_threads_is_given_back() -> None:
@@ -178,6 +201,7 @@ def test_bad_input(tmp_path: Path) -> None:
     model = pendulum_model()
     for settings, message in (
         ({"episodes": 0}, "episodes must be at least 1"),
+        ({"at_once": 0}, "at_once must be at least 1"),
         ({"workers": -1}, "workers must be at least 0"),
         ({"seed": -1}, "seed must be in"),
         ({"role": "test"}, "role must be one of"),
