@@ -101,7 +101,8 @@ _KNOWN = 1e-6
 class _Best:
     """The best weights so far, member by member, and those of the termination head."""
 
-    def __init__(self, memory: ProbabilisticEnsemble) -> None:
+    def __init__(self, memory: ProbabilisticEnsemble, varies: NDArray[np.bool_] | None = None) -> None:
+        self._varies = varies
         self.error = np.full((memory.members, len(memory.change_std)), np.inf)
         self.termination = math.inf
         self._members = list(memory.networks.linear.parameters())
@@ -113,7 +114,7 @@ class _Best:
     def update(self, error: NDArray[np.float64], termination: float, improvement: float) -> bool:
         """Keep what has become better by more than the share `improvement`; whether anything has, the termination head
         by a thousandth of a nat at least. `error` is `[E, Z + 1]`, see `level`."""
-        better = level(error) < level(self.error) * (1 - improvement)
+        better = level(error, self._varies) < level(self.error, self._varies) * (1 - improvement)
         index = torch.from_numpy(np.flatnonzero(better)).to(self._members[0].device)
         for kept, part in zip(self._kept_members, self._members, strict=True):
             kept[index] = part[index]
@@ -143,13 +144,16 @@ class _Best:
         self.error, self.termination = np.array(error), termination
 
 
-def level(error: NDArray[np.float64]) -> NDArray[np.float64]:
+def level(error: NDArray[np.float64], varies: NDArray[np.bool_] | None = None) -> NDArray[np.float64]:
     """`[E]`, by which members and epochs are compared: the geometric mean over the outputs of squared errors
     `[E, Z + 1]`.
 
     In a plain mean an output that cannot be predicted, such as a contact's force, outweighs those that can: what it
-    does by chance then ends a fit while all others still become better.
+    does by chance then ends a fit while all others still become better. In a geometric mean one that never changes
+    would do the same, so only those that vary (`[Z + 1]`, None: all) count.
     """
+    if varies is not None and varies.any():
+        error = error[:, varies]
     with np.errstate(divide="ignore"):
         found: NDArray[np.float64] = np.exp(np.log(np.maximum(error, _KNOWN)).mean(1))
     return found
@@ -203,7 +207,8 @@ def fit_ensemble(
     rows = len(training[0])
     bootstrap = rng.integers(rows, size=(memory.members, rows))
     optimiser = _optimiser(memory, options)
-    best = _Best(memory)
+    varies = _varies(training[0], training[2], training[3])
+    best = _Best(memory, varies)
     settings = (settings or {}) | asdict(options) | {"seed": seed, "memory": memory.config()}
     state = {"epoch": 0, "steps": 0, "stale": 0}
     if checkpoint is not None and checkpoint.exists():
@@ -238,7 +243,7 @@ def fit_ensemble(
     finally:
         memory.eval()
         best.restore()
-    memory.elite_members.copy_(torch.from_numpy(np.argsort(level(best.error), kind="stable")[: memory.elites]))
+    memory.elite_members.copy_(torch.from_numpy(np.argsort(level(best.error, varies), kind="stable")[: memory.elites]))
     return EnsembleFit(state["epoch"], state["steps"], best.error.mean(1), best.termination)
 
 
@@ -270,6 +275,13 @@ def _step(memory: ProbabilisticEnsemble, optimiser: torch.optim.Adam, batch: lis
         )
     loss.backward()
     optimiser.step()
+
+
+def _varies(latents: Tensor, next_latents: Tensor, rewards: Tensor) -> NDArray[np.bool_]:
+    """`[Z + 1]`, whether a latent's change, or the reward, is not always the same."""
+    outcome = torch.cat([next_latents - latents, rewards.unsqueeze(1)], 1)
+    found: NDArray[np.bool_] = (outcome.amax(0) > outcome.amin(0)).cpu().numpy()
+    return found
 
 
 @torch.no_grad()

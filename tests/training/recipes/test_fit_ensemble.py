@@ -114,6 +114,24 @@ def test_an_output_that_cannot_be_predicted_does_not_end_a_fit() -> None:
     assert level(np.array([[1e-9, 0.5]])) == level(np.array([[1e-6, 0.5]]))
 
 
+def test_what_never_changes_neither_prolongs_a_fit_nor_ends_it() -> None:
+    """Such as the walls of a room, whose errors go up and down by nothing but what else is learned."""
+    errors = np.array([[0.5, 0.3, 1e-4], [0.5, 0.3, 1e-2]])
+    varies = np.array([True, True, False])
+    assert level(errors, varies).tolist() == pytest.approx([0.15**0.5] * 2)
+    assert level(errors, np.zeros(3, np.bool_)).tolist() == level(errors).tolist(), "where nothing varies, all count"
+    data, wall = walk(300), np.full((300, 3), 2.0, np.float32)
+    latents, following = (np.concatenate([part, wall], 1) for part in (data.latents, data.next_latents))
+    walled = Transitions(latents, data.actions, following, data.rewards, data.terminated)
+    with seeded_weights(0):
+        memory = ProbabilisticEnsemble(4, MOVE, members=5, elites=2, hidden_size=16, layers=2)
+    fit(memory, walled, seed=4, max_epochs=2)
+    square = squares(memory, walled, held_out_rows(300, 0.2, 4))
+    varies = np.array([True, False, False, False, True])
+    assert memory.elite_members.tolist() == np.argsort(level(square, varies))[:2].tolist()
+    assert memory.elite_members.tolist() != np.argsort(level(square))[:2].tolist()
+
+
 def test_elites_are_the_members_of_the_lowest_level() -> None:
     memory, data = small(members=5, elites=2), walk(300)
     noisy = Transitions(
