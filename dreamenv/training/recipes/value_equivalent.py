@@ -61,7 +61,7 @@ class ValueEquivalentRecipe(Recipe[ValueEquivalentOptions]):
         def losses(step: int) -> Losses:
             nonlocal reached
             reached = step + 1
-            return networks.losses(training, step, job.seed)
+            return networks.losses(networks.drawn(training, step, job.seed), step, job.seed)
 
         def validate() -> Scalars:
             # Targets move, so that losses of two moments do not compare: the last weights are kept
@@ -87,7 +87,7 @@ class ValueEquivalentRecipe(Recipe[ValueEquivalentOptions]):
         )
         networks.set_unit(training, seed=job.seed)
         held = {name: value for name, value in fitted.best.items() if name != "loss"}
-        return Fitted(networks.vision, networks.memory, held)
+        return Fitted(*networks.playing, held)
 
     def refit(self, options: ValueEquivalentOptions, *, replayed: int | None = None) -> ValueEquivalentOptions:
         steps = options.refit_steps if replayed is None else steps_for(replayed, options.fit.batch_size)
@@ -152,6 +152,13 @@ class Networks(nn.Module):
         # A world model puts its parts into evaluation mode, which changes nothing here: no layer is random
         self._searched = job.world_model(self.slow_vision, self.slow_memory)
 
+    @property
+    def playing(self) -> tuple[Vision, ValueEquivalent]:
+        """V and M that play and are saved."""
+        if self._options.targets.slow_plays:
+            return self.slow_vision, self.slow_memory
+        return self.vision, self.memory
+
     @classmethod
     def of(cls, job: Job[ValueEquivalentOptions]) -> Networks:
         """For the job's observations and actions; with its model to begin with, with its weights.
@@ -194,11 +201,15 @@ class Networks(nn.Module):
             cache, episodes, steps=targets.unroll, returns=targets.returns, discount=self._options.search.discount
         )
 
-    def losses(self, unrolls: Unrolls, step: int, seed: int) -> Losses:
-        """Of a batch that depends on `step` and `seed`; the slow copy follows by one step."""
-        self.follow(self._options.targets.rate)
+    def drawn(self, unrolls: Unrolls, step: int, seed: int) -> UnrollBatch:
+        """The batch of a step, which depends on `step` and `seed`."""
         batch = unrolls.draw(self._options.fit.batch_size, np.random.default_rng([seed, step]))
-        return self.losses_of(batch.to(self.memory.device), step_generator(seed, step, self.memory.device))
+        return batch.to(self.memory.device)
+
+    def losses(self, batch: UnrollBatch, step: int, seed: int) -> Losses:
+        """Of the batch of a step; the slow copy follows by one step."""
+        self.follow(self._options.targets.rate)
+        return self.losses_of(batch, step_generator(seed, step, self.memory.device))
 
     def losses_of(self, batch: UnrollBatch, generator: torch.Generator) -> Losses:
         """Means over the moments that count (Schrittwieser et al. 2020, eq. 1), the first one as much as all the others
@@ -278,10 +289,11 @@ class Networks(nn.Module):
     @torch.no_grad()
     def set_unit(self, unrolls: Unrolls, *, seed: int) -> None:
         """Set the unit in which errors of M's latents are given: their spread over moments of the data."""
-        device = self.memory.device
+        vision, memory = self.playing
+        device = memory.device
         batch = unrolls.draw(_MEASURED, np.random.default_rng([seed, 2**31 + 1])).to(device)
-        state = self.memory.initial(self.vision.encode(batch.observations[:, 0]), noise=step_generator(seed, 0, device))
-        self.memory.latent_std.copy_(state.hidden.std(0).clamp(min=_LEAST_STD))
+        state = memory.initial(vision.encode(batch.observations[:, 0]), noise=step_generator(seed, 0, device))
+        memory.latent_std.copy_(state.hidden.std(0).clamp(min=_LEAST_STD))
 
 
 class ContinualValueEquivalent(ContinualFit):
@@ -290,7 +302,7 @@ class ContinualValueEquivalent(ContinualFit):
     def __init__(self, job: Job[ValueEquivalentOptions], tensors: dict[str, Tensor] | None = None) -> None:
         self._options, self._seed, self._device = job.options, job.seed, job.device
         self._networks = Networks.of(job)
-        self.vision, self.memory = self._networks.vision, self._networks.memory
+        self.vision, self.memory = self._networks.playing
         self.replayed = job.options.fit.batch_size
         self._optimiser = torch.optim.Adam(self._networks.parameters(), lr=job.options.fit.learning_rate)
         self._file = job.folder / "continual.safetensors"
@@ -302,9 +314,10 @@ class ContinualValueEquivalent(ContinualFit):
         self._unrolls = self._networks.unrolls(cache)
 
     def update(self, step: int) -> tuple[Scalars, Replayed]:
+        batch = self._networks.drawn(self._unrolls, step, self._seed)
         scalars = training_step(
             self._networks,
-            lambda number: self._networks.losses(self._unrolls, number, self._seed),
+            lambda number: self._networks.losses(batch, number, self._seed),
             self._optimiser,
             step,
             self._device,
@@ -312,11 +325,10 @@ class ContinualValueEquivalent(ContinualFit):
             self._options.fit.clip,
             self._file,
         )
-        batch = self._unrolls.draw(self._options.fit.batch_size, np.random.default_rng([self._seed, step]))
         with torch.no_grad():
-            seen = self.vision.encode(batch.observations[:, 0].to(self._device))
+            seen = self.vision.encode(batch.observations[:, 0])
             noise = step_generator(self._seed, step, self._device)
-            return scalars, Replayed(self._networks.memory.initial(seen, noise=noise))
+            return scalars, Replayed(self.memory.initial(seen, noise=noise))
 
     def measure(self, cache: EpisodeCache) -> Scalars:
         return self._networks.measure(self._networks.unrolls(cache), seed=self._seed)
