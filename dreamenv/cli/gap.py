@@ -57,7 +57,7 @@ def gap(
     from dreamenv.cli.output import Output
     from dreamenv.cli.progress import Progress
     from dreamenv.errors import ConfigurationError
-    from dreamenv.figures.canvas import save_figures
+    from dreamenv.figures.canvas import check_drawing, save_figures
     from dreamenv.figures.gap import gap_figures, summarise_gap, verdict, write_gap_report
     from dreamenv.scoring.gap import GapOptions, dream_gap
 
@@ -65,6 +65,8 @@ def gap(
         steps = [int(part) for part in horizons.split(",")]
     except ValueError as error:
         raise ConfigurationError(f"--horizons {horizons}: expected whole numbers like 1,5,15,50") from error
+    if html is not None or out is not None:
+        check_drawing()
     output = Output(json_file)
     bar = Progress("gap", episodes, "episode")
     found = dream_gap(

@@ -34,16 +34,27 @@ def save_figures(figures: Mapping[str, Figure], folder: str | Path) -> list[Path
     return [save_figure(f, Path(folder) / f"{name}{kind}") for name, f in figures.items() for kind in (".png", ".svg")]
 
 
+def check_drawing() -> None:
+    """Refuse to draw, for callers that measure for minutes before they do.
+
+    Raises:
+        MissingExtraError: matplotlib is not installed.
+    """
+    try:
+        import matplotlib.figure  # noqa: F401
+    except ImportError as error:
+        raise missing_extra("matplotlib", "train") from error
+
+
 def new_figure(width: float, height: float) -> Figure:
     """An empty figure of that many inches.
 
     Raises:
         MissingExtraError: matplotlib is not installed.
     """
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise missing_extra("matplotlib", "train") from error
+    check_drawing()
+    from matplotlib.figure import Figure
+
     # A Figure of its own, not pyplot's: it draws by Agg and leaves no global state
     return Figure(figsize=(width, height), dpi=110, layout="constrained")
 

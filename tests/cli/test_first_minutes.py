@@ -226,6 +226,16 @@ def test_a_film_that_cannot_be_written_is_not_played(monkeypatch: pytest.MonkeyP
         call("video", "DreamDoom-v0", "--file", tmp_path / "x.mp4")
 
 
+@pytest.mark.parametrize("option", ["--html", "--out"])
+def test_a_gap_that_cannot_be_drawn_is_not_measured(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, option: str
+) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    monkeypatch.setattr("dreamenv.world_model.WorldModel.load", lambda *_: pytest.fail("the model was loaded"))
+    with pytest.raises(MissingExtraError, match="matplotlib"):
+        call("gap", "DreamDoom-v0", option, tmp_path / "gap.html")
+
+
 def test_a_rate_needs_time_and_units(capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
     now = [100.0]
     monkeypatch.setattr("dreamenv.cli.progress.time.monotonic", lambda: now[0])
