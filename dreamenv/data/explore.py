@@ -123,6 +123,17 @@ class Sticky(Actor):
         return self._action
 
 
+class Given(Actor):
+    """Does what it is told: `action`, set before each `act`. For noise on actions that somebody else has chosen."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.action: Any = None
+
+    def act(self, observation: NDArray[Any]) -> Any:
+        return self.action
+
+
 class Noisy(Actor):
     """Another actor's actions with noise: Gaussian and autocorrelated for Box, a sticky random action for Discrete.
 

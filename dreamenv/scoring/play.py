@@ -79,7 +79,10 @@ def play(env: Any, agent: Agent, *, seed: int, steps: int | None = None) -> Iter
 
 
 def play_together(
-    envs: Sequence[gym.Env[Any, Any]], planner: MPCAgent, seeds: Sequence[int]
+    envs: Sequence[gym.Env[Any, Any]],
+    planner: MPCAgent,
+    seeds: Sequence[int],
+    change: Callable[[int, Any, Any], Any] = lambda number, observation, action: action,
 ) -> Iterator[tuple[int, Moment]]:
     """Play an episode in each environment, where the planner decides for all that go on in one batch.
 
@@ -87,6 +90,7 @@ def play_together(
         envs: At least as many as there are seeds.
         planner: Acts in episodes of different lengths.
         seeds: Of the resets.
+        change: Gives what is done in an episode, from its number, what was seen and what the planner would do.
 
     Yields:
         The number of an episode, and its next moment; `deciding_s` is its share of the batch's time.
@@ -104,7 +108,8 @@ def play_together(
         deciding_s = (time.perf_counter() - began) / len(going_on)
         ended = np.zeros(len(going_on), np.bool_)
         for row, number in enumerate(going_on.tolist()):
-            moment = Moment(*envs[number].step(actions[row]), deciding_s)
+            action = change(number, seen[number], actions[row])
+            moment = Moment(*envs[number].step(action), deciding_s)
             seen[number], ended[row] = moment.observation, moment.terminated or moment.truncated
             yield number, moment
         going_on, state = going_on[~ended], state.of_rows(~ended)

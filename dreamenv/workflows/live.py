@@ -5,7 +5,6 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 import torch
@@ -16,6 +15,7 @@ from dreamenv.agents.actor_critic import Actor as ActorNetwork
 from dreamenv.agents.actor_critic import ActorCriticAgent
 from dreamenv.agents.exploration import AgentActor
 from dreamenv.agents.imagination import Imagination, check_dream_length, frozen, new_actor_critic
+from dreamenv.agents.mpc import MPCAgent, mpc_agent
 from dreamenv.agents.options import ImaginationOptions
 from dreamenv.agents.resolve import resolve_agent
 from dreamenv.agents.saved import save_agent
@@ -34,11 +34,22 @@ NOISE = (0.1, 0.6)
 _CLIP = 10.0
 
 
-class LivePlayer(Protocol):
+class LivePlayer(ABC):
     """A live agent at one moment, without what it learns with; it can be pickled."""
 
+    @abstractmethod
     def actor(self, model: WorldModel, rng: np.random.Generator, *, greedy: bool) -> Actor:
         """What plays one real episode, seeing through `model`: as well as it can, or with what it explores by."""
+
+    def planner(self, model: WorldModel) -> MPCAgent | None:
+        """What decides for several episodes at once; None (the default) where that gains nothing."""
+        del model
+        return None
+
+    def exploring(self, chosen: Actor, model: WorldModel, rng: np.random.Generator, *, greedy: bool) -> Actor:
+        """What plays one real episode where `chosen` decides; `rng` is drawn from as by `actor`."""
+        del model, rng, greedy
+        return chosen
 
 
 class LiveAgent(ABC):
@@ -147,7 +158,7 @@ class LiveActorCritic(LiveAgent):
 
 
 @dataclass(frozen=True)
-class _Policy:
+class _Policy(LivePlayer):
     """A policy, which explores by being sampled."""
 
     weights: dict[str, NDArray[np.float32]]
@@ -164,14 +175,20 @@ class _Policy:
 
 
 @dataclass(frozen=True)
-class _Planner:
+class _Planner(LivePlayer):
     """A planner, which explores by noise on its actions."""
 
     name: str
 
     def actor(self, model: WorldModel, rng: np.random.Generator, *, greedy: bool) -> Actor:
         actor = AgentActor(model, resolve_agent(self.name, model), self.name, rng)
-        return Noisy(actor, model.action_space, rng, probability=(0.0, 0.0) if greedy else NOISE)
+        return self.exploring(actor, model, rng, greedy=greedy)
+
+    def planner(self, model: WorldModel) -> MPCAgent:
+        return mpc_agent(self.name, model)
+
+    def exploring(self, chosen: Actor, model: WorldModel, rng: np.random.Generator, *, greedy: bool) -> Actor:
+        return Noisy(chosen, model.action_space, rng, probability=(0.0, 0.0) if greedy else NOISE)
 
 
 class LivePlanner(LiveAgent):

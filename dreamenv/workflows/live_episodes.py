@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from gymnasium.envs.registration import EnvSpec
 
+from dreamenv.agents.mpc import MPCAgent
 from dreamenv.data.collect import record_episode
 from dreamenv.data.episode_file import episode_bytes
+from dreamenv.data.explore import Given
 from dreamenv.data.preprocess import PreprocessedEnv, make_known, make_real_env, modules_of, registration_of
+from dreamenv.data.recorder import EpisodeRecorder
 from dreamenv.envs.elsewhere import PackedModel, one_thread
+from dreamenv.envs.latent_observation import LatentObservation
+from dreamenv.scoring.play import play_together
 from dreamenv.types import RealEnvSpec
 from dreamenv.workers import AnyWorkers, Workforce, find_place, open_workers
 from dreamenv.workflows.live import LivePlayer
@@ -54,14 +59,53 @@ class _OneByOne:
             yield play.number, _played(self._env, model, player, play)
 
 
-class _ByWorkers:
-    """Episodes side by side, each on the CPU and on one thread."""
+class _SideBySide:
+    """Episodes of a planner in this process, which decides for all of them in one batch."""
 
-    def __init__(self, workforce: Workforce) -> None:
-        self._workforce = workforce
+    def __init__(self, real: RealEnvSpec) -> None:
+        self._real = real
+        self._envs: list[PreprocessedEnv] = []
+
+    def play(
+        self, model: WorldModel, player: LivePlayer, planner: MPCAgent, plays: Sequence[Play]
+    ) -> Iterator[tuple[int, bytes]]:
+        while len(self._envs) < len(plays):
+            self._envs.append(make_real_env(self._real))
+        recorders = [EpisodeRecorder(env) for env in self._envs[: len(plays)]]
+        seen = [LatentObservation(recorder, model, observation=planner.observation) for recorder in recorders]
+        actors = []
+        for play in plays:
+            chosen = Given(planner.name or planner.kind)
+            rng = np.random.default_rng(play.own)
+            greedy = bool(rng.random() < play.greedy_share)
+            actors.append((chosen, player.exploring(chosen, model, rng, greedy=greedy)))
+
+        def change(number: int, observation: Any, action: Any) -> Any:
+            chosen, actor = actors[number]
+            chosen.action = action
+            return actor.act(observation)
+
+        for number, moment in play_together(seen, planner, [play.seed for play in plays], change):
+            if moment.terminated or moment.truncated:
+                yield plays[number].number, episode_bytes(recorders[number].episode(actors[number][1].name))
+
+    def close(self) -> None:
+        for env in self._envs:
+            env.close()
+
+
+class _ByWorkers:
+    """Episodes side by side, each on the CPU and on one thread; but a planner's by `here`, where there is one."""
+
+    def __init__(self, workforce: Workforce, here: _SideBySide | None) -> None:
+        self._workforce, self._here = workforce, here
 
     def play(self, model: WorldModel, player: LivePlayer, plays: Sequence[Play]) -> Iterator[tuple[int, bytes]]:
         if not plays:
+            return
+        planner = None if self._here is None else player.planner(model)
+        if self._here is not None and planner is not None:
+            yield from self._here.play(model, player, planner, plays)
             return
         packed = PackedModel.of(model)
         for task, file in self._workforce.results([_Task(play, packed, player) for play in plays]):
@@ -75,7 +119,8 @@ def live_episodes(real: RealEnvSpec, *, at_once: int, workers: AnyWorkers) -> It
     Args:
         real: The real environment.
         at_once: How many episodes are played with the same weights. One is played in this process, by the model where
-            it is; more are played on the CPU, each on one thread.
+            it is; more are played on the CPU, each on one thread. A planner decides for all that are played in this
+            process in one batch, which rounds by its size.
         workers: Who plays several; see `dreamenv.workers.find_place`.
     """
     if at_once == 1:
@@ -87,8 +132,11 @@ def live_episodes(real: RealEnvSpec, *, at_once: int, workers: AnyWorkers) -> It
         return
     place = find_place(workers, at_once)
     setup = _Setup(real, None if place.here else registration_of(real))
-    with open_workers(_make_runner, setup, workers=place, modules=modules_of(real)) as workforce:
-        yield _ByWorkers(workforce)
+    with (
+        closing(_SideBySide(real)) as here,
+        open_workers(_make_runner, setup, workers=place, modules=modules_of(real)) as workforce,
+    ):
+        yield _ByWorkers(workforce, here if place.here else None)
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ import torch
 from safetensors.numpy import load_file
 
 from dreamenv.agents.imagination import new_actor_critic
+from dreamenv.agents.mpc import MPCAgent
 from dreamenv.agents.options import ImaginationOptions
 from dreamenv.agents.resolve import load_agent
 from dreamenv.data.episodes import EpisodeStore
@@ -192,6 +193,38 @@ def test_episodes_that_are_played_at_once_do_not_depend_on_who_plays(tmp_path: P
     ours, other = (EpisodeStore(tmp_path / name / "episodes" / "01") for name in ("here", "alone"))
     np.testing.assert_allclose(ours[0].actions, other[0].actions, atol=1e-5)
     assert not np.allclose(ours[1].actions, other[1].actions, atol=1e-3), "alone, it has learned from the first"
+
+
+@pytest.mark.integration
+def test_a_planner_decides_for_all_episodes_of_a_lot_in_one_batch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In this process; workers play the same episodes one by one, with the same noise."""
+    batches: list[int] = []
+    predict = MPCAgent.predict
+
+    def counting(self: MPCAgent, observation: Any, *rest: Any) -> Any:
+        batches.append(len(observation) if observation.ndim == 2 else 1)
+        return predict(self, observation, *rest)
+
+    monkeypatch.setattr(MPCAgent, "predict", counting)
+    together = replace(
+        TINY,
+        learner="planner:shooting,candidates=4,horizon=3",
+        agent=None,
+        episodes_at_once=3,
+        greedy_episodes=1,
+        noisy_episodes=2,
+        validation_episodes=1,
+    )
+    loop(tmp_path / "here", together)
+    assert batches.count(3) == 20, "a batch for each action of the one lot"
+    loop(tmp_path / "workers", together, workers=2)
+    here, workers = (EpisodeStore(tmp_path / name / "episodes" / "01") for name in ("here", "workers"))
+    for ours, other in zip(here, workers, strict=True):
+        np.testing.assert_allclose(ours.actions, other.actions, atol=1e-4)
+        assert (ours.seed, "+noise" in ours.policy) == (other.seed, True)
+    assert not np.allclose(here[0].actions, here[1].actions, atol=0.1)
 
 
 @pytest.mark.integration
