@@ -20,7 +20,7 @@ from dreamenv.scoring.calibration import ends, reward_calibration, termination_c
 from dreamenv.scoring.dream_score import dream_returns
 from dreamenv.scoring.horizons import HORIZONS, check_horizons
 from dreamenv.scoring.open_loop import OpenLoopRow, open_loop_errors
-from dreamenv.scoring.play import RealEpisodes, play_episodes
+from dreamenv.scoring.play import RealEpisodes, lots, play_episodes
 from dreamenv.scoring.teacher_forcing import force_episodes
 from dreamenv.training.explained import explained
 from dreamenv.types import Episode, episode_seeds
@@ -274,19 +274,19 @@ def record_agent(
     seed: int,
     workers: AnyWorkers,
     role: str = "evaluation",
+    at_once: int = 1,
     progress: Callable[[int], None] = lambda episode: None,
     report: Callable[[str], None] = print,
 ) -> list[Episode]:
-    """Real episodes of an agent without noise, on seeds of `role` and in their order; see `dream_gap`."""
+    """Real episodes of an agent without noise, on seeds of `role` and in their order; see `dream_gap`, `evaluate`."""
     model = open_world_model(world_model)
     player = resolve_agent(agent, model, source=world_model, algo=algo)
     count = iter(range(1, episodes + 1))
-    return play_episodes(
-        model,
-        player,
-        episode_seeds(role, seed, episodes),
-        RealEpisodes.record,
-        workers=workers,
-        progress=lambda _: progress(next(count)),
-        report=report,
-    )
+
+    def tell(lot: list[Episode]) -> None:
+        for _ in lot:
+            progress(next(count))
+
+    together = lots(player, episode_seeds(role, seed, episodes), at_once)
+    found = play_episodes(model, player, together, RealEpisodes.record, workers=workers, progress=tell, report=report)
+    return [episode for lot in found for episode in lot]

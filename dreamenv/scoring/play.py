@@ -144,29 +144,57 @@ class RealEpisodes:
         env = self._seen if recorder is None else self._as_seen(recorder)
         return play(env, self._agent.of_episode(seed, env.observation_space), seed=seed, steps=steps)
 
-    def play_together(self, seeds: Sequence[int]) -> Iterator[tuple[int, Moment]]:
+    def play_together(
+        self, seeds: Sequence[int], *, recorders: Sequence[gym.Env[Any, Any]] = ()
+    ) -> Iterator[tuple[int, Moment]]:
         """The episodes of `seeds` side by side, each in an environment of its own; see `play_together`.
+
+        Args:
+            seeds: Of the episodes.
+            recorders: Wrappers that look on, one for each of `envs`.
 
         Raises:
             ConfigurationError: The agent is no planner.
         """
         if not isinstance(self._agent.agent, MPCAgent):
             raise ConfigurationError(f"only planners decide for several episodes at once, not {self._agent.label!r}")
-        while len(self._others) < len(seeds) - 1:
-            self._others.append(RealEpisodes(self._model, self._agent))
-        return play_together([each._seen for each in (self, *self._others)], self._agent.agent, seeds)
+        each = self._each(len(seeds))
+        seen = [real._as_seen(env) for real, env in zip(each, recorders, strict=True)] if recorders else []
+        return play_together(seen or [real._seen for real in each], self._agent.agent, seeds)
 
-    def record(self, seed: int) -> Episode:
-        """The whole episode of `seed`, as V is given it."""
-        recorder = EpisodeRecorder(self.env)
-        for _ in self.play(seed, recorder=recorder):
+    def record(self, seeds: Sequence[int]) -> list[Episode]:
+        """The whole episodes of `seeds`, as V is given them."""
+        recorders = [EpisodeRecorder(real.env) for real in self._each(len(seeds))]
+        if len(seeds) == 1:
+            moments: Iterator[Any] = self.play(seeds[0], recorder=recorders[0])
+        else:
+            moments = self.play_together(seeds, recorders=recorders)
+        for _ in moments:
             pass
-        return recorder.episode(self._agent.label)
+        return [recorder.episode(self._agent.label) for recorder in recorders]
+
+    def _each(self, count: int) -> list[RealEpisodes]:
+        """This one and others like it."""
+        while len(self._others) < count - 1:
+            self._others.append(RealEpisodes(self._model, self._agent))
+        return [self, *self._others[: count - 1]]
 
     def close(self) -> None:
         """Close the real environments."""
         for each in (*self._others, self):
             each.env.close()
+
+
+def lots(agent: ResolvedAgent, seeds: Sequence[int], at_once: int) -> list[tuple[int, ...]]:
+    """The episodes that are decided together, `at_once` of a planner's; those of other agents are played alone.
+
+    Raises:
+        ConfigurationError: Fewer than one at once.
+    """
+    if at_once < 1:
+        raise ConfigurationError(f"at_once must be at least 1, got {at_once}")
+    size = at_once if isinstance(agent.agent, MPCAgent) else 1
+    return [tuple(seeds[first : first + size]) for first in range(0, len(seeds), size)]
 
 
 def play_episodes(

@@ -12,11 +12,10 @@ import numpy as np
 
 from dreamenv.agents.base import Agent
 from dreamenv.agents.evolution_state import ValidationScore
-from dreamenv.agents.mpc import MPCAgent
 from dreamenv.agents.resolve import AnyAgent, ResolvedAgent, resolve_agent
 from dreamenv.envs.loading import open_world_model
 from dreamenv.errors import ConfigurationError, NonFiniteError, did_you_mean
-from dreamenv.scoring.play import RealEpisodes, play_episodes
+from dreamenv.scoring.play import RealEpisodes, lots, play_episodes
 from dreamenv.types import RealEnvSpec, Wrapper, consumed_frames, episode_seeds
 from dreamenv.workers import AnyWorkers
 from dreamenv.world_model import WorldModel
@@ -146,24 +145,22 @@ def evaluate(  # noqa: PLR0913  (they are the options of `dreamenv eval`)
         ConfigurationError: A number out of range, or no agent to take.
         MissingExtraError: The real environment's package is not installed.
     """
-    for name, count in (("episodes", episodes), ("at_once", at_once)):
-        if count < 1:
-            raise ConfigurationError(f"{name} must be at least 1, got {count}")
+    if episodes < 1:
+        raise ConfigurationError(f"episodes must be at least 1, got {episodes}")
     seeds = episode_seeds(role, seed, episodes)
     model = open_world_model(world_model)
     if real:
         model = model.with_real(changed_real(model.real, real))
     player = resolve_agent(agent, model, source=world_model, algo=algo)
-    together = at_once if isinstance(player.agent, MPCAgent) else 1
-    groups = [tuple(seeds[first : first + together]) for first in range(0, episodes, together)]
+    together = lots(player, seeds, at_once)
 
     def tell(found: list[EpisodeResult]) -> None:
         if progress is not None:
             for result in found:
                 progress(result)
 
-    found = play_episodes(model, player, groups, _play, workers=workers, progress=tell, report=report)
-    results = [result for group in found for result in group]
+    found = play_episodes(model, player, together, _play, workers=workers, progress=tell, report=report)
+    results = [result for lot in found for result in lot]
     returns = [result.undiscounted_return for result in results]
     length = sum(result.length for result in results)
     return Score(
@@ -179,7 +176,7 @@ def evaluate(  # noqa: PLR0913  (they are the options of `dreamenv eval`)
         played_frames=sum(result.real_frames for result in results),
         ms_per_decision=1000 * sum(result.deciding_s for result in results) / length,
         changed=dict(real or {}),
-        at_once=together,
+        at_once=len(together[0]),
     )
 
 

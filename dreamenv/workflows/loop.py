@@ -109,7 +109,13 @@ def run_loop(
         model = WorldModel.load(folder / "bundle")
         agent = learned.player.resolve(model)
         played = record_agent(
-            model, agent, episodes=options.validation_episodes, seed=seed, role="validation", workers=workers
+            model,
+            agent,
+            episodes=options.validation_episodes,
+            seed=seed,
+            workers=workers,
+            role="validation",
+            at_once=options.episodes_at_once,
         )
         measured = GapOptions(samples=8, moments=8, dreams=options.dreams or options.make_learner().dreams)
         gap = measure_gap(model, agent, played, measured, label="loop", seed=seed)

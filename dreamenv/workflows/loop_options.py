@@ -39,7 +39,7 @@ class LoopOptions:
         episodes_at_once: Learning continually, episodes that are played with the same weights. One is played in this
             process; several by the loop's workers, side by side, which pays where learning is much faster than playing,
             as on a GPU. Without workers (0) a planner decides for all of them in one batch, many times faster where a
-            decision is small.
+            decision is small; so it does for as many validation episodes.
         learner: What learns in the dream: "actor-critic", "evolve", "planner:NAME,SETTING=VALUE", "sb3:ALGORITHM", or a
             kind of `register_learner`. A later round goes on from the agent of the round before.
         agent: The learner's options: its own dataclass (`ImaginationOptions`, `EvolutionOptions`, `SB3Options`), or a

@@ -21,7 +21,7 @@ from dreamenv.figures.gap import write_gap_report
 from dreamenv.memory.base import Prediction
 from dreamenv.noise.base import Noise, as_noise
 from dreamenv.scoring import evaluate
-from dreamenv.scoring.gap import Gap, GapOptions, dream_gap, measure_gap
+from dreamenv.scoring.gap import Gap, GapOptions, dream_gap, measure_gap, record_agent
 from dreamenv.types import Episode, RealEnvSpec, episode_seeds
 from tests.fakes import CountingMemory, FakeState, fake_world_model, trained_like_world_model
 
@@ -223,6 +223,19 @@ def test_planners_and_models_of_sb3_are_measured_as_they_are_scored(tmp_path: Pa
         assert gap.real_returns == pytest.approx(score.returns, rel=1e-5)
     with pytest.raises(BundleError, match="--algo ppo"):
         dream_gap(bundle, tmp_path / "ppo.zip", workers=0, **settings)
+
+
+def test_a_planner_is_recorded_side_by_side_as_it_is_alone() -> None:
+    model = trained_like_world_model(action_space=spaces.Discrete(2), image=False, real=RealEnvSpec("CartPole-v1"))
+    told: list[int] = []
+    settings: dict[str, Any] = {"episodes": 3, "seed": 0, "workers": 0, "progress": told.append}
+    alone, side_by_side = (
+        record_agent(model, "planner:shooting,candidates=16,horizon=6", at_once=count, **settings) for count in (1, 2)
+    )
+    for ours, other in zip(alone, side_by_side, strict=True):
+        assert np.array_equal(ours.observations, other.observations)
+        assert (ours.seed, ours.policy, ours.terminated) == (other.seed, other.policy, other.terminated)
+    assert told == [1, 2, 3] * 2
 
 
 def test_several_models_are_measured_on_the_same_recorded_episodes(tmp_path: Path) -> None:
