@@ -288,7 +288,19 @@ class WorldModel:
 
     def fingerprint(self) -> str:
         """Sixteen hexadecimal digits that change with the model's parameters or start states."""
+        return _fingerprint(self._parameters() | start_tensors(self.starts))
+
+    def weights_digest(self) -> str:
+        """Sixteen hexadecimal digits that change with what V and M make of observations and actions, and not where they
+        are rounded to half precision, or given other start states: an agent that has learned here can tell by them."""
+        return _fingerprint(
+            {name: part.half() if part.is_floating_point() else part for name, part in self._parameters().items()}
+        )
+
+    def _parameters(self) -> dict[str, Tensor]:
         parts = {f"vision.{name}": part for name, part in self.vision.state_dict().items()}
-        parts |= {f"memory.{name}": part for name, part in self.memory.state_dict().items()}
-        parts |= start_tensors(self.starts)
-        return fingerprint({k: v.detach().cpu().contiguous().numpy().tobytes() for k, v in parts.items()})
+        return parts | {f"memory.{name}": part for name, part in self.memory.state_dict().items()}
+
+
+def _fingerprint(parts: dict[str, Tensor]) -> str:
+    return fingerprint({name: part.detach().cpu().contiguous().numpy().tobytes() for name, part in parts.items()})

@@ -249,3 +249,18 @@ def test_other_start_states_leave_the_model_and_its_own_alone() -> None:
     assert (other.real, other.max_episode_steps, other.temperature) == (model.real, 7, model.temperature)
     with pytest.raises(ConfigurationError, match="holds no replay start states"):
         other.start_count("replay")
+
+
+def test_an_agent_knows_its_model_by_weights_alone() -> None:
+    """Not by their precision or by start states."""
+    model, like = trained_like_world_model(), trained_like_world_model()
+    for part in (like.vision, like.memory):
+        part.half().float()
+    like = like.with_starts(StartStates(like.starts.first[:1]))
+    assert like.fingerprint() != model.fingerprint()
+    assert like.weights_digest() == model.weights_digest()
+    for part in (like.vision, like.memory):
+        before = like.weights_digest()
+        with torch.no_grad():
+            next(part.parameters()).add_(0.5)
+        assert like.weights_digest() != before

@@ -114,7 +114,9 @@ def distill(
         )
 
     record = {"real_id": world_model.real.id, "real_frames": 0, "trained_in": "dream", "planner": _described(planner)}
-    record |= {"model": world_model.fingerprint()} | ({} if place is None else {"part": options.part})
+    record |= {"model": world_model.fingerprint(), "weights": world_model.weights_digest()} | (
+        {} if place is None else {"part": options.part}
+    )
     return _Rounds(Path(out_dir), options, seed, record, progress).run(
         decide,
         (world_model.observation_space("features"), world_model.action_space, "features"),

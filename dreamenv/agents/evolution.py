@@ -289,6 +289,7 @@ class _Run:
         provenance = {
             "real_id": self._world_model.real.id,
             "real_frames": state.real_frames,
+            "weights": self._world_model.weights_digest(),
             "settings": state.settings,
             "generations": len(state.history),
             "generation": state.best_generation or len(state.history),

@@ -366,6 +366,7 @@ def train_actor_critic(
         "real_id": world_model.real.id,
         "real_frames": frames,
         "trained_in": "dream",
+        "weights": world_model.weights_digest(),
         "settings": _json_ready(asdict(options)) | {"seed": seed},
         "validation": None if validation is None else {"mean": validation},
     }

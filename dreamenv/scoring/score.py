@@ -137,7 +137,8 @@ def evaluate(  # noqa: PLR0913  (they are the options of `dreamenv eval`)
         workers: Processes; 0 plays in this one, None takes one a core. The score does not depend on it. They are
             spawned, so a script needs its `if __name__ == "__main__"`.
         progress: Called after each episode, in the order in which they end.
-        report: Receives a line when a worker dies; its episode is tried again.
+        report: Receives a line when a worker dies (its episode is tried again), and one when the agent has learned in
+            another model.
 
     Raises:
         UnknownDreamError, BundleError: Model or agent cannot be loaded.
@@ -152,6 +153,9 @@ def evaluate(  # noqa: PLR0913  (they are the options of `dreamenv eval`)
     if real:
         model = model.with_real(changed_real(model.real, real))
     player = resolve_agent(agent, model, source=world_model, algo=algo)
+    learned_in = getattr(player.agent, "provenance", {}).get("weights")
+    if learned_in not in (None, model.weights_digest()):
+        report(f"note: {player.label} has learned in another model than this one, which may see the game otherwise")
     together = lots(player, seeds, at_once)
 
     def tell(found: list[EpisodeResult]) -> None:

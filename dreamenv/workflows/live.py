@@ -146,6 +146,7 @@ class LiveActorCritic(LiveAgent):
             "real_id": self._model.real.id,
             "real_frames": 0,  # it learns from what the model has learned from
             "trained_in": "dream",
+            "weights": self._model.weights_digest(),
             "settings": plain(self._options) | {"seed": self._seed},
         }
         save_agent(agent, folder)

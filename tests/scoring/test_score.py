@@ -218,6 +218,17 @@ def test_bad_input(tmp_path: Path) -> None:
         evaluate(fragile_model(tmp_path, broken=True), "random", episodes=1, workers=0)
 
 
+def test_an_agent_of_another_model_is_told_of() -> None:
+    model, other = pendulum_model(), pendulum_model()
+    with torch.no_grad():
+        next(other.memory.parameters()).add_(1.0)
+    lines: list[str] = []
+    for learned_in in (model, other):
+        agent = controller(model, weights=learned_in.weights_digest())
+        evaluate(model, agent, episodes=1, workers=0, report=lines.append)
+    assert lines == ["note: linear has learned in another model than this one, which may see the game otherwise"]
+
+
 def test_bootstrap_interval_of_known_data() -> None:
     assert bootstrap_interval([3.0]) == (3.0, 3.0)
     # Of a fair coin's 0 and 1 the resampled mean is Binomial(n, 1/2) / n: 95% of it within 0.402 and 0.598 for n = 100
