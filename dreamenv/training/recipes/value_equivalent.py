@@ -87,7 +87,7 @@ class ValueEquivalentRecipe(Recipe[ValueEquivalentOptions]):
         )
         networks.set_unit(training, seed=job.seed)
         held = {name: value for name, value in fitted.best.items() if name != "loss"}
-        return Fitted(*networks.playing, held)
+        return Fitted(networks.vision, networks.memory, held)
 
     def refit(self, options: ValueEquivalentOptions, *, replayed: int | None = None) -> ValueEquivalentOptions:
         steps = options.refit_steps if replayed is None else steps_for(replayed, options.fit.batch_size)
@@ -151,13 +151,6 @@ class Networks(nn.Module):
         self._planner = job.options.search.planner()
         # A world model puts its parts into evaluation mode, which changes nothing here: no layer is random
         self._searched = job.world_model(self.slow_vision, self.slow_memory)
-
-    @property
-    def playing(self) -> tuple[Vision, ValueEquivalent]:
-        """V and M that play and are saved."""
-        if self._options.targets.slow_plays:
-            return self.slow_vision, self.slow_memory
-        return self.vision, self.memory
 
     @classmethod
     def of(cls, job: Job[ValueEquivalentOptions]) -> Networks:
@@ -289,11 +282,10 @@ class Networks(nn.Module):
     @torch.no_grad()
     def set_unit(self, unrolls: Unrolls, *, seed: int) -> None:
         """Set the unit in which errors of M's latents are given: their spread over moments of the data."""
-        vision, memory = self.playing
-        device = memory.device
+        device = self.memory.device
         batch = unrolls.draw(_MEASURED, np.random.default_rng([seed, 2**31 + 1])).to(device)
-        state = memory.initial(vision.encode(batch.observations[:, 0]), noise=step_generator(seed, 0, device))
-        memory.latent_std.copy_(state.hidden.std(0).clamp(min=_LEAST_STD))
+        state = self.memory.initial(self.vision.encode(batch.observations[:, 0]), noise=step_generator(seed, 0, device))
+        self.memory.latent_std.copy_(state.hidden.std(0).clamp(min=_LEAST_STD))
 
 
 class ContinualValueEquivalent(ContinualFit):
@@ -302,7 +294,7 @@ class ContinualValueEquivalent(ContinualFit):
     def __init__(self, job: Job[ValueEquivalentOptions], tensors: dict[str, Tensor] | None = None) -> None:
         self._options, self._seed, self._device = job.options, job.seed, job.device
         self._networks = Networks.of(job)
-        self.vision, self.memory = self._networks.playing
+        self.vision, self.memory = self._networks.vision, self._networks.memory
         self.replayed = job.options.fit.batch_size
         self._optimiser = torch.optim.Adam(self._networks.parameters(), lr=job.options.fit.learning_rate)
         self._file = job.folder / "continual.safetensors"

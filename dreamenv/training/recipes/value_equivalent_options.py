@@ -66,8 +66,6 @@ class TargetOptions:
         unroll: Dreamed steps behind each real observation (K).
         returns: Real rewards of a return, behind which a value follows (n).
         rate: How far the slow copy, which gives values and searches, moves at each step.
-        slow_plays: The slow copy is what plays and is saved, in place of the weights that are being fitted: a mean over
-            about the last 1 / `rate` steps, which changes less from round to round.
         value: Weight of the value's loss next to those of reward, end and policy.
         consistency: Weight of the distance of dreamed states from what is then seen (`Consistency`); 0: none.
     """
@@ -75,7 +73,6 @@ class TargetOptions:
     unroll: int = 5
     returns: int = 10
     rate: float = 0.01
-    slow_plays: bool = False
     value: float = 0.25
     consistency: float = 0.0
 

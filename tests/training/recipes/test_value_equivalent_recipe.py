@@ -171,26 +171,6 @@ def test_it_goes_on_to_the_bit(tmp_path: Path, consistency: float) -> None:
     again.finish()
 
 
-def test_the_slow_copy_plays_where_it_is_told_to(tmp_path: Path) -> None:
-    """With a rate of 1 it is the model of the step before; what a bundle keeps is set in the model that plays."""
-    made = job(tmp_path)
-    targets = replace(made.options.targets, slow_plays=True, rate=1.0)
-    recipe = ValueEquivalentRecipe()
-    slow = recipe.continual(replace(made, options=replace(made.options, targets=targets)))
-    for step in range(2):
-        slow.update(step)
-    fast_options = replace(made.options, targets=replace(targets, slow_plays=False))
-    fast = recipe.continual(replace(made, options=fast_options))
-    fast.update(0)
-    for part, other in zip(slow.memory.parameters(), fast.memory.parameters(), strict=True):
-        assert torch.equal(part, other)
-    for part, other in zip(slow.vision.parameters(), fast.vision.parameters(), strict=True):
-        assert torch.equal(part, other)
-    slow.finish()
-    latent_std: Any = slow.memory.latent_std
-    assert not torch.equal(latent_std, torch.ones(8))
-
-
 @pytest.mark.integration
 def test_it_plays_itself(tmp_path: Path) -> None:
     search = "planner:mcts,simulations=3,rollout=0,particles=1,horizon=3,gumbel=true"
