@@ -90,7 +90,7 @@ def play_together(
         envs: At least as many as there are seeds.
         planner: Acts in episodes of different lengths.
         seeds: Of the resets.
-        change: Gives the action that is taken in an episode, from its number, what was seen and what the planner would do.
+        change: Gives the action that is taken, from the episode's number, what was seen and what the planner would do.
 
     Yields:
         The number of an episode, and its next moment; `deciding_s` is its share of the batch's time.
