@@ -135,7 +135,10 @@ def test_stored_files_belong_to_an_entry_and_name_no_path_of_a_machine() -> None
     folder = next(iter(SHIPPED.values())).folder.parent
     assert {path.name for path in folder.iterdir()} <= SHIPPED.keys()
     for file in (path for path in folder.rglob("*") if path.is_file()):
-        assert not re.search(r"(?<![\w.:/)\]}-])/[\w.-]+/[\w./-]+", file.read_text(encoding="utf-8")), file
+        text = file.read_text(encoding="utf-8")
+        for name in SHIPPED:  # the folder of an entry that this one needs
+            text = text.replace(f"{{{name}}}/", f"{name}/")
+        assert not re.search(r"(?<![\w.:/)\]-])/[\w.-]+/[\w./-]+", text), file
 
 
 def test_every_figure_has_its_own_name() -> None:
