@@ -150,12 +150,15 @@ class RealEpisodes:
         """The episodes of `seeds` side by side, each in an environment of its own; see `play_together`.
 
         Args:
-            seeds: Of the episodes.
-            recorders: Wrappers that look on, one for each of `envs`.
+            seeds: Of the episodes; one for an agent that is no planner.
+            recorders: Wrappers that look on, one for each environment of `_each`.
 
         Raises:
-            ConfigurationError: The agent is no planner.
+            ConfigurationError: Several episodes, and the agent is no planner.
         """
+        if len(seeds) == 1:
+            alone = self.play(seeds[0], recorder=recorders[0] if recorders else None)
+            return ((0, moment) for moment in alone)
         if not isinstance(self._agent.agent, MPCAgent):
             raise ConfigurationError(f"only planners decide for several episodes at once, not {self._agent.label!r}")
         each = self._each(len(seeds))
@@ -165,11 +168,7 @@ class RealEpisodes:
     def record(self, seeds: Sequence[int]) -> list[Episode]:
         """The whole episodes of `seeds`, as V is given them."""
         recorders = [EpisodeRecorder(real.env) for real in self._each(len(seeds))]
-        if len(seeds) == 1:
-            moments: Iterator[Any] = self.play(seeds[0], recorder=recorders[0])
-        else:
-            moments = self.play_together(seeds, recorders=recorders)
-        for _ in moments:
+        for _ in self.play_together(seeds, recorders=recorders):
             pass
         return [recorder.episode(self._agent.label) for recorder in recorders]
 

@@ -208,9 +208,8 @@ def changed_real(real: RealEnvSpec, changes: Mapping[str, Any]) -> RealEnvSpec:
 
 def _play(real: RealEpisodes, seeds: tuple[int, ...]) -> list[EpisodeResult]:
     found = [EpisodeResult(seed, 0.0, 0, 0, False) for seed in seeds]
-    moments = ((0, moment) for moment in real.play(seeds[0])) if len(seeds) == 1 else real.play_together(seeds)
     begun = set()
-    for number, moment in moments:
+    for number, moment in real.play_together(seeds):
         if number not in begun:  # the reset
             begun.add(number)
             continue

@@ -40,6 +40,11 @@ class Play(NamedTuple):
     own: tuple[int, ...]
     greedy_share: float
 
+    def drawn(self) -> tuple[np.random.Generator, bool]:
+        """What the player draws from, and whether it plays as well as it can, which is drawn first."""
+        rng = np.random.default_rng(self.own)
+        return rng, bool(rng.random() < self.greedy_share)
+
 
 class LiveEpisodes(Protocol):
     """Whoever plays the episodes of a round; see `live_episodes`."""
@@ -76,8 +81,7 @@ class _SideBySide:
         actors = []
         for play in plays:
             chosen = Given(planner.name or planner.kind)
-            rng = np.random.default_rng(play.own)
-            greedy = bool(rng.random() < play.greedy_share)
+            rng, greedy = play.drawn()
             actors.append((chosen, player.exploring(chosen, model, rng, greedy=greedy)))
 
         def change(number: int, observation: Any, action: Any) -> Any:
@@ -167,6 +171,6 @@ def _make_runner(setup: _Setup) -> Callable[[_Task], bytes]:
 
 
 def _played(env: PreprocessedEnv, model: WorldModel, player: LivePlayer, play: Play) -> bytes:
-    rng = np.random.default_rng(play.own)
-    actor = player.actor(model, rng, greedy=bool(rng.random() < play.greedy_share))
+    rng, greedy = play.drawn()
+    actor = player.actor(model, rng, greedy=greedy)
     return episode_bytes(record_episode(env, actor, seed=play.seed))
