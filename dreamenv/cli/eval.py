@@ -54,7 +54,7 @@ def evaluate(
 
     Example: dreamenv eval DreamDoom-v0 --agent ppo.zip --algo ppo
 
-    Planners (planner:shooting, planner:cem, planner:mppi, planner:mcts) dream ahead in the model itself; their settings
+    Planners (planner:shooting, cem, mppi, gradient, ilqr, mcts) dream ahead in the model itself; their settings
     follow, such as planner:mcts,simulations=32,horizon=10,seed=1.
     """
     from dreamenv.cli.output import Output

@@ -82,12 +82,13 @@ class ValueEquivalentRecipe(Recipe[ValueEquivalentOptions]):
                 "search": asdict(options.search),
                 "targets": asdict(options.targets),
                 "batch_size": options.fit.batch_size,
+                "average": options.fit.average,
             },
             progress=lambda step, steps, scalars: job.report("model", step, steps, scalars),
         )
         networks.set_unit(training, seed=job.seed)
         held = {name: value for name, value in fitted.best.items() if name != "loss"}
-        return Fitted(networks.vision, networks.memory, held)
+        return Fitted(*networks.kept, held)
 
     def refit(self, options: ValueEquivalentOptions, *, replayed: int | None = None) -> ValueEquivalentOptions:
         steps = options.refit_steps if replayed is None else steps_for(replayed, options.fit.batch_size)
@@ -127,12 +128,15 @@ def _normal(width: int) -> nn.Module:
 
 
 class Networks(nn.Module):
-    """V and M, and the slow copy that gives values and searches.
+    """V and M, the slow copy that gives values and searches, and the mean of their weights, if one is kept.
 
     Args:
         vision: V.
         memory: M.
         job: Whose options, environment and actions they are for.
+
+    Attributes:
+        kept: V and M as a bundle has them: the mean, or those that learn.
     """
 
     def __init__(self, vision: Vision, memory: ValueEquivalent, job: Job[ValueEquivalentOptions]) -> None:
@@ -141,13 +145,23 @@ class Networks(nn.Module):
         self.slow_vision = copy.deepcopy(vision).requires_grad_(False)
         self.slow_memory = copy.deepcopy(memory).requires_grad_(False)
         self._options = job.options
+        rate, average = job.options.targets.rate, job.options.fit.average
         # A list keeps them from being registered twice
-        self._followed: list[tuple[nn.Module, nn.Module]] = [(self.slow_vision, vision), (self.slow_memory, memory)]
+        self._followed: list[tuple[nn.Module, nn.Module, float]] = [
+            (self.slow_vision, vision, rate),
+            (self.slow_memory, memory, rate),
+        ]
+        self.kept = (vision, memory)
+        if average is not None:
+            self.mean_vision = copy.deepcopy(vision).requires_grad_(False)
+            self.mean_memory = copy.deepcopy(memory).requires_grad_(False)
+            self._followed += [(self.mean_vision, vision, average), (self.mean_memory, memory, average)]
+            self.kept = (self.mean_vision, self.mean_memory)
         self.consistency: Consistency | None = None
         if job.options.targets.consistency > 0:
             with seeded_weights(job.seed):
                 self.consistency = Consistency(memory.feature_size, job.options.memory.width)
-            self._followed.append((self.consistency.slow_project, self.consistency.project))
+            self._followed.append((self.consistency.slow_project, self.consistency.project, rate))
         self._planner = job.options.search.planner()
         # A world model puts its parts into evaluation mode, which changes nothing here: no layer is random
         self._searched = job.world_model(self.slow_vision, self.slow_memory)
@@ -200,36 +214,38 @@ class Networks(nn.Module):
         return batch.to(self.memory.device)
 
     def losses(self, batch: UnrollBatch, step: int, seed: int) -> Losses:
-        """Of the batch of a step; the slow copy follows by one step."""
-        self.follow(self._options.targets.rate)
-        return self.losses_of(batch, step_generator(seed, step, self.memory.device))
+        """Of the batch of a step; the copies follow by one step."""
+        self.follow()
+        return self.losses_of(batch, step_generator(seed, step, self.memory.device), self.vision, self.memory)
 
-    def losses_of(self, batch: UnrollBatch, generator: torch.Generator) -> Losses:
+    def losses_of(
+        self, batch: UnrollBatch, generator: torch.Generator, vision: Vision, memory: ValueEquivalent
+    ) -> Losses:
         """Means over the moments that count (Schrittwieser et al. 2020, eq. 1), the first one as much as all the others
         together; what comes back through the dynamics is halved at each step (appendix G)."""
         policy, value, seen = self.targets(batch, generator)
-        state = self.memory.initial(self.vision.encode(batch.observations[:, 0]), noise=generator)
+        state = memory.initial(vision.encode(batch.observations[:, 0]), noise=generator)
         steps = batch.actions.shape[1]
         parts: defaultdict[str, list[Tensor]] = defaultdict(list)
         for moment in range(steps + 1):
             scale = 1.0 if moment == 0 else 1 / steps
             if moment > 0:
-                state = self.memory.advance(
+                state = memory.advance(
                     HiddenState(0.5 * state.hidden + 0.5 * state.hidden.detach()), batch.actions[:, moment - 1]
                 )
                 played = batch.played[:, moment - 1].float()
                 rewards, ends = batch.rewards[:, moment - 1], batch.terminated[:, moment - 1]
-                reward = self.memory.reward_head.loss(state.hidden, rewards)
-                termination = self.memory.termination_head.loss(state.hidden, ends)
+                reward = memory.reward_head.loss(state.hidden, rewards)
+                termination = memory.termination_head.loss(state.hidden, ends)
                 parts["reward"].append(scale * masked_mean(reward, played))
                 parts["termination"].append(scale * masked_mean(termination, played))
                 if self.consistency is not None:
                     apart = self.consistency(state.hidden, seen[:, moment])
                     parts["consistency"].append(scale * masked_mean(apart, played))
             acts = batch.acts[:, moment].float()
-            surprise = -(policy[:, moment] * self.memory.prior(state).log_softmax(-1)).sum(-1)
+            surprise = -(policy[:, moment] * memory.prior(state).log_softmax(-1)).sum(-1)
             parts["policy"].append(scale * masked_mean(surprise, acts))
-            missed = self.memory.value_head.loss(state.hidden, value[:, moment])
+            missed = memory.value_head.loss(state.hidden, value[:, moment])
             # Searches look behind an end too, as far as it is not foreseen: there is nothing more to get
             counts = acts if moment == 0 else torch.maximum(acts, batch.terminated[:, moment - 1])
             parts["value"].append(scale * masked_mean(missed, counts))
@@ -252,28 +268,27 @@ class Networks(nn.Module):
         return plan.policy.float().view(rows, moments, -1), value, roots.hidden.view(rows, moments, -1)
 
     @torch.no_grad()
-    def follow(self, rate: float) -> None:
-        """Move the slow copies by `rate` towards what they are copies of."""
-        for slow, fast in self._followed:
+    def follow(self) -> None:
+        """Move the copies, each by its rate, towards what they are copies of."""
+        for slow, fast, rate in self._followed:
             for kept, part in zip(slow.parameters(), fast.parameters(), strict=True):
                 kept.lerp_(part, rate)
 
     @torch.no_grad()
     def measure(self, unrolls: Unrolls, *, seed: int) -> Scalars:
-        """Losses on `_MEASURED` moments, the share of the rewards' variance that is explained at the last unrolled
-        step, and how often the policy's likeliest action is that of the search."""
-        device = self.memory.device
+        """Of what is kept: losses on `_MEASURED` moments, the share of the rewards' variance that is explained at the
+        last unrolled step, and how often the policy's likeliest action is that of the search."""
+        (vision, memory), device = self.kept, self.memory.device
         batch = unrolls.draw(_MEASURED, np.random.default_rng([seed, 2**31])).to(device)
-        scalars = {
-            name: float(part) for name, part in self.losses_of(batch, step_generator(seed, 2**31, device)).items()
-        }
+        losses = self.losses_of(batch, step_generator(seed, 2**31, device), vision, memory)
+        scalars = {name: float(part) for name, part in losses.items()}
         policy, _, _ = self.targets(batch, step_generator(seed, 2**31, device))
-        state = self.memory.initial(self.vision.encode(batch.observations[:, 0]), noise=step_generator(seed, 0, device))
-        same = (self.memory.prior(state).argmax(-1) == policy[:, 0].argmax(-1)).float()
+        state = memory.initial(vision.encode(batch.observations[:, 0]), noise=step_generator(seed, 0, device))
+        same = (memory.prior(state).argmax(-1) == policy[:, 0].argmax(-1)).float()
         for step in range(batch.actions.shape[1]):
-            state = self.memory.advance(state, batch.actions[:, step])
+            state = memory.advance(state, batch.actions[:, step])
         played = batch.played[:, -1]
-        rewards = batch.rewards[:, -1][played], self.memory.reward_head(state.hidden)[played]
+        rewards = batch.rewards[:, -1][played], memory.reward_head(state.hidden)[played]
         return scalars | {
             "agreement": float(same.mean()),
             "reward_r2": explained(*rewards) if bool(played.any()) else 0.0,
@@ -282,10 +297,10 @@ class Networks(nn.Module):
     @torch.no_grad()
     def set_unit(self, unrolls: Unrolls, *, seed: int) -> None:
         """Set the unit in which errors of M's latents are given: their spread over moments of the data."""
-        device = self.memory.device
+        (vision, memory), device = self.kept, self.memory.device
         batch = unrolls.draw(_MEASURED, np.random.default_rng([seed, 2**31 + 1])).to(device)
-        state = self.memory.initial(self.vision.encode(batch.observations[:, 0]), noise=step_generator(seed, 0, device))
-        self.memory.latent_std.copy_(state.hidden.std(0).clamp(min=_LEAST_STD))
+        state = memory.initial(vision.encode(batch.observations[:, 0]), noise=step_generator(seed, 0, device))
+        memory.latent_std.copy_(state.hidden.std(0).clamp(min=_LEAST_STD))
 
 
 class ContinualValueEquivalent(ContinualFit):
@@ -294,7 +309,7 @@ class ContinualValueEquivalent(ContinualFit):
     def __init__(self, job: Job[ValueEquivalentOptions], tensors: dict[str, Tensor] | None = None) -> None:
         self._options, self._seed, self._device = job.options, job.seed, job.device
         self._networks = Networks.of(job)
-        self.vision, self.memory = self._networks.vision, self._networks.memory
+        self.vision, self.memory = self._networks.kept
         self.replayed = job.options.fit.batch_size
         self._optimiser = torch.optim.Adam(self._networks.parameters(), lr=job.options.fit.learning_rate)
         self._file = job.folder / "continual.safetensors"

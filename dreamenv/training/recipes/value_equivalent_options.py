@@ -86,16 +86,25 @@ class TargetOptions:
 
 @dataclass(frozen=True)
 class UnrolledFitOptions:
-    """How the whole is fitted: `batch_size` moments a step; the others are as for `fit`."""
+    """How the whole is fitted: `batch_size` moments a step; what is not told here is as for `fit`.
+
+    Attributes:
+        average: How far a running mean of the weights moves at each step (Polyak & Juditsky 1992). The mean plays and
+            is kept, since single steps make a model better and worse at random, and nothing is learned from it; None:
+            the weights themselves.
+    """
 
     steps: int = 5000
     batch_size: int = 64
     learning_rate: float = 1e-3
     clip: float = 5.0
     validate_every: int = 250
+    average: float | None = None
 
     def __post_init__(self) -> None:
         check_batch_size(self.batch_size)
+        if self.average is not None and not 0 < self.average <= 1:
+            raise ConfigurationError(f"average must be in (0, 1], got {self.average}")
         self.optimiser()  # refuses what is out of range
 
     def optimiser(self) -> FitOptions:

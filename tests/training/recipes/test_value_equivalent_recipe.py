@@ -113,8 +113,10 @@ def test_it_learns_values_policy_rewards_and_ends(tmp_path: Path) -> None:
 
 
 def test_targets_are_those_of_the_slow_copy(tmp_path: Path) -> None:
-    networks = Networks.of(job(tmp_path))
-    unrolls = networks.unrolls(job(tmp_path).cache)
+    made = job(tmp_path)
+    options = replace(made.options, targets=replace(made.options.targets, rate=0.25))
+    networks = Networks.of(replace(made, options=options))
+    unrolls = networks.unrolls(made.cache)
     slow: Any = networks.slow_memory
     fast: Any = networks.memory
     batch = unrolls.moments(np.arange(8))
@@ -130,7 +132,7 @@ def test_targets_are_those_of_the_slow_copy(tmp_path: Path) -> None:
     before = slow.value_head.network[0].weight.clone()
     with torch.no_grad():
         fast.value_head.network[0].weight.add_(1.0)
-    networks.follow(0.25)
+    networks.follow()
     torch.testing.assert_close(slow.value_head.network[0].weight, before + 0.25)
 
 
@@ -149,10 +151,30 @@ def test_what_follows_tells_states_apart_where_rewards_do_not(tmp_path: Path) ->
     assert apart(0.0) < 0.2, "all places fall into one state"
 
 
-@pytest.mark.parametrize("consistency", [0.0, 2.0])
-def test_it_goes_on_to_the_bit(tmp_path: Path, consistency: float) -> None:
+def test_the_mean_of_the_weights_is_kept_and_teaches_nothing(tmp_path: Path) -> None:
+    made, recipe = job(tmp_path), ValueEquivalentRecipe()
+    averaged = replace(made, options=replace(made.options, fit=replace(made.options.fit, average=0.25)))
+    plain, mean = recipe.continual(made), recipe.continual(averaged)
+    before = [part.clone() for part in mean.memory.parameters()]
+    plain.update(0)
+    learned = [part.clone() for part in plain.memory.parameters()]
+    scalars = [mean.update(step)[0] for step in range(2)]
+    # The copies follow before a step, so that the mean knows of the first step alone
+    for part, first, then in zip(mean.memory.parameters(), before, learned, strict=True):
+        torch.testing.assert_close(part, first.lerp(then, 0.25))
+    again = recipe.continual(made)
+    assert scalars == [again.update(step)[0] for step in range(2)], "what learns is as it is without a mean"
+    mean.finish()
+    latent_std: Any = mean.memory.latent_std
+    assert not torch.equal(latent_std, torch.ones(8))
+    assert mean.measure(made.cache) != again.measure(made.cache)
+
+
+@pytest.mark.parametrize(("consistency", "average"), [(0.0, None), (2.0, 0.1)])
+def test_it_goes_on_to_the_bit(tmp_path: Path, consistency: float, average: float | None) -> None:
     recipe = ValueEquivalentRecipe()
     made = with_consistency(job(tmp_path), consistency)
+    made = replace(made, options=replace(made.options, fit=replace(made.options.fit, average=average)))
     unbroken = recipe.continual(made)
     for step in range(3):
         scalars, (states, _) = unbroken.update(step)
@@ -212,6 +234,8 @@ def test_bad_input(tmp_path: Path) -> None:
         ValueEquivalentOptions(targets=TargetOptions(consistency=2), fit=UnrolledFitOptions(batch_size=1))
     with pytest.raises(ConfigurationError, match="batch_size must be at least 1, got 0"):
         ValueEquivalentOptions(fit=UnrolledFitOptions(batch_size=0))
+    with pytest.raises(ConfigurationError, match=r"average must be in \(0, 1\], got 0"):
+        UnrolledFitOptions(average=0.0)
     made = job(tmp_path)
     with pytest.raises(ConfigurationError, match="policy over Discrete actions"):
         ValueEquivalentRecipe().fit(replace(made, action_space=spaces.Box(-1, 1, (1,))))
