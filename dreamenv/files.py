@@ -6,6 +6,7 @@ import errno
 import hashlib
 import json
 import os
+import re
 import stat
 import threading
 from collections.abc import Hashable, Iterable, Iterator, Mapping
@@ -180,14 +181,22 @@ def parse_json(content: bytes | str) -> Any:
 
 
 def read_yaml(file: str | Path) -> Any:
-    """The content of a YAML file of plain values.
+    """The content of a YAML file of plain values; `1e-4` is a number, as in YAML 1.2.
 
     Raises:
         OSError: It cannot be read.
         ValueError: It is not YAML in UTF-8, has a key twice, is nested too deeply, or grows by its aliases beyond a
             hundred thousand values.
     """
-    text = read_bytes(file, most=MOST_YAML).decode("utf-8")
+    return parse_yaml(read_bytes(file, most=MOST_YAML).decode("utf-8"))
+
+
+def parse_yaml(text: str) -> Any:
+    """The content of a YAML text of plain values.
+
+    Raises:
+        ValueError: As by `read_yaml`.
+    """
     try:
         found = yaml.load(text, Loader=_CarefulLoader)
         _expanded_size(found, {}, ())
@@ -256,6 +265,12 @@ class _CarefulLoader(yaml.SafeLoader):
                     )
                 seen.add(key.value)
         return super().construct_mapping(node, deep)
+
+
+# PyYAML keeps to YAML 1.1, where a number with an exponent is text unless it has a point and the exponent a sign
+_CarefulLoader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+"), list("-+0123456789")
+)
 
 
 def _expanded_size(found: Any, known: dict[int, int], above: tuple[int, ...]) -> int:

@@ -8,10 +8,10 @@ import typing
 from collections.abc import Iterable, Mapping
 from typing import Any, TypeVar
 
-import yaml
 from pydantic import TypeAdapter, ValidationError
 
 from dreamenv.errors import ConfigurationError, did_you_mean
+from dreamenv.files import parse_yaml
 
 OptionsT = TypeVar("OptionsT")
 
@@ -83,8 +83,8 @@ def parse_settings(settings: Iterable[str]) -> dict[str, Any]:
         if not equals or not all(parts):
             raise ConfigurationError(f"{setting!r}: expected KEY=VALUE, such as fit_memory.steps=300")
         try:
-            value = yaml.safe_load(text)
-        except yaml.YAMLError as error:
+            value = parse_yaml(text)
+        except ValueError as error:
             raise ConfigurationError(f"{setting!r}: the value is not YAML: {error}") from error
         section = found
         for part in parts[:-1]:
@@ -105,6 +105,29 @@ def overlay(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any
 
 
 def plain(options: Any) -> dict[str, Any]:
-    """An options dataclass as nested dicts that JSON and YAML can hold; tuples become lists."""
-    content: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(options)))
+    """An options dataclass as nested dicts that JSON and YAML can hold; tuples become lists, and what these cannot hold
+    its name (`as_name`)."""
+    return plain_values(dataclasses.asdict(options))
+
+
+def plain_values(found: Mapping[str, Any]) -> dict[str, Any]:
+    """A mapping as `plain` has it."""
+    content: dict[str, Any] = json.loads(json.dumps(dict(found), default=_as_plain))
     return content
+
+
+def _as_plain(value: Any) -> Any:
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return dataclasses.asdict(value)
+    return as_name(value)
+
+
+def as_name(value: Any) -> str:
+    """What a record says of an object that JSON cannot hold: a class or a function is named, such as
+    `"torch.nn.modules.activation.ReLU"`, others tell themselves, or the name of their type."""
+    if not isinstance(value, type) and not hasattr(value, "__qualname__"):
+        told = repr(value)
+        if " at 0x" not in told:
+            return told
+        value = type(value)
+    return f"{value.__module__}.{value.__qualname__}"

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from dreamenv.errors import ConfigurationError
-from dreamenv.options import options_from, overlay, parse_settings, plain
+from dreamenv.options import options_from, overlay, parse_settings, plain, plain_values
 
 
 @dataclass(frozen=True)
@@ -83,6 +83,11 @@ def test_settings_of_a_command_line() -> None:
     found = parse_settings(["fit.steps=300", "fit.clip=[-1, 2]", "size=4", "fit.name=a=b", "fit.rate=null"])
     assert found == {"fit": {"steps": 300, "clip": [-1, 2], "name": "a=b", "rate": None}, "size": 4}
     assert parse_settings(["size=1", "size=2"]) == {"size": 2}
+    assert parse_settings(["rate=1e-4", "more=[3E5, -2.5e+1]", "name=e1"]) == {
+        "rate": 1e-4,
+        "more": [3e5, -25.0],
+        "name": "e1",
+    }
 
 
 @pytest.mark.parametrize("setting", ["size", "=3", "fit..steps=3", "fit.=3", "size=[1"])
@@ -106,3 +111,14 @@ def test_plain_options_make_the_same_options_again() -> None:
     options = Outer(Inner(clip=(1.0, 2.0)))
     assert plain(options)["fit"]["clip"] == [1.0, 2.0]
     assert options_from(Outer, plain(options)) == options
+
+
+def test_what_json_cannot_hold_is_told_by_its_name() -> None:
+    class Told:
+        def __repr__(self) -> str:
+            return "Told(1)"
+
+    found = plain_values({"kinds": [dict, plain], "inner": Inner(), "other": Told(), "object": object()})
+    assert found["kinds"] == ["builtins.dict", "dreamenv.options.plain"]
+    assert found["inner"] == plain(Inner())
+    assert (found["other"], found["object"]) == ("Told(1)", "builtins.object")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, NamedTuple
 
 import gymnasium as gym
@@ -76,6 +76,12 @@ class Actor(nn.Module):
         with torch.no_grad():
             for parameter in last:  # near zero: the first policy has no preference
                 parameter.mul_(0.01)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Actor:
+        """As of any module; the bounds of the actions come along to another device."""
+        super()._apply(fn, recurse)
+        self.to_action.to(next(self.parameters()).device)
+        return self
 
     def mode(self, features: Tensor) -> Tensor:
         """The likeliest action: `[B, A]` float32 or `[B]` int64."""

@@ -7,8 +7,9 @@ al. 2011).
 
 from __future__ import annotations
 
+import inspect
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, fields, is_dataclass
 from functools import partial
 from pathlib import Path
@@ -22,13 +23,14 @@ from dreamenv.agents.decision_parts import decide_in_parts
 from dreamenv.agents.decisions import Decisions, Expert, decide_in_dream, decide_in_environment
 from dreamenv.agents.distilled import DistilledAgent, PolicyValue
 from dreamenv.agents.imitation import learn, student_of
-from dreamenv.agents.mpc import mpc_agent
+from dreamenv.agents.mpc import mpc_agent, planner_called
 from dreamenv.agents.options import DistillationOptions
 from dreamenv.agents.saved import AGENT_FILE, check_free, read_agent, save_agent
 from dreamenv.envs.elsewhere import check_on_cpu
-from dreamenv.errors import ConfigurationError
+from dreamenv.errors import ConfigurationError, did_you_mean
 from dreamenv.planners.arguments import check_discount
 from dreamenv.planners.base import Planner
+from dreamenv.planners.environment_search import search_environment
 from dreamenv.run_lock import alone_in
 from dreamenv.training.checkpoint import load_tensors, save_tensors
 from dreamenv.training.fit import Scalars
@@ -90,7 +92,7 @@ def distill(
     """
     options = options or DistillationOptions()
     if isinstance(planner, str):
-        planner = mpc_agent(planner, world_model).planner
+        planner = _expert_called(planner, world_model)
     planner.cold(world_model, 1)  # refuses actions that cannot be planned
     place = None if workers is None else find_place(workers, -(-options.dreams // options.part))
     if place is not None:
@@ -124,6 +126,19 @@ def distill(
     )
 
 
+def _expert_called(name: str, world_model: WorldModel) -> Planner:
+    """The planner of an agent's name, and the guide that it names.
+
+    Raises:
+        ConfigurationError: A setting of the agent that would be ignored.
+    """
+    _, own = planner_called(name)
+    for setting, instead in (("seed", "the distillation has a seed"), ("execute", "every decision is planned for")):
+        if setting in own:
+            raise ConfigurationError(f"{name!r}: {setting} has no use here, since {instead} of its own; leave it out")
+    return mpc_agent(name, world_model).planner
+
+
 @alone_in("out_dir")
 def distill_environment(
     make: Callable[[], gym.Env[Any, Any]],
@@ -150,6 +165,7 @@ def distill_environment(
         FolderInUseError: Another process works in `out_dir`.
     """
     options, search = options or DistillationOptions(), dict(search or {})
+    _check_search(search)
     env = make()
     try:
         space, actions = env.observation_space, env.action_space
@@ -248,6 +264,21 @@ class _Rounds:
         decisions = decide(student, number)
         save_tensors(file, decisions._asdict(), {"settings": self._settings})
         return decisions
+
+
+def _check_search(search: Mapping[str, Any]) -> None:
+    """Refuse keyword arguments that `search_environment` does not take, or is given otherwise.
+
+    Raises:
+        ConfigurationError: Such keyword arguments.
+    """
+    own = {"discount": "options.discount", "generator": "seed", "seen": "the network", "env": "make"}
+    takes = [word for word in inspect.signature(search_environment).parameters if word not in own]
+    for word in search:
+        if word in own:
+            raise ConfigurationError(f"search: {word} follows from {own[word]}; leave it out")
+        if word not in takes:
+            raise ConfigurationError(f"search: search_environment takes no {word!r}. {did_you_mean(word, takes)}")
 
 
 def _described(planner: Planner) -> dict[str, Any]:

@@ -395,8 +395,6 @@ def new_actor_critic(world_model: WorldModel, options: ImaginationOptions, *, se
             width=options.width,
             averaged=options.actor_average is not None,
         )
-    for actor in networks.actors:
-        actor.to_action.to(world_model.device)
     return networks.to(world_model.device)
 
 

@@ -93,9 +93,7 @@ class MPCAgent:
         """
         if guide is not None:
             planner = guided(planner, guide, world_model)
-        check_count(execute=execute)
-        if execute > planner.length:
-            raise ConfigurationError(f"execute={execute}: a plan of {planner.scheme!r} holds {planner.length} actions")
+        check_execute(planner, execute)
         self._cold = planner.cold(world_model, 1)  # refuses actions that cannot be planned
         self.world_model = world_model
         self.planner = planner
@@ -202,6 +200,34 @@ class MPCAgent:
         return array
 
 
+def check_execute(planner: Planner, execute: int) -> None:
+    """Refuse to take more actions of a plan than it holds.
+
+    Raises:
+        ConfigurationError: They are more, or less than one.
+    """
+    check_count(execute=execute)
+    if execute > planner.length:
+        raise ConfigurationError(f"execute={execute}: a plan of {planner.scheme!r} holds {planner.length} actions")
+
+
+def read_guide(guide: str) -> Any:
+    """The agent in the folder or file `guide`, which has a policy and a value to search with.
+
+    Raises:
+        BundleError: There is no agent.
+        ConfigurationError: It has none.
+    """
+    path = Path(guide)
+    agent: Any = read_agent(path if path.suffix == ".safetensors" else path / AGENT_FILE)
+    if getattr(agent, "guide", None) is None:
+        raise ConfigurationError(
+            f"guide={guide}: an agent of kind {agent.kind!r} has no policy and value to search with; make one by "
+            "`dreamenv distill`"
+        )
+    return agent
+
+
 def guided(planner: Planner, guide: str, world_model: WorldModel) -> Planner:
     """The planner, which begins its search from the policy and the value of the agent in the folder or file `guide`.
 
@@ -209,14 +235,8 @@ def guided(planner: Planner, guide: str, world_model: WorldModel) -> Planner:
         BundleError: There is no agent.
         ConfigurationError: An agent or a planner that cannot take part, or an agent for another model.
     """
-    path = Path(guide)
-    agent: Any = read_agent(path if path.suffix == ".safetensors" else path / AGENT_FILE)
-    network = getattr(agent, "guide", None)
-    if network is None:
-        raise ConfigurationError(
-            f"guide={guide}: an agent of kind {agent.kind!r} has no policy and value to search with; make one by "
-            "`dreamenv distill`"
-        )
+    agent = read_guide(guide)
+    network = agent.guide
     check_spaces(agent, world_model.observation_space("features"), world_model.action_space, "the planner's dream")
     if not hasattr(planner, "guided"):
         raise ConfigurationError(

@@ -61,10 +61,10 @@ def loop(
     """
     from dataclasses import asdict
 
-    from dreamenv.cli.options import checked, training_preset, write_config, write_registry
+    from dreamenv.cli.options import changed, training_preset, write_config, write_registry
     from dreamenv.cli.output import Output
     from dreamenv.cli.progress import Progress, show_scalars
-    from dreamenv.options import overlay, parse_settings, plain
+    from dreamenv.options import overlay, plain
     from dreamenv.workflows.loop import Round, run_loop
     from dreamenv.workflows.loop_options import LoopOptions
 
@@ -74,14 +74,16 @@ def loop(
     command = found.command("loop", recipe, settings)
     how, details = found.recipe(recipe, settings)
     kept = {"replay_starts": 8192, "temperature": found.temperature}
-    wanted = overlay({"first_frames": found.frames, "train": kept}, training_preset(section).loop)
+    training = training_preset(section)
+    preset = overlay({"first_frames": found.frames, "train": kept}, training.loop)
+    wanted = overlay(preset, {"train": {"recipe": how, "options": details}})
+    preset = overlay(preset, {"train": {"recipe": training.recipe, "options": training.options}})
     if learner is not None and learner != wanted.get("learner", LoopOptions.learner):
         wanted = {key: value for key, value in wanted.items() if key != "agent"}  # those are another learner's
     given = {"learner": learner, "train_ratio": train_ratio, "update_every": update_every, "rounds": rounds}
     wanted = overlay(wanted, {key: value for key, value in given.items() if value is not None})
-    wanted = overlay(wanted, parse_settings(knobs or []))
-    wanted["train"] |= {"recipe": how, "options": details}
-    options = checked(LoopOptions, wanted, section, "train.loop")
+    wanted = overlay(wanted, _changes(knobs or []))
+    options = changed(LoopOptions, preset, wanted, section, "train.loop")
     bars: dict[str, Progress] = {}
 
     def on_progress(stage: str, step: int, steps: int, scalars: dict[str, float]) -> None:
@@ -120,6 +122,25 @@ def loop(
     player = options.make_learner().player(out / "agent")
     output.next("eval", out / "bundle", "--agent", player.agent, *(["--algo", player.algo] if player.algo else []))
     output.figures([asdict(row) for row in table])
+
+
+def _changes(knobs: list[str]) -> dict[str, Any]:
+    """What `--loop` changes.
+
+    Raises:
+        ConfigurationError: It is what other options say.
+    """
+    from dreamenv.errors import ConfigurationError
+    from dreamenv.options import parse_settings
+
+    found = parse_settings(knobs)
+    train = found.get("train", {})
+    if not isinstance(train, dict):
+        raise ConfigurationError(f"--loop train={train}: expected train.KEY=VALUE, such as train.device=cuda")
+    for name, other in (("recipe", "--recipe NAME"), ("options", "--set KEY=VALUE")):
+        if name in train:
+            raise ConfigurationError(f"--loop train.{name}: write {other} for that")
+    return found
 
 
 def _words(given: dict[str, Any]) -> list[str]:

@@ -54,7 +54,7 @@ def mbpo(
     import torch
 
     from dreamenv.bundle_config import read_config
-    from dreamenv.cli.options import check_run, checked, training_preset, write_config, write_registry
+    from dreamenv.cli.options import changed, check_run, training_preset, write_config, write_registry
     from dreamenv.cli.output import Output
     from dreamenv.options import overlay, parse_settings, plain
     from dreamenv.sb3.mbpo import Epoch, MBPOOptions, learn_mbpo
@@ -62,8 +62,10 @@ def mbpo(
     output = Output(json_file)
     found = chosen_preset(name, real, config, out, limit=limit)
     given = {"algo": algo, "steps": steps, "updates": updates}
-    wanted = overlay(training_preset(found.section).mbpo, {k: v for k, v in given.items() if v is not None})
-    options = checked(MBPOOptions, overlay(wanted, parse_settings(settings or [])), found.section, "train.mbpo")
+    preset = training_preset(found.section).mbpo
+    wanted = overlay(preset, {key: value for key, value in given.items() if value is not None})
+    wanted = overlay(wanted, parse_settings(settings or []))
+    options = changed(MBPOOptions, preset, wanted, found.section, "train.mbpo")
     check_run(found.out, found.real)
 
     def on_epoch(row: Epoch) -> None:

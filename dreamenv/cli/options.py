@@ -171,6 +171,29 @@ def checked(kind: type[KindT], found: dict[str, Any], section: EnvironmentSectio
         raise RegistryError(str(error)) from error
 
 
+def changed(
+    kind: type[KindT], below: dict[str, Any], above: dict[str, Any], section: EnvironmentSection | None, where: str
+) -> KindT:
+    """The options dataclass `kind` of what a preset says, with what the command line has changed in it.
+
+    Args:
+        kind: As for `checked`.
+        below: The preset's alone.
+        above: With the changes.
+        section: As for `checked`.
+        where: As for `checked`.
+
+    Raises:
+        RegistryError: The preset's do not fit by themselves; file and key are named.
+        ConfigurationError: What the command line says does not fit.
+    """
+    try:
+        return options_from(kind, above)
+    except ConfigurationError:
+        checked(kind, below, section, where)
+        raise
+
+
 def _place(section: EnvironmentSection | None, where: str) -> str:
     """A key of a preset with the file that it is in."""
     entries = (entry for entry in registry.entries().values() if entry.section is section)

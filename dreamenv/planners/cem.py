@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
+import gymnasium as gym
 import torch
 from torch import Tensor
 
@@ -13,7 +14,7 @@ from dreamenv.errors import ConfigurationError
 from dreamenv.noise.base import Noise
 from dreamenv.planners.arguments import check_count, check_positive, check_share
 from dreamenv.planners.sequence_planner import Found, Score, SequencePlanner, with_mode
-from dreamenv.planners.sequences import Sequences
+from dreamenv.planners.sequences import Sequences, sequences_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,6 +57,14 @@ class CEM(SequencePlanner):
     colour: float = 0.0
     kept: float = 0.0
     best: bool = False
+
+    def check_actions(self, action_space: gym.Space[Any]) -> None:
+        """As for all planners of sequences; `colour` is refused where draws have none.
+
+        Raises:
+            ConfigurationError: Such actions, or such a colour.
+        """
+        sequences_of(action_space, torch.device("cpu")).check_colour(self.colour)
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -83,6 +83,7 @@ def search_environment(
     The state is copied by `get_state` and `set_state` of `env.unwrapped` where it has both, and otherwise by
     `copy.deepcopy` of the whole environment. With the former, wrappers (a time limit too) are left out, and what the
     environment draws at random is foreseen as far as its state fixes it; a deep copy draws anew, from `generator`.
+    Wrappers that change actions, or observations where a guide reads them, stay: the whole is copied then.
 
     Two players: where a step is the move of one side, the observation is what the other sees, who moves next, and the
     reward is of the one who has moved, a negative discount searches for both (AlphaZero; -1 does not discount).
@@ -124,7 +125,7 @@ def search_environment(
             "then say it), or search with seen=Seen(guide, observation), such as the guide of a distilled agent."
         )
     space = checked_discrete(env.action_space, "search_environment")
-    copies = _Restored(env) if _has_state(env) else _Copied(env, generator)
+    copies = _Restored(env) if _has_state(env, guided=seen is not None) else _Copied(env, generator)
     try:
         kind = _ChanceTree if resample else _EnvironmentTree
         model = kind(
@@ -194,8 +195,17 @@ class _Restored:
         self._env.set_state(self.first)
 
 
-def _has_state(env: gym.Env[Any, Any]) -> bool:
-    return all(callable(getattr(env.unwrapped, name, None)) for name in ("get_state", "set_state"))
+def _has_state(env: gym.Env[Any, Any], *, guided: bool) -> bool:
+    """Whether the unwrapped environment can stand for the whole, and go back to where it was."""
+    bare, around = env.unwrapped, env
+    changing = (gym.ActionWrapper, gym.ObservationWrapper) if guided else (gym.ActionWrapper,)
+    if env.action_space != bare.action_space or (guided and env.observation_space != bare.observation_space):
+        return False
+    while isinstance(around, gym.Wrapper):
+        if isinstance(around, changing):
+            return False
+        around = around.env
+    return all(callable(getattr(bare, name, None)) for name in ("get_state", "set_state"))
 
 
 def _allowed(env: gym.Env[Any, Any]) -> NDArray[np.bool_] | None:

@@ -49,6 +49,14 @@ class Sequences(ABC):
         """
 
     @abstractmethod
+    def check_colour(self, colour: float) -> None:
+        """Refuse a `colour` for draws that have none.
+
+        Raises:
+            ConfigurationError: Such a colour.
+        """
+
+    @abstractmethod
     def initial_spread(self, centre: Tensor, spread: float) -> Tensor:
         """The spread in which a search begins."""
 
@@ -93,6 +101,9 @@ class BoxSequences(Sequences):
         drawn = noise.uniform(rows * candidates, entries * self.size)
         return (2 * drawn - 1).view(rows, candidates, entries, self.size)
 
+    def check_colour(self, colour: float) -> None:
+        del colour  # any
+
     def around(self, centre: Tensor, spread: Tensor, candidates: int, noise: Noise, *, colour: float = 0.0) -> Tensor:
         rows, entries, size = centre.shape
         drawn = noise.normal(rows * candidates, entries * size).view(rows, candidates, entries, size)
@@ -135,12 +146,15 @@ class DiscreteSequences(Sequences):
         drawn = noise.uniform(rows * candidates, entries).view(rows, candidates, entries)
         return self._one_hot((drawn * self.size).long().clamp(max=self.size - 1))
 
-    def around(self, centre: Tensor, spread: Tensor, candidates: int, noise: Noise, *, colour: float = 0.0) -> Tensor:
+    def check_colour(self, colour: float) -> None:
         if colour > 0:
             raise ConfigurationError(
                 f"colour={colour}: draws of Discrete actions have no colour; leave it out, or take action_repeat, "
                 "which holds actions"
             )
+
+    def around(self, centre: Tensor, spread: Tensor, candidates: int, noise: Noise, *, colour: float = 0.0) -> Tensor:
+        self.check_colour(colour)
         rows, entries, size = centre.shape
         drawn = noise.uniform(rows * candidates, entries).view(rows, candidates, entries, 1)
         bounds = ((1 - spread) * centre + spread / size).cumsum(-1)[..., :-1]

@@ -29,11 +29,13 @@ class FollowedStates:
         self._known = np.zeros(self._shape, np.bool_)
         self._kept: Any = None
         self._present: Any = None
-        self._begins = np.ones(columns, np.bool_)
+        self._followed_by: Tensor | None = None
 
     @torch.no_grad()
     def add(self, row: int, before: Tensor, action: Tensor, after: Tensor, ended: NDArray[np.bool_]) -> None:
         """A real step in each environment: keep the states in which the actions were taken as row `row`.
+
+        What was not seen after the step before begins an episode too: an environment may be reset at any time.
 
         Args:
             row: Of the buffer; what it held is overwritten.
@@ -42,15 +44,20 @@ class FollowedStates:
             ended: `[columns]`, whether the next step begins an episode.
         """
         fresh = self.memory.initial(before, noise=self._noise)
-        begins = torch.from_numpy(self._begins).to(before.device)
-        state = fresh if self._present is None else merge(self._present, begins, select(fresh, begins))
+        if self._followed_by is None:
+            state = fresh
+        else:
+            begins = (before != self._followed_by).any(1)
+            state = merge(self._present, begins, select(fresh, begins))
         if self._kept is None:
             self._kept = type(state)(*(part.new_zeros(*self._shape, *part.shape[1:]) for part in state))
         for kept, part in zip(self._kept, state, strict=True):
             kept[row] = part
         self._known[row] = True
         self._present, _ = self.memory.observe(state, action, after, noise=self._noise)
-        self._begins = ended.copy()
+        # NaN differs from whatever comes
+        over = torch.from_numpy(ended).to(after.device).unsqueeze(1)
+        self._followed_by = torch.where(over, torch.nan, after)
 
     def places(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Rows and columns of the moments whose states are kept."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import json
 import math
 import shutil
@@ -29,7 +28,7 @@ from dreamenv.sb3.branches import BranchSchedule
 from dreamenv.sb3.critic import CriticCallback
 from dreamenv.sb3.mixed_buffer import MixedReplayBuffer
 from dreamenv.sb3.mixing import MixingCallback
-from dreamenv.sb3.models import algorithm, write_provenance
+from dreamenv.sb3.models import algorithm, check_settings, new_model, write_provenance
 from dreamenv.training.checkpoint import load_tensors, save_tensors
 from dreamenv.training.recipes.ensemble import EnsembleMemoryOptions
 from dreamenv.training.recipes.fit_ensemble import EnsembleFitOptions, ensemble_world_model, refit_ensemble
@@ -46,9 +45,22 @@ try:
 except ImportError as _error:
     raise missing_extra("stable-baselines3", "sb3") from _error
 
-# Seeds of the scores' episodes, which no training step has
+# Seeds of the scores' episodes, which no training step has: see `_first_seed`
 _SCORE_SEED = 1_000_000
 _MOST_UPDATES = 1000
+# What the algorithm is given by other options
+_OWN = (
+    "policy",
+    "env",
+    "seed",
+    "device",
+    "buffer_size",
+    "learning_starts",
+    "train_freq",
+    "gradient_steps",
+    "replay_buffer_class",
+    "replay_buffer_kwargs",
+)
 # Real moments at which dreams of the bundle can begin
 _REPLAY_STARTS = 256
 
@@ -232,7 +244,9 @@ def _write_bundle(
     memory, _ = load_tensors(checkpoint / "model.safetensors")
     model.memory.load_state_dict(memory)
     replay, _ = load_tensors(checkpoint / "replay.safetensors")
-    seen, ended = replay["observations"].flatten(0, 1).float(), replay["dones"].flatten() > 0
+    seen, followed = (replay[name].flatten(0, 1).float() for name in ("observations", "next_observations"))
+    # Behind an end, and where an epoch has begun anew, a moment does not follow from the one before
+    begins = torch.cat([torch.ones(1, dtype=torch.bool), (seen[1:] != followed[:-1]).any(1)])
     noise = torch.Generator().manual_seed(seed)
     drawn = torch.randint(len(seen), (min(_REPLAY_STARTS, len(seen)),), generator=noise)
     limit = real.max_episode_steps or model.real.max_episode_steps
@@ -243,7 +257,7 @@ def _write_bundle(
         replace(real, max_episode_steps=limit),
         model.action_space,
         StartStates(
-            seen[torch.cat([torch.ones(1, dtype=torch.bool), ended[:-1]])],
+            seen[begins],
             model.memory.initial(seen[drawn], noise=noise)._asdict(),
         ),
         max_episode_steps=math.ceil(limit / real.action_repeat),
@@ -265,6 +279,11 @@ def _new_model(real: RealEnvSpec, options: MBPOOptions, seed: int) -> WorldModel
 
 def _checkpoint(folder: Path, number: int) -> Path:
     return folder / "checkpoint" / f"{number:04d}"
+
+
+def _first_seed(seed: int) -> int:
+    """Of a run's epochs, which count on from it; runs from 100 on leave out what would be seeds of the scores."""
+    return 10_000 * (seed if seed < 100 else seed + 100)
 
 
 class _WholeRun(BaseCallback):
@@ -289,7 +308,7 @@ class _Epoch:
         self, real: RealEnvSpec, folder: Path, options: MBPOOptions, seed: int, number: int, device: str
     ) -> None:
         self._real, self._folder, self._options, self._number = real, folder, options, number
-        self._run_seed, self._seed = seed, seed * 10_000 + number
+        self._run_seed, self._seed = seed, _first_seed(seed) + number
         self._envs: Any = DummyVecEnv([partial(self._env, options.episode)])
         self._model = _new_model(real, options, seed).to(device)
         self._agent = self._algorithm(seed, device)
@@ -343,6 +362,7 @@ class _Epoch:
 
     def _algorithm(self, seed: int, device: str) -> OffPolicyAlgorithm:
         options = self._options
+        check_settings(options.algo, options.agent, own=_OWN)
         kind: Any = algorithm(options.algo, self._envs.action_space)
         if not issubclass(kind, OffPolicyAlgorithm):
             raise ConfigurationError(
@@ -357,23 +377,20 @@ class _Epoch:
                 raise BundleError(f"{file} is missing, without which this run cannot go on; begin in another folder")
             loaded: OffPolicyAlgorithm = kind.load(file, env=self._envs, device=device, custom_objects=changed)
             return loaded
-        given = copy.deepcopy(options.agent)  # the algorithm writes into what it is given
-        try:
-            made: OffPolicyAlgorithm = kind(
-                "MlpPolicy",
-                self._envs,
-                buffer_size=options.steps,
-                learning_starts=options.learning_starts,
-                train_freq=1,
-                gradient_steps=options.updates,
-                replay_buffer_class=MixedReplayBuffer,
-                replay_buffer_kwargs=buffer,
-                seed=seed,
-                device=device,
-                **given,
-            )
-        except (TypeError, ValueError) as error:
-            raise ConfigurationError(f"{options.algo} cannot be made with agent={options.agent}: {error}") from error
+        made: Any = new_model(
+            options.algo,
+            self._envs,
+            options.agent,
+            buffer_size=options.steps,
+            learning_starts=options.learning_starts,
+            train_freq=1,
+            gradient_steps=options.updates,
+            replay_buffer_class=MixedReplayBuffer,
+            replay_buffer_kwargs=buffer,
+            seed=seed,
+            device=device,
+        )
+        assert isinstance(made, OffPolicyAlgorithm)
         return made
 
     def _buffer(self) -> MixedReplayBuffer:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 import errno
 import importlib
+import inspect
 import json
 import zipfile
 import zlib
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -37,6 +40,7 @@ class _Algorithm(NamedTuple):
     actions: tuple[type[gym.Space[Any]], ...]
     holds: frozenset[str]
     lacks: frozenset[str] = frozenset()
+    policy: str = "MlpPolicy"
 
 
 # A buffer of the size of training would be made anew in every process that plays
@@ -57,7 +61,7 @@ ALGORITHMS: dict[str, _Algorithm] = {
     "dqn": _Algorithm("stable_baselines3", "DQN", _DISCRETE, _GREEDY, frozenset({"n_quantiles"})),
     "ppo": _Algorithm("stable_baselines3", "PPO", _BOX + _DISCRETE, _CLIPPED),
     "qrdqn": _Algorithm("sb3_contrib", "QRDQN", _DISCRETE, _GREEDY | {"n_quantiles"}),
-    "recurrent_ppo": _Algorithm("sb3_contrib", "RecurrentPPO", _BOX + _DISCRETE, _CLIPPED),
+    "recurrent_ppo": _Algorithm("sb3_contrib", "RecurrentPPO", _BOX + _DISCRETE, _CLIPPED, policy="MlpLstmPolicy"),
     "sac": _Algorithm(
         "stable_baselines3",
         "SAC",
@@ -100,6 +104,47 @@ def algorithm(name: str, action_space: gym.Space[Any] | None = None) -> type[Bas
     except ImportError as error:
         raise missing_extra(*_EXTRAS.get(known.package, (known.package.replace("_", "-"), "sb3"))) from error
     return getattr(module, known.name)
+
+
+def check_settings(name: str, settings: Mapping[str, Any], *, own: Collection[str]) -> None:
+    """Refuse keyword arguments that an algorithm does not take, before anything is learned.
+
+    Args:
+        name: Of the algorithm, which there is.
+        settings: Keyword arguments.
+        own: Those of them that the caller gives itself.
+
+    Raises:
+        ConfigurationError: An unknown one (the nearest are named), or one of the caller's.
+    """
+    takes = [word for word in inspect.signature(algorithm(name)).parameters if word not in own]
+    for word in settings:
+        if word in own:
+            raise ConfigurationError(f"{word}: it is set otherwise than among the settings of {name}; leave it out")
+        if word not in takes:
+            raise ConfigurationError(f"{name} takes no setting {word!r}. {did_you_mean(word, takes)}")
+
+
+def new_model(name: str, env: Any, settings: Mapping[str, Any], **own: Any) -> BaseAlgorithm:
+    """An algorithm that has learned nothing yet, with the policy that it wants for vectors.
+
+    Args:
+        name: Of the algorithm.
+        env: What it learns in.
+        settings: Keyword arguments that a user has given.
+        own: Those of the caller.
+
+    Raises:
+        ConfigurationError: As for `algorithm`, or settings that it refuses.
+    """
+    kind: Any = algorithm(name, env.action_space)
+    try:
+        # It writes into what it is given
+        made: BaseAlgorithm = kind(ALGORITHMS[name].policy, env, **own, **copy.deepcopy(dict(settings)))
+    except (TypeError, ValueError, AssertionError) as error:
+        told = ", ".join(f"{key}={value!r}" for key, value in settings.items())
+        raise ConfigurationError(f"{name} cannot be made with {told or 'its defaults'}: {error}") from error
+    return made
 
 
 def algorithm_name(model: Any) -> str | None:

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from dreamenv.agents.options import check_temperature
 from dreamenv.agents.resolve import AnyAgent, resolve_agent
 from dreamenv.data.collect import check_collected, record_origin
 from dreamenv.data.episodes import EpisodeStore
@@ -122,6 +123,7 @@ class GapOptions:
 
     def __post_init__(self) -> None:
         check_horizons(self.horizons)
+        check_temperature(self.temperature)
         for name in ("samples", "moments", "dreams"):
             if getattr(self, name) < 1:
                 raise ConfigurationError(f"{name} must be at least 1, got {getattr(self, name)}")

@@ -15,6 +15,7 @@ from dreamenv.agents.evolution_state import ValidationScore
 from dreamenv.agents.resolve import AnyAgent, ResolvedAgent, resolve_agent
 from dreamenv.envs.loading import open_world_model
 from dreamenv.errors import ConfigurationError, NonFiniteError, did_you_mean
+from dreamenv.options import plain_values
 from dreamenv.scoring.play import RealEpisodes, lots, play_episodes
 from dreamenv.types import RealEnvSpec, Wrapper, consumed_frames, episode_seeds
 from dreamenv.workers import AnyWorkers
@@ -179,7 +180,7 @@ def evaluate(  # noqa: PLR0913  (they are the options of `dreamenv eval`)
         real_frames=_training_frames(model, player),
         played_frames=sum(result.real_frames for result in results),
         ms_per_decision=1000 * sum(result.deciding_s for result in results) / length,
-        changed=dict(real or {}),
+        changed=plain_values(real or {}),
         at_once=len(together[0]),
     )
 
@@ -195,15 +196,25 @@ def changed_real(real: RealEnvSpec, changes: Mapping[str, Any]) -> RealEnvSpec:
         if name not in fields or name == "id":
             raise ConfigurationError(f"real: no field {name!r} can be changed. {did_you_mean(name, fields - {'id'})}")
     merged = dict(changes)
-    if "kwargs" in merged:
-        merged["kwargs"] = {**real.kwargs, **merged["kwargs"]}
-    if "wrappers" in merged:
-        more = [each if isinstance(each, Wrapper) else Wrapper(**each) for each in merged["wrappers"]]
-        merged["wrappers"] = (*real.wrappers, *more)
     try:
+        if "kwargs" in merged:
+            merged["kwargs"] = {**real.kwargs, **merged["kwargs"]}
+        if "wrappers" in merged:
+            merged["wrappers"] = (*real.wrappers, *map(_as_wrapper, _as_list(merged["wrappers"])))
         return replace(real, **merged)
-    except TypeError as error:
+    except (TypeError, ValueError, AttributeError) as error:
         raise ConfigurationError(f"real={dict(changes)}: {error}") from error
+
+
+def _as_list(given: Any) -> list[Any]:
+    return [given] if isinstance(given, (str, Mapping, Wrapper)) else list(given)
+
+
+def _as_wrapper(given: Any) -> Wrapper:
+    """Of a wrapper, its path, or a mapping of its fields."""
+    if isinstance(given, Wrapper):
+        return given
+    return Wrapper(given) if isinstance(given, str) else Wrapper(**given)
 
 
 def _play(real: RealEpisodes, seeds: tuple[int, ...]) -> list[EpisodeResult]:

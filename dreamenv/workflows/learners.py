@@ -15,13 +15,14 @@ from dreamenv.agents.actor_critic import ActorCritic
 from dreamenv.agents.controller import LinearController
 from dreamenv.agents.evolution import evolve
 from dreamenv.agents.imagination import CHECKPOINT_FILE, check_dream_length, new_actor_critic, train_actor_critic
-from dreamenv.agents.mpc import planner_called
+from dreamenv.agents.mpc import check_execute, planner_called, read_guide
 from dreamenv.agents.options import EvolutionOptions, ImaginationOptions
 from dreamenv.agents.resolve import ResolvedAgent, load_agent, resolve_agent
 from dreamenv.agents.saved import AGENT_FILE
 from dreamenv.errors import ConfigurationError
 from dreamenv.files import atomic
 from dreamenv.kinds import Register
+from dreamenv.planners.mcts import MCTS
 from dreamenv.training.checkpoint import below, load_tensors
 from dreamenv.training.fit import Scalars
 from dreamenv.workflows.live import LiveActorCritic, LiveAgent, LivePlanner
@@ -62,6 +63,8 @@ class Learner(ABC, Generic[OptionsT]):
         options_type: A frozen dataclass with a default for every field; it refuses what is out of range.
         continual: Whether it can learn while the model does, after every episode.
         by_rounds_only: Options that have no use then, and are refused unless they are 0.
+        windows_only: Options that need what really followed the moments that are replayed (`Recipe.windows`), and are
+            refused without it unless they are 0.
         dreams: Whole dreams that it plays after a round, where `LoopOptions` does not say.
 
     Args:
@@ -75,6 +78,7 @@ class Learner(ABC, Generic[OptionsT]):
     options_type: type[OptionsT]
     continual: ClassVar[bool] = False
     by_rounds_only: ClassVar[tuple[str, ...]] = ()
+    windows_only: ClassVar[tuple[str, ...]] = ()
     dreams: ClassVar[int] = 64
 
     def __init__(self, detail: str, options: OptionsT) -> None:
@@ -135,6 +139,7 @@ class ActorCriticLearner(Learner[ImaginationOptions]):
     options_type = ImaginationOptions
     continual = True
     by_rounds_only = ("critic_first", "first_share")
+    windows_only = ("replay_critic",)
 
     def __init__(self, detail: str, options: ImaginationOptions) -> None:
         super().__init__(detail, options)
@@ -200,7 +205,11 @@ class PlannerLearner(Learner[NoOptions]):
         super().__init__(detail, options)
         if not detail:
             raise ConfigurationError("learner='planner' needs the planner's name, such as 'planner:cem,horizon=12'")
-        self._planner, _ = planner_called(f"planner:{detail}")  # refuses an unknown one, before anything is collected
+        # What cannot work is refused before anything is collected
+        self._planner, own = planner_called(f"planner:{detail}")
+        check_execute(self._planner, own.get("execute", 1))
+        if own.get("guide") is not None:
+            read_guide(own["guide"])
 
     def check_actions(self, action_space: gym.Space[Any]) -> None:
         self._planner.check_actions(action_space)
@@ -213,7 +222,7 @@ class PlannerLearner(Learner[NoOptions]):
     def player(self, folder: Path) -> Player:
         name = f"planner:{self.detail}"
         # Gumbel's root draws what it tries, which is how it explores
-        explores = "gumbel=true" in self.detail.split(",") and "gumbel_noise=" not in self.detail
+        explores = isinstance(self._planner, MCTS) and self._planner.gumbel and "gumbel_noise=" not in self.detail
         return Player(name, greedy=f"{name},gumbel_noise=0" if explores else None)
 
     def live(self, model: WorldModel, *, seed: int, checkpoint: Path) -> LiveAgent:
@@ -250,9 +259,9 @@ class SB3Learner(Learner[SB3Options]):
         super().__init__(detail, options)
         if not detail:
             raise ConfigurationError("learner='sb3' needs the algorithm's name, such as 'sb3:ppo'")
-        from dreamenv.sb3.models import algorithm
+        from dreamenv.sb3.models import check_settings
 
-        algorithm(detail)
+        check_settings(detail, options.settings, own=("policy", "env", "seed", "device"))
 
     def check_actions(self, action_space: gym.Space[Any]) -> None:
         from dreamenv.sb3.models import algorithm
@@ -261,7 +270,7 @@ class SB3Learner(Learner[SB3Options]):
 
     def learn(self, model: WorldModel, folder: Path, *, before: Path | None, seed: int, progress: Progress) -> Player:
         from dreamenv.sb3 import DreamVecEnv
-        from dreamenv.sb3.models import algorithm
+        from dreamenv.sb3.models import algorithm, new_model
 
         player = self.player(folder)
         if Path(player.agent).exists():
@@ -271,7 +280,7 @@ class SB3Learner(Learner[SB3Options]):
         envs.seed(seed)
         try:
             if before is None:
-                learner = kind("MlpPolicy", envs, seed=seed, device=str(model.device), **self.options.settings)
+                learner: Any = new_model(self.detail, envs, self.options.settings, seed=seed, device=str(model.device))
             else:
                 learner = kind.load(self.player(before).agent, env=envs, device=str(model.device))
             learner.learn(self.options.steps, reset_num_timesteps=before is None)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Callable, Sequence
 from contextlib import closing
@@ -17,6 +16,7 @@ from dreamenv.data.explore import Exploration
 from dreamenv.data.preprocess import make_real_env
 from dreamenv.errors import BundleError, ConfigurationError
 from dreamenv.files import write_json
+from dreamenv.options import plain_values
 from dreamenv.run_lock import alone_in
 from dreamenv.schema import read_checked
 from dreamenv.scoring.gap import GapOptions, measure_gap, record_agent
@@ -210,7 +210,7 @@ def _check_same_loop(
         settings |= {f"{name}.{key}": item for key, item in value.items()} if isinstance(value, dict) else {name: value}
     for name in ("rounds", "max_frames", "dreams", "best_over"):
         settings.pop(name)
-    wanted = json.loads(json.dumps(settings))
+    wanted = plain_values(settings)
     run_dir.mkdir(parents=True, exist_ok=True)
     file = run_dir / _SETTINGS
     found = dict(read_checked(_LoopSection, file).root) if file.exists() else {}

@@ -102,6 +102,7 @@ class LoopOptions:
                 f"1, got {self.greedy_episodes} and {self.noisy_episodes}"
             )
         self._check_recipe(recipe)
+        self._check_windows(learner, recipe)
 
     def _check_recipe(self, recipe: type[Recipe[Any]]) -> None:
         if self.curious_rounds and not recipe.disagrees:
@@ -114,6 +115,17 @@ class LoopOptions:
                 f"the recipe {self.train.recipe!r} fits V and M once a round: leave update_every out, or take 'rssm' "
                 "or 'value_equivalent'"
             )
+
+    def _check_windows(self, learner: Learner[Any], recipe: type[Recipe[Any]]) -> None:
+        if self.update_every is not None and recipe.windows:
+            return
+        for name in learner.windows_only:
+            if getattr(self.agent, name):
+                raise ConfigurationError(
+                    f"agent.{name}={getattr(self.agent, name)} learns from what really followed the moments that are "
+                    "replayed, which only a continual loop of the recipe 'rssm' tells: leave it out, or take "
+                    "update_every and that recipe"
+                )
 
     def _check_continual(self, learner: Learner[Any]) -> None:
         if not learner.continual:

@@ -200,6 +200,15 @@ def test_bad_input(stairs: tuple[Distilled, Path], tmp_path: Path) -> None:
         distill(choice, "planner:mcts,simulations=0", out_dir=tmp_path)
     with pytest.raises(ConfigurationError, match="planner .cme. is not known"):
         distill(choice, "planner:cme", out_dir=tmp_path)
+    for setting in ("seed=7", "execute=3"):
+        with pytest.raises(ConfigurationError, match=f"{setting[:4]}.* has no use here"):
+            distill(choice, f"planner:mcts,{setting}", out_dir=tmp_path)
+    for search, message in (
+        ({"discount": 0.9}, r"search: discount follows from options\.discount"),
+        ({"simulation": 3}, "takes no 'simulation'.*simulations"),
+    ):
+        with pytest.raises(ConfigurationError, match=message):
+            distill_environment(lambda: gym.make("CartPole-v1"), out_dir=tmp_path, search=search)
     with pytest.raises(ConfigurationError, match=r"expected vectors and Discrete actions"):
         distill_environment(lambda: gym.make("Pendulum-v1"), out_dir=tmp_path)
     for wrong, message in (
@@ -214,6 +223,8 @@ def test_bad_input(stairs: tuple[Distilled, Path], tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="Box actions has no chances"):
         MCTS().guided(box_guide()).plan(choice, state_at(choice, 0.0), noise=torch.Generator().manual_seed(0))
     assert isinstance(MPCAgent(choice, SEARCH), MPCAgent)
+    guide = box_guide().to("meta")
+    assert {str(bound.device) for bound in (guide.actor.to_action._low, guide.actor.to_action._high)} == {"meta"}
     assert not hasattr(RandomAgent(spaces.Box(0, 1, (1,)), CHOICE, generator=0), "guide")
 
 

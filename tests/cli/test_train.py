@@ -111,11 +111,30 @@ def test_wrong_settings_are_found_before_anything_is_collected(
 
 def test_an_unknown_planner_is_found_before_anything_is_collected(tmp_path: Path) -> None:
     arguments = ["loop", "--real", "CartPole-v1", "--recipe", "ensemble", "--out", tmp_path / "run", "--learner"]
-    with pytest.raises(RegistryError, match="planner 'foo' is not known"):
+    with pytest.raises(ConfigurationError, match="^planner 'foo' is not known"):
         call(*arguments, "planner:foo")
-    with pytest.raises(RegistryError, match="got 'horizons=3', expected SETTING=VALUE"):
+    with pytest.raises(ConfigurationError, match="got 'horizons=3', expected SETTING=VALUE"):
         call(*arguments, "planner:cem,horizons=3")
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["loop", "--loop", "noisy_episode=3"], "^noisy_episode: unknown option. Did you mean noisy_episodes"),
+        (["loop", "--learner", "planner:cem", "--loop", "agent.horizon=3"], r"^planner:cem\.horizon: unknown option"),
+        (["loop", "--loop", "train.recipe=ensemble"], "write --recipe NAME for that"),
+        (["loop", "--loop", "train.options.fit.steps=7"], "write --set KEY=VALUE for that"),
+        (["loop", "--loop", "train=5"], r"expected train\.KEY=VALUE"),
+        (["mbpo", "--set", "branch.last=3"], "^branch: unknown option. Did you mean branches"),
+    ],
+)
+def test_the_command_line_is_to_blame_for_what_it_says(arguments: list[str], message: str, tmp_path: Path) -> None:
+    """And not the file whose preset it changes."""
+    verb, *rest = arguments
+    with pytest.raises(ConfigurationError, match=message) as refused:
+        call(verb, "--real", "Pendulum-v1", *rest, "--out", tmp_path / "run")
+    assert not isinstance(refused.value, RegistryError)
 
 
 def test_mbpo_leaves_a_run_of_another_environment_alone(tmp_path: Path) -> None:

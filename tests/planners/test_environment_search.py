@@ -73,6 +73,50 @@ def test_get_state_is_used_where_there_is_one() -> None:
     assert after["generator"] == before["generator"]
 
 
+class Told(gym.ObservationWrapper[Any, Any, Any]):
+    """What is shown is moved by 100."""
+
+    def observation(self, observation: Any) -> Any:
+        return observation + 100
+
+
+class Turned(gym.ActionWrapper[Any, Any, Any]):
+    """The first action is the last one."""
+
+    def action(self, action: Any) -> Any:
+        return 2 * CHOICE.start + int(CHOICE.n) - 1 - action
+
+
+class Asked:
+    """A guide that notes what it is shown."""
+
+    def __init__(self) -> None:
+        self.shown: list[float] = []
+
+    def chances(self, features: torch.Tensor) -> torch.Tensor:
+        self.shown += features[:, 0].tolist()
+        return torch.full((len(features), int(CHOICE.n)), 1 / int(CHOICE.n))
+
+    def value(self, features: torch.Tensor) -> torch.Tensor:
+        return torch.zeros(len(features))
+
+    def action(self, features: torch.Tensor) -> torch.Tensor:
+        raise AssertionError
+
+
+def test_what_wrappers_change_is_searched_as_it_is_seen_and_done() -> None:
+    bare = DreamEnv(small_dream(StairsMemory(), CHOICE), observation="latent")
+    env, guide = Told(bare), Asked()
+    observation, _ = env.reset(seed=3)
+    search_environment(env, generator=rng(), simulations=20, horizon=5, seen=Seen(guide, observation))
+    assert len(guide.shown) > 5
+    assert min(guide.shown) > 50, "behind the root too"
+    turned = Turned(bare)
+    turned.reset(seed=3)
+    plan = search_environment(turned, generator=rng(), simulations=120, horizon=5)
+    assert turned.action(plan.action) == CHOICE.start + 2, "the unwrapped search takes this one"
+
+
 def test_the_same_generator_finds_the_same_plan() -> None:
     env = gym.make("CartPole-v1")
     env.reset(seed=0)

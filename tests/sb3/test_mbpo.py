@@ -20,6 +20,7 @@ from dreamenv.envs.dream_env import DreamEnv
 from dreamenv.errors import BundleError, ConfigurationError, NonFiniteError
 from dreamenv.sb3 import CriticCallback, Epoch, MBPOOptions, MixedReplayBuffer, learn_mbpo, load_model, read_mbpo
 from dreamenv.sb3.branches import BranchSchedule
+from dreamenv.sb3.mbpo import _SCORE_SEED, _first_seed
 from dreamenv.scoring import evaluate
 from dreamenv.training.checkpoint import load_tensors
 from dreamenv.training.recipes.ensemble import EnsembleMemoryOptions
@@ -77,6 +78,9 @@ def test_it_leaves_a_dream_in_which_and_beside_which_the_agent_is_scored(unbroke
     replay, _ = load_tensors(folder / "checkpoint" / "0001" / "replay.safetensors")
     assert tuple(replay["observations"][0, 0].tolist()) in starts
     assert 1 < len(starts) < 60, "where episodes begin, not every moment"
+    # Episodes begin anew with the second epoch too, whose last one of the first has not ended
+    assert not replay["dones"][29, 0]
+    assert tuple(replay["observations"][30, 0].tolist()) in starts
     env = DreamEnv(model)
     env.reset(seed=1)
     assert np.isfinite(env.step(env.action_space.sample())[1])
@@ -177,12 +181,29 @@ def test_what_it_cannot_learn_from_is_refused(tmp_path: Path) -> None:
 def test_settings_that_cannot_work_leave_no_record(tmp_path: Path) -> None:
     for wrong, message in (
         ({"real_fraction": -1.0}, "real_fraction must be in"),
-        ({"agent": {"foo": 1}}, "sac cannot be made with agent={'foo': 1}: .*unexpected keyword argument 'foo'"),
-        ({"agent": {"learning_rate": -1.0}}, "sac cannot be made with agent=.*learning rate"),
+        ({"agent": {"foo": 1}}, "sac takes no setting 'foo'"),
+        ({"agent": {"learning_rate": -1.0}}, r"sac cannot be made with .*learning_rate=-1\.0: .*learning rate"),
+        ({"agent": {"learning_rate": "fast"}}, "sac cannot be made with .*learning_rate='fast'"),
+        ({"agent": {"seed": 3}}, "seed: it is set otherwise than among the settings of sac"),
     ):
         with pytest.raises(ConfigurationError, match=message):
             learn_mbpo(LINE, tmp_path, replace(TINY, **wrong))
     assert len(learn_mbpo(LINE, tmp_path, replace(TINY, steps=20, epoch=20))) == 1
+
+
+def test_a_class_among_the_agents_settings_is_recorded_by_its_name(tmp_path: Path) -> None:
+    options = replace(TINY, agent={"policy_kwargs": {"net_arch": [8], "activation_fn": torch.nn.Tanh}})
+    for _ in range(2):  # and the same call goes on
+        learn_mbpo(LINE, tmp_path, replace(options, steps=20, epoch=20))
+    kept = json.loads((tmp_path / "mbpo.json").read_text(encoding="utf-8"))["options"]["agent"]["policy_kwargs"]
+    assert kept["activation_fn"] == "torch.nn.modules.activation.Tanh"
+
+
+def test_training_and_scores_share_no_seed() -> None:
+    scores = range(_SCORE_SEED, _SCORE_SEED + 10_000)
+    firsts = [_first_seed(seed) for seed in range(5000)]
+    assert len(set(firsts)) == 5000
+    assert not {first for first in firsts if first + 9_999 in scores or first in scores}
 
 
 def test_the_frames_of_a_bundle_are_counted_with_action_repeat(tmp_path: Path) -> None:

@@ -121,6 +121,17 @@ def test_the_states_of_a_memory_are_followed() -> None:
     }
 
 
+def test_a_second_call_of_learn_begins_new_episodes() -> None:
+    """Stable-Baselines3 resets the environments although their episodes have not ended."""
+    model = trained_like_world_model(image=False, real=RealEnvSpec("Own-v0"), latent_size=3, action_space=MOVES)
+    agent = sac(DummyVecEnv([lambda: model_env(model)]), learning_starts=100)
+    for _ in range(3):
+        agent.learn(7, callback=mixing(model, schedule=2))
+    buffer = agent.replay_buffer
+    states = buffer._followed.at(*buffer._followed.places())
+    np.testing.assert_allclose(states.hidden.numpy(), buffer.observations[: buffer.size(), 0, 3:], atol=1e-5)
+
+
 def test_a_dream_that_branches_off_a_followed_state_draws_its_own_dropout() -> None:
     """What the memory drew once for the real episode is drawn anew for each branch."""
     memory = MDNRNN(3, MOVES, hidden_size=16, mixtures=2, dropout=0.5, dropout_in_dream=True)

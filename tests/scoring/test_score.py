@@ -13,7 +13,8 @@ from gymnasium import spaces
 from dreamenv.agents import LinearController, mpc_agent, save_agent, weight_shape
 from dreamenv.errors import ConfigurationError, NonFiniteError, SpaceMismatchError, UnknownDreamError
 from dreamenv.scoring import EpisodeResult, Validator, bootstrap_interval, evaluate
-from dreamenv.types import RealEnvSpec, episode_seeds
+from dreamenv.scoring.gap import GapOptions
+from dreamenv.types import RealEnvSpec, Wrapper, episode_seeds
 from dreamenv.workers import Place, run_tasks
 from dreamenv.world_model import WorldModel
 from tests.fakes import trained_like_world_model
@@ -208,6 +209,11 @@ def test_bad_input(tmp_path: Path) -> None:
     ):
         with pytest.raises(ConfigurationError, match=message):
             evaluate(model, "random", **({"episodes": 1, "workers": 0} | settings))  # type: ignore[arg-type]
+    for real in ({"wrappers": 5}, {"wrappers": [{"name": "x"}]}, {"kwargs": 5}):
+        with pytest.raises(ConfigurationError, match=r"real=\{"):
+            evaluate(model, "random", episodes=1, workers=0, real=real)
+    with pytest.raises(ConfigurationError, match="temperature"):
+        GapOptions(temperature=-1.0)
     with pytest.raises(ConfigurationError, match="give an agent"):
         evaluate(model, episodes=1)
     with pytest.raises(UnknownDreamError, match="no dream is called 'rando'"):
@@ -216,6 +222,14 @@ def test_bad_input(tmp_path: Path) -> None:
         evaluate(model, controller(cartpole_model()), episodes=1, workers=0)
     with pytest.raises(NonFiniteError, match="reward nan at step 1 of the real episode"):
         evaluate(fragile_model(tmp_path, broken=True), "random", episodes=1, workers=0)
+
+
+def test_a_wrapper_around_the_real_environment_is_told_in_json() -> None:
+    path = "gymnasium.wrappers:NormalizeReward"
+    model = pendulum_model()
+    for given in (path, [path], {"path": path}, [Wrapper(path)]):
+        score = evaluate(model, "random", episodes=1, workers=0, real={"wrappers": given})
+        assert path in json.dumps(score.to_json())
 
 
 def test_an_agent_of_another_model_is_told_of() -> None:

@@ -13,15 +13,16 @@ from safetensors import safe_open
 
 from dreamenv.agents.options import ImaginationOptions
 from dreamenv.agents.resolve import load_agent
-from dreamenv.errors import ConfigurationError
+from dreamenv.errors import BundleError, ConfigurationError
 from dreamenv.scoring import evaluate
 from dreamenv.training.ledger import read_ledger
 from dreamenv.training.pipeline import TrainOptions
 from dreamenv.types import RealEnvSpec
-from dreamenv.workflows.learners import ActorCriticLearner, NoOptions, PlannerLearner, make_learner
+from dreamenv.workflows.learners import ActorCriticLearner, NoOptions, PlannerLearner, SB3Options, make_learner
 from dreamenv.workflows.loop import Round, best_round, run_loop
 from dreamenv.workflows.loop_options import LoopOptions
 from dreamenv.world_model import WorldModel
+from tests.agents.small_dreams import CHOICE, StairsMemory, small_dream
 
 PENDULUM = RealEnvSpec("Pendulum-v1", max_episode_steps=30)
 TINY = LoopOptions(
@@ -185,6 +186,7 @@ def test_a_planner_dreams_little_and_is_scored_without_what_it_explores_by() -> 
     searching = make_learner("planner:mcts,gumbel=true,simulations=4", NoOptions()).player(Path())
     assert searching.agent == "planner:mcts,gumbel=true,simulations=4"
     assert searching.greedy == "planner:mcts,gumbel=true,simulations=4,gumbel_noise=0"
+    assert make_learner("planner:mcts,gumbel=True", NoOptions()).player(Path()).greedy is not None
     for name in ("mcts,simulations=4", "mcts,gumbel=true,gumbel_noise=0.5", "cem"):
         assert make_learner(f"planner:{name}", NoOptions()).player(Path()).greedy is None
 
@@ -209,6 +211,7 @@ def test_bad_options() -> None:
         ("planner:mcts", "Pendulum-v1", "mcts.*Discrete"),
         ("sb3:sac", "CartPole-v1", "sac takes Box actions"),
         ("sb3:dqn", "Pendulum-v1", "dqn takes Discrete actions"),
+        ("planner:cem,colour=2", "CartPole-v1", "draws of Discrete actions have no colour"),
     ],
 )
 def test_actions_that_the_learner_cannot_take_are_refused_before_anything_is_collected(
@@ -235,6 +238,33 @@ def test_what_recipe_and_learner_refuse_is_refused_before_anything_is_collected(
     with pytest.raises(ConfigurationError, match=message):
         run_loop(RealEnvSpec("Pendulum-v1"), tmp_path / "run", options, workers=0)
     assert not list((tmp_path / "run").rglob("*.*"))
+
+
+def test_settings_of_a_learner_that_cannot_work_are_refused_at_once(tmp_path: Path) -> None:
+    for learner, message in (
+        ("planner:cem,horizon=5,execute=8", "execute=8: a plan of 'cem' holds 5 actions"),
+        (f"planner:mcts,guide={tmp_path}", "agent"),
+    ):
+        with pytest.raises((ConfigurationError, BundleError), match=message):
+            LoopOptions(learner=learner).make_learner()
+    for settings, message in (
+        ({"learning_rat": 1}, "ppo takes no setting 'learning_rat'.*learning_rate"),
+        ({"seed": 1}, "seed: it is set otherwise than among the settings of ppo"),
+    ):
+        with pytest.raises(ConfigurationError, match=message):
+            LoopOptions(learner="sb3:ppo", agent={"settings": settings}).make_learner()
+    for options in ({}, {"update_every": 1, "train_ratio": 1.0, "train": TrainOptions("value_equivalent")}):
+        with pytest.raises(ConfigurationError, match=r"agent\.replay_critic=0\.3 learns from what really followed"):
+            LoopOptions(agent={"replay_critic": 0.3}, **options)
+
+
+@pytest.mark.library
+def test_a_recurrent_learner_has_a_policy_of_its_own(tmp_path: Path) -> None:
+    pytest.importorskip("sb3_contrib")
+    settings = {"n_steps": 4, "batch_size": 8, "n_epochs": 1, "policy_kwargs": {"net_arch": [4], "lstm_hidden_size": 4}}
+    learner = make_learner("sb3:recurrent_ppo", SB3Options(steps=8, num_envs=2, settings=settings))
+    player = learner.learn(small_dream(StairsMemory(), CHOICE), tmp_path, before=None, seed=0, progress=lambda *_: None)
+    assert Path(player.agent).exists()
 
 
 def test_the_best_round_is_one_that_luck_does_not_explain() -> None:

@@ -164,10 +164,13 @@ class Recipe(ABC, Generic[OptionsT]):
         options_type: A frozen dataclass with a default for every field; sections are dataclasses too. It refuses what
             is out of range by a `ConfigurationError` (`__post_init__`).
         disagrees: Whether the memories that it fits know where their members disagree (`MemoryModel.with_bonus`).
+        windows: Whether an update of its continual fit tells what really followed the moments it has replayed
+            (`Replayed.windows`), from which a critic may learn.
     """
 
     options_type: type[OptionsT]
     disagrees: ClassVar[bool] = False
+    windows: ClassVar[bool] = False
 
     @classmethod
     def learns_continually(cls) -> bool:

@@ -40,6 +40,7 @@ class RSSMRecipe(Recipe[RSSMOptions]):
     """
 
     options_type = RSSMOptions
+    windows = True
 
     def fit(self, job: Job[RSSMOptions]) -> Fitted:
         options = job.options
