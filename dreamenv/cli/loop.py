@@ -55,7 +55,7 @@ def loop(
     The same command continues an interrupted run.
 
     By rounds, a model and an agent are fitted to all episodes so far, and the agent plays the next ones. With
-    --update-every both learn on after every episode, as Dreamer does (recipe rssm).
+    --update-every both learn on after every episode, as Dreamer does (recipes rssm and value_equivalent).
 
     Example: dreamenv loop DreamCarRacing-v0 --out runs/car --rounds 6
     """

@@ -19,7 +19,8 @@ def mbpo(
     config: Config = None,
     out: Run = None,
     algo: Annotated[
-        str | None, typer.Option(help="An off-policy algorithm: sac, td3, ddpg, dqn, sbx_sac; the preset's by default.")
+        str | None,
+        typer.Option(help="An off-policy algorithm: sac, td3, ddpg, tqc, dqn, sbx_sac; the preset's by default."),
     ] = None,
     steps: Annotated[int | None, typer.Option(min=1, help="Real steps; the preset's number by default.")] = None,
     updates: Annotated[

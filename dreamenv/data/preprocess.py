@@ -179,6 +179,10 @@ def _extra_of(env_id: str) -> str:
     return "mujoco" if isinstance(place, str) and place.startswith("gymnasium.envs.mujoco") else "real"
 
 
+# Extras of this package that bring modules which register environments
+_EXTRA_WITH = {"vizdoom": "real", "shimmy": "dm-control"}
+
+
 def import_registering(module: str) -> None:
     """Import the module that makes its environments known to Gymnasium; of `module:function` the function does.
 
@@ -191,9 +195,16 @@ def import_registering(module: str) -> None:
         if function:
             getattr(found, function)()
     except Exception as error:  # whatever a foreign module raises
+        top = place.partition(".")[0]
+        known = _EXTRA_WITH.get(top, "")
+        if known:
+            fix = f" Fix it with: pip install 'dreamenv[{known}]'"
+        elif isinstance(error, ModuleNotFoundError) and (error.name or "").partition(".")[0] == top:
+            fix = f" Install the package that has it, such as by: pip install {top}"
+        else:
+            fix = ""
         raise MissingExtraError(
-            f"{module}, which registers the environment with Gymnasium, cannot be imported ({error}). What the shipped "
-            "dreams need is installed by: pip install 'dreamenv[real]'"
+            f"{module}, which registers the environment with Gymnasium, cannot be imported ({error}).{fix}"
         ) from error
 
 

@@ -68,6 +68,7 @@ def checked_discrete(action_space: gym.Space[object], scheme: str) -> spaces.Dis
     """`action_space` itself, for a planner that takes Discrete actions alone."""
     if not isinstance(action_space, spaces.Discrete):
         raise ConfigurationError(
-            f"{scheme} searches over Discrete actions, got {action_space}. Box actions: 'cem', 'mppi' or 'shooting'."
+            f"{scheme} searches over Discrete actions, got {action_space}. Box actions: 'cem', "
+            "'mppi', 'shooting', 'gradient' or 'ilqr'."
         )
     return action_space

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dreamenv.envs.render import enlarge
-from dreamenv.figures.video import side_by_side, titled, write_video
+from dreamenv.figures.video import check_writer, side_by_side, titled, write_video
 
 MOST_FRAMES = 3000
 _SIZE = 256
@@ -20,9 +20,14 @@ class VideoRecorder:
     Args:
         file: .mp4 or .gif to write; a number is added to its name rather than writing over another one.
         frames_per_second: Of the video.
+
+    Raises:
+        ConfigurationError: The file's name ends on neither .mp4 nor .gif.
+        MissingExtraError: imageio or pillow is not installed.
     """
 
     def __init__(self, file: Path, frames_per_second: float) -> None:
+        check_writer(file)
         self._file = file
         self._frames_per_second = frames_per_second
         self._decoded: list[NDArray[np.uint8]] = []
@@ -42,12 +47,7 @@ class VideoRecorder:
             self._notes.append(note)
 
     def write(self) -> Path | None:
-        """Write the video, the real picture beside the decoded one if there was any; None if nothing was recorded.
-
-        Raises:
-            ConfigurationError: The file's name ends on neither .mp4 nor .gif.
-            MissingExtraError: imageio or pillow is not installed.
-        """
+        """Write the video, the real picture beside the decoded one if there was any; None if nothing was recorded."""
         if not self._decoded:
             return None
         decoded = enlarge(np.stack(self._decoded), _SIZE)

@@ -366,7 +366,8 @@ class _Epoch:
         kind: Any = algorithm(options.algo, self._envs.action_space)
         if not issubclass(kind, OffPolicyAlgorithm):
             raise ConfigurationError(
-                f"algo={options.algo!r} learns from its own steps alone; take sac, td3, ddpg, tqc, dqn or sbx_sac"
+                f"algo={options.algo!r} learns from its own steps alone; take sac, td3, ddpg, tqc "
+                "or sbx_sac for Box actions, dqn for Discrete ones"
             )
         buffer = {"real_fraction": options.real_fraction, "retain": options.retain, "seed": self._seed}
         if self._number:

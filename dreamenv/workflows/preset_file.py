@@ -39,7 +39,7 @@ def preset_text(found: Survey) -> str:
         *_explore_lines(found),
         "    train:",
         f"      frames: {_FRAMES_OF_PICTURES if found.is_image else _FRAMES_OF_VECTORS}               # real ones",
-        "      recipe: mdn_rnn             # or rssm, ensemble, tabular; see the page Train your own",
+        "      recipe: mdn_rnn             # or rssm, ensemble, value_equivalent, tabular; see the page Train your own",
         "      options:",
         *_option_lines(found),
     ]
