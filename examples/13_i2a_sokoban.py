@@ -4,7 +4,7 @@ A box that is pushed against a wall may never come off it again, so a player sho
 game from steps of random actions; `ImaginationAugmented` then dreams in it before each action (I2A, Weber et al. 2017).
 Three learners share network and settings: "i2a"; "without", whose rollouts are left out and which plays on for as many
 steps as the model has cost; and "bad_model", whose ensemble has seen a few episodes only. Their score is the share of
-rooms that they solve; these rooms occur in no training. Real frames that a model is fitted to count as its learner's.
+rooms that they solve; these rooms occur in no training.
 
 Takes: about an hour on one core with the defaults.
 
@@ -246,7 +246,7 @@ def trained(model: WorldModel, frames: int, options: argparse.Namespace, *, imag
         seed=options.seed,
         device="cpu",
     )
-    callback = ImitateInImagination(steps=16, batch_size=128) if imagine else None
+    callback = ImitateInImagination(steps=4, batch_size=128) if imagine else None
     for _ in range(options.parts):
         yield learner.learn(frames // options.parts, callback=callback, reset_num_timesteps=False)
 
@@ -272,7 +272,7 @@ def main() -> None:
     parser.add_argument("--model-frames", type=int, default=60_000, help="of them for the model")
     parser.add_argument("--bad-episodes", type=int, default=50, help="all that the bad model sees of those")
     parser.add_argument("--model-width", type=int, default=256)
-    parser.add_argument("--epochs", type=int, default=60, help="of each model's fit, at most")
+    parser.add_argument("--epochs", type=int, default=40, help="of each model's fit, at most")
     parser.add_argument("--steps", type=int, default=5, help="of a rollout")
     parser.add_argument("--envs", type=int, default=16, help="games that a learner plays at once")
     parser.add_argument("--parts", type=int, default=5, help="of a learner's course, with a score after each")
@@ -286,12 +286,11 @@ def main() -> None:
     transitions, ends = random_transitions(options.model_frames, options.seed)
     few = Transitions(*(part[: ends[options.bad_episodes - 1]] for part in vars(transitions).values()))
     good, bad = model_of(transitions, options, "model"), model_of(few, options, "bad model")
-    spent = {"i2a": len(transitions), "without": 0, "bad_model": len(few)}
     options.json.parent.mkdir(parents=True, exist_ok=True)
     table: dict[str, Any] = {}
     for method in options.methods:
-        model = bad if method == "bad_model" else good
-        table[method] = learn(method, model, spent[method], options)
+        model, spent = (bad if method == "bad_model" else good), (0 if method == "without" else len(transitions))
+        table[method] = learn(method, model, spent, options)
         if method != "without":
             table[method] |= foresight(model, options.steps, options.rooms, options.seed)
         options.json.write_text(json.dumps(table, indent=1), encoding="utf-8")

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from dreamenv.envs.loading import open_world_model
 from dreamenv.envs.render import RENDER_MODES, Window, check_render_mode, draw_dreams
-from dreamenv.envs.rollout import DreamRollout, OneThread, by_one_thread
-from dreamenv.errors import ConfigurationError, InvalidActionError, StepError
+from dreamenv.envs.rollout import DreamRollout, OneThread, by_one_thread, check_snapshot
+from dreamenv.errors import InvalidActionError, StepError
 from dreamenv.types import Start
 from dreamenv.world_model import WorldModel
 
@@ -174,9 +174,7 @@ class DreamEnv(gym.Env[NDArray[Any], Any]):
         Raises:
             ConfigurationError: Not a snapshot of this form of environment or of this world model.
         """
-        missing = sorted({"rollout", "ended", "generator", "seed"} - state.keys())
-        if missing:
-            raise ConfigurationError(f"no snapshot of a DreamEnv: it lacks {', '.join(missing)}")
+        check_snapshot(state, {"rollout", "ended", "generator", "seed"}, "DreamEnv")
         self.rollout.set_state(state["rollout"])
         self._ended = state["ended"]
         generator, _ = seeding.np_random(0)

@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from dreamenv.envs.arguments import checked_autoreset_mode, checked_reset_mask, checked_time_limit, row_seeds
 from dreamenv.envs.loading import open_world_model
 from dreamenv.envs.render import RENDER_MODES, Window, check_render_mode, draw_dreams, window_frame
-from dreamenv.envs.rollout import DreamRollout, OneThread, by_one_thread
-from dreamenv.errors import ConfigurationError, StepError
+from dreamenv.envs.rollout import DreamRollout, OneThread, by_one_thread, check_snapshot
+from dreamenv.errors import StepError
 from dreamenv.memory.base import Outcome
 from dreamenv.types import Start
 from dreamenv.world_model import WorldModel
@@ -235,9 +235,7 @@ class DreamVectorEnv(VectorEnv[NDArray[Any], NDArray[Any], NDArray[Any]]):
         Raises:
             ConfigurationError: Not a snapshot of this form of environment, this number of dreams or this world model.
         """
-        missing = sorted({"rollout", "ended", "generators", "seeds"} - state.keys())
-        if missing:
-            raise ConfigurationError(f"no snapshot of a DreamVectorEnv: it lacks {', '.join(missing)}")
+        check_snapshot(state, {"rollout", "ended", "generators", "seeds"}, "DreamVectorEnv")
         self.rollout.set_state(state["rollout"])
         self._ended = state["ended"].copy()
         self._seeds = list(state["seeds"])

@@ -77,6 +77,19 @@ def by_one_thread(method: Callable[Concatenate[SelfT, P], ResultT]) -> Callable[
     return cast(Callable[Concatenate[SelfT, P], ResultT], run)
 
 
+def check_snapshot(state: object, parts: set[str], of: str) -> None:
+    """Refuse what is no snapshot of a dream or an environment.
+
+    Raises:
+        ConfigurationError: It is no dict, or lacks some of its parts.
+    """
+    if not isinstance(state, dict):
+        raise ConfigurationError(f"no snapshot of a {of}: got {type(state).__name__}, expected what get_state returns")
+    missing = sorted(parts - state.keys())
+    if missing:
+        raise ConfigurationError(f"no snapshot of a {of}: it lacks {', '.join(missing)}")
+
+
 class DreamRollout:
     """N dreams of one world model, stepped as one batch; without time limit and without autoreset.
 
@@ -268,9 +281,7 @@ class DreamRollout:
         Raises:
             ConfigurationError: A snapshot of another number of dreams or of another memory model.
         """
-        missing = sorted({"memory", "noise_keys", "elapsed", "returns", "last_reward"} - state.keys())
-        if missing:
-            raise ConfigurationError(f"no snapshot of a dream: it lacks {', '.join(missing)}")
+        check_snapshot(state, {"memory", "noise_keys", "elapsed", "returns", "last_reward"}, "dream")
         memory = self.world_model.memory
         fields = memory.state_type._fields
         if tuple(state["memory"]) != tuple(fields):

@@ -124,6 +124,8 @@ def test_a_snapshot_of_something_else_is_refused() -> None:
     with pytest.raises(StepError, match="before reset"):
         env.get_state()
     env.reset(seed=0)
+    with pytest.raises(ConfigurationError, match="no snapshot of a DreamEnv: got int"):
+        env.set_state(3)  # type: ignore[arg-type]
     with pytest.raises(ConfigurationError, match="lacks"):
         env.set_state({"rollout": {}})
     other = DreamEnv(trained_like_world_model())

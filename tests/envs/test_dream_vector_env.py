@@ -188,6 +188,8 @@ def test_snapshots_of_another_form_are_refused() -> None:
     env, scalar = DreamVectorEnv(model, 2), DreamEnv(model)
     env.reset(seed=0)
     scalar.reset(seed=0)
+    with pytest.raises(ConfigurationError, match="no snapshot of a DreamVectorEnv: got int"):
+        env.set_state(3)  # type: ignore[arg-type]
     with pytest.raises(ConfigurationError, match="lacks generators, seeds"):
         env.set_state(scalar.get_state())
     wider = DreamVectorEnv(model, 3)
