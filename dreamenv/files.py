@@ -207,6 +207,17 @@ def parse_yaml(text: str) -> Any:
     return found
 
 
+def yaml_text(value: Any, *, flow: bool = False) -> str:
+    """Plain values as YAML, which `parse_yaml` reads as they were; keys keep their order.
+
+    Args:
+        value: Numbers, text, lists and dicts.
+        flow: In one line, as inside of another text.
+    """
+    width = 10_000 if flow else None
+    return yaml.dump(value, Dumper=_CarefulDumper, sort_keys=False, default_flow_style=flow, width=width)
+
+
 def sha256_of(file: str | Path) -> str:
     """Hexadecimal sha256 of a file."""
     digest = hashlib.sha256()
@@ -267,10 +278,15 @@ class _CarefulLoader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
+class _CarefulDumper(yaml.SafeDumper):
+    """YAML's safe dumper, which puts in quotes what `_CarefulLoader` would not read as text."""
+
+
 # PyYAML keeps to YAML 1.1, where a number with an exponent is text unless it has a point and the exponent a sign
-_CarefulLoader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+"), list("-+0123456789")
-)
+for _side in (_CarefulLoader, _CarefulDumper):
+    _side.add_implicit_resolver(
+        "tag:yaml.org,2002:float", re.compile(r"[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+$"), list("-+0123456789")
+    )
 
 
 def _expanded_size(found: Any, known: dict[int, int], above: tuple[int, ...]) -> int:

@@ -13,12 +13,14 @@ from dreamenv.errors import StorageError
 from dreamenv.files import (
     atomic,
     fingerprint,
+    parse_yaml,
     read_json,
     sha256_of,
     writable_folder,
     write_bytes,
     write_json,
     write_text,
+    yaml_text,
 )
 
 
@@ -77,3 +79,19 @@ def test_a_place_that_cannot_be_written_to_is_a_typed_error(tmp_path: Path, monk
     (tmp_path / "file").write_text("", encoding="utf-8")
     with pytest.raises(StorageError, match="file: cannot be made a folder"):
         writable_folder(tmp_path / "file")
+
+
+def test_numbers_of_yaml_have_exponents_and_hashes_are_text() -> None:
+    kept = {"small": 1e-4, "hash": "0182e03d4f5add8e", "text": ["1e3", "1e-4", "12", "1.5", "null", "-"], "dots": 1.5}
+    assert parse_yaml(yaml_text(kept)) == kept
+    assert parse_yaml(yaml_text(kept, flow=True)) == kept
+    assert "\n" not in yaml_text(kept, flow=True).strip()
+    assert list(parse_yaml(yaml_text({"b": 1, "a": 2}))) == ["b", "a"]
+    assert parse_yaml("{a: 1e-4, b: 3E5, c: -2.5e+1, d: 1e3f, e: e5, f: 0182e03d4f}") == {
+        "a": 1e-4,
+        "b": 3e5,
+        "c": -25.0,
+        "d": "1e3f",
+        "e": "e5",
+        "f": "0182e03d4f",
+    }

@@ -9,14 +9,13 @@ from typing import Annotated, Any, Literal, TypeVar
 
 import gymnasium as gym
 import typer
-import yaml
 
 from dreamenv import registry
 from dreamenv.cli import places
 from dreamenv.data.explore import Exploration
 from dreamenv.data.preprocess import import_registering
 from dreamenv.errors import ConfigurationError, MissingExtraError, RegistryError, UnknownDreamError, did_you_mean
-from dreamenv.files import read_yaml, write_text
+from dreamenv.files import read_yaml, write_text, yaml_text
 from dreamenv.options import options_from, overlay, parse_settings
 from dreamenv.registry import EnvironmentSection, TrainSection
 from dreamenv.types import RealEnvSpec
@@ -224,7 +223,7 @@ def write_config(run_dir: Path, stage: str, settings: dict[str, Any]) -> None:
     """Record a stage's resolved settings in `<run_dir>/config.yaml`."""
     run_dir.mkdir(parents=True, exist_ok=True)
     known = _config_of(run_dir) | {stage: settings}
-    write_text(run_dir / "config.yaml", yaml.safe_dump(known, sort_keys=False))
+    write_text(run_dir / "config.yaml", yaml_text(known))
 
 
 def _config_of(run_dir: Path) -> dict[str, Any]:
@@ -250,5 +249,5 @@ def write_registry(
         "dream": {"max_episode_steps": max_episode_steps, "temperature": temperature},
     }
     file = run_dir / "registry.yaml"
-    write_text(file, yaml.safe_dump({"format": 1, "environments": {name: section}}, sort_keys=False))
+    write_text(file, yaml_text({"format": 1, "environments": {name: section}}))
     return file, name

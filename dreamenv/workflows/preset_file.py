@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-import yaml
-
 from dreamenv.data.survey import Survey
+from dreamenv.files import yaml_text
 
 # Real frames that are a beginning
 _FRAMES_OF_VECTORS, _FRAMES_OF_PICTURES = 20_000, 100_000
@@ -82,4 +81,4 @@ def _option_lines(found: Survey) -> list[str]:
 
 
 def _inline(value: Any) -> str:
-    return yaml.safe_dump(value, default_flow_style=True, width=10_000).strip().removesuffix("...").strip()
+    return yaml_text(value, flow=True).strip().removesuffix("...").strip()
