@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import inspect
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 
-from dreamenv.errors import ConfigurationError
+from dreamenv.errors import ConfigurationError, did_you_mean
 
 # JSON has no tuples, and an environment may tell them from lists
 _TUPLE = "__tuple__"
@@ -26,6 +27,26 @@ def checked_keywords(values: Mapping[str, Any], where: str) -> dict[str, Any]:
     """
     found: dict[str, Any] = _checked(dict(values), where)
     return found
+
+
+def check_known(given: Mapping[str, Any], call: Callable[..., Any], *, own: Mapping[str, str], unknown: str) -> None:
+    """Refuse keyword arguments that a call does not take, or that its caller gives itself.
+
+    Args:
+        given: By name.
+        call: The function or class.
+        own: The caller's, with what is to be said where one of them is given.
+        unknown: How the message begins that names an unknown one, such as "sac takes no setting".
+
+    Raises:
+        ConfigurationError: One of the caller's, or an unknown one (the nearest are named).
+    """
+    takes = [word for word in inspect.signature(call).parameters if word not in own]
+    for word in given:
+        if word in own:
+            raise ConfigurationError(own[word])
+        if word not in takes:
+            raise ConfigurationError(f"{unknown} {word!r}. {did_you_mean(word, takes)}")
 
 
 def _checked(value: Any, place: str) -> Any:

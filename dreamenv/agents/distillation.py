@@ -7,7 +7,6 @@ al. 2011).
 
 from __future__ import annotations
 
-import inspect
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, fields, is_dataclass
@@ -23,11 +22,12 @@ from dreamenv.agents.decision_parts import decide_in_parts
 from dreamenv.agents.decisions import Decisions, Expert, decide_in_dream, decide_in_environment
 from dreamenv.agents.distilled import DistilledAgent, PolicyValue
 from dreamenv.agents.imitation import learn, student_of
-from dreamenv.agents.mpc import mpc_agent, planner_called
+from dreamenv.agents.mpc import guided, planner_called
 from dreamenv.agents.options import DistillationOptions
 from dreamenv.agents.saved import AGENT_FILE, check_free, read_agent, save_agent
 from dreamenv.envs.elsewhere import check_on_cpu
-from dreamenv.errors import ConfigurationError, did_you_mean
+from dreamenv.errors import ConfigurationError
+from dreamenv.keywords import check_known
 from dreamenv.planners.arguments import check_discount
 from dreamenv.planners.base import Planner
 from dreamenv.planners.environment_search import search_environment
@@ -101,14 +101,14 @@ def distill(
     expert, how = planner, _how(options)
 
     def decide(student: PolicyValue | None, number: int) -> Decisions:
-        guided = expert
+        searching = expert
         if student is not None and hasattr(expert, "guided"):
-            guided = expert.guided(student)
+            searching = expert.guided(student)
 
         def tell(step: int, steps: int) -> None:
             progress(f"round {number} decide", step, steps, {})
 
-        dreamed = (world_model, guided, student, how)
+        dreamed = (world_model, searching, student, how)
         if place is None:
             return decide_in_dream(*dreamed, seed=[seed, number], progress=tell)
         return decide_in_parts(
@@ -132,11 +132,11 @@ def _expert_called(name: str, world_model: WorldModel) -> Planner:
     Raises:
         ConfigurationError: A setting of the agent that would be ignored.
     """
-    _, own = planner_called(name)
-    for setting, instead in (("seed", "the distillation has a seed"), ("execute", "every decision is planned for")):
+    planner, own = planner_called(name)
+    for setting, reason in (("seed", "the distillation has its own"), ("execute", "every decision is planned for")):
         if setting in own:
-            raise ConfigurationError(f"{name!r}: {setting} has no use here, since {instead} of its own; leave it out")
-    return mpc_agent(name, world_model).planner
+            raise ConfigurationError(f"{name!r}: {setting} has no use here, since {reason}; leave it out")
+    return guided(planner, own["guide"], world_model) if "guide" in own else planner
 
 
 @alone_in("out_dir")
@@ -272,13 +272,9 @@ def _check_search(search: Mapping[str, Any]) -> None:
     Raises:
         ConfigurationError: Such keyword arguments.
     """
-    own = {"discount": "options.discount", "generator": "seed", "seen": "the network", "env": "make"}
-    takes = [word for word in inspect.signature(search_environment).parameters if word not in own]
-    for word in search:
-        if word in own:
-            raise ConfigurationError(f"search: {word} follows from {own[word]}; leave it out")
-        if word not in takes:
-            raise ConfigurationError(f"search: search_environment takes no {word!r}. {did_you_mean(word, takes)}")
+    sources = {"discount": "options.discount", "generator": "seed", "seen": "the network", "env": "make"}
+    own = {word: f"search: {word} follows from {source}; leave it out" for word, source in sources.items()}
+    check_known(search, search_environment, own=own, unknown="search: search_environment takes no")
 
 
 def _described(planner: Planner) -> dict[str, Any]:

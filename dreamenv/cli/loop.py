@@ -75,9 +75,9 @@ def loop(
     how, details = found.recipe(recipe, settings)
     kept = {"replay_starts": 8192, "temperature": found.temperature}
     training = training_preset(section)
-    preset = overlay({"first_frames": found.frames, "train": kept}, training.loop)
-    wanted = overlay(preset, {"train": {"recipe": how, "options": details}})
-    preset = overlay(preset, {"train": {"recipe": training.recipe, "options": training.options}})
+    below = overlay({"first_frames": found.frames, "train": kept}, training.loop)
+    preset = overlay(below, {"train": {"recipe": training.recipe, "options": training.options}})
+    wanted = overlay(below, {"train": {"recipe": how, "options": details}})
     if learner is not None and learner != wanted.get("learner", LoopOptions.learner):
         wanted = {key: value for key, value in wanted.items() if key != "agent"}  # those are another learner's
     given = {"learner": learner, "train_ratio": train_ratio, "update_every": update_every, "rounds": rounds}

@@ -196,7 +196,7 @@ class _Restored:
 
 
 def _has_state(env: gym.Env[Any, Any], *, guided: bool) -> bool:
-    """Whether the unwrapped environment can stand for the whole, and go back to where it was."""
+    """Whether a search may step the unwrapped environment in place of `env`, and put it back by its state."""
     bare, around = env.unwrapped, env
     changing = (gym.ActionWrapper, gym.ObservationWrapper) if guided else (gym.ActionWrapper,)
     if env.action_space != bare.action_space or (guided and env.observation_space != bare.observation_space):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import shutil
 import statistics
@@ -22,7 +21,7 @@ from dreamenv.bundle_config import CONFIG_FILE
 from dreamenv.data.preprocess import make_real_env
 from dreamenv.errors import BundleError, ConfigurationError, missing_extra
 from dreamenv.files import atomic, read_json, write_json
-from dreamenv.options import plain
+from dreamenv.options import plain, plain_values
 from dreamenv.run_lock import alone_in
 from dreamenv.sb3.branches import BranchSchedule
 from dreamenv.sb3.critic import CriticCallback
@@ -186,7 +185,7 @@ def learn_mbpo(
         NonFiniteError: Dream, fit or critic became NaN or infinite.
     """
     folder, options = Path(out_dir), options or MBPOOptions()
-    settings = json.loads(json.dumps({"real": real.to_json(), "seed": seed, "options": plain(options)}))
+    settings = plain_values({"real": real.to_json(), "seed": seed, "options": options})
     epochs = _begun(folder, settings)
     before = len(epochs)
     for number in range(before, math.ceil(options.steps / options.epoch)):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import errno
 import importlib
-import inspect
 import json
 import zipfile
 import zlib
@@ -19,6 +18,7 @@ from gymnasium import spaces
 from dreamenv.agents.base import describe_space
 from dreamenv.errors import BundleError, ConfigurationError, did_you_mean, missing_extra
 from dreamenv.files import atomic, parse_json
+from dreamenv.keywords import check_known
 
 try:
     from stable_baselines3.common.base_class import BaseAlgorithm
@@ -117,12 +117,8 @@ def check_settings(name: str, settings: Mapping[str, Any], *, own: Collection[st
     Raises:
         ConfigurationError: An unknown one (the nearest are named), or one of the caller's.
     """
-    takes = [word for word in inspect.signature(algorithm(name)).parameters if word not in own]
-    for word in settings:
-        if word in own:
-            raise ConfigurationError(f"{word}: it is set otherwise than among the settings of {name}; leave it out")
-        if word not in takes:
-            raise ConfigurationError(f"{name} takes no setting {word!r}. {did_you_mean(word, takes)}")
+    otherwise = {word: f"{word}: it is set otherwise than among the settings of {name}; leave it out" for word in own}
+    check_known(settings, algorithm(name), own=otherwise, unknown=f"{name} takes no setting")
 
 
 def new_model(name: str, env: Any, settings: Mapping[str, Any], **own: Any) -> BaseAlgorithm:

@@ -208,7 +208,7 @@ class PlannerLearner(Learner[NoOptions]):
         # What cannot work is refused before anything is collected
         self._planner, own = planner_called(f"planner:{detail}")
         check_execute(self._planner, own.get("execute", 1))
-        if own.get("guide") is not None:
+        if "guide" in own:
             read_guide(own["guide"])
 
     def check_actions(self, action_space: gym.Space[Any]) -> None:
