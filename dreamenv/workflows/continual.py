@@ -24,7 +24,7 @@ from dreamenv.training.ledger import record_frames
 from dreamenv.training.pipeline import time_limit, usable_device
 from dreamenv.training.recipes.base import Job
 from dreamenv.training.recipes.kinds import RECIPES
-from dreamenv.training.start_states import embed_by, make_start_states
+from dreamenv.training.start_states import make_start_states
 from dreamenv.training.tensorboard import TensorBoardRecorder
 from dreamenv.types import Episode, episode_seeds
 from dreamenv.workflows.grains import Grain, Learned, Settings
@@ -211,7 +211,7 @@ class ContinualLearner:
         starts = make_start_states(
             self.fit.memory,
             cache,
-            embed_by(self.fit.vision, cache, device=self._device),
+            self.fit.embed(cache),
             replay=options.train.replay_starts,
             margin=self._settings.real.margin_actions,
             seed=self._seed,

@@ -22,7 +22,7 @@ from dreamenv.files import fingerprint
 from dreamenv.memory.base import MemoryModel
 from dreamenv.training.fit import Scalars
 from dreamenv.training.replay import Replayed
-from dreamenv.training.start_states import Embed
+from dreamenv.training.start_states import Embed, embed_by
 from dreamenv.training.tensorboard import TensorBoardRecorder
 from dreamenv.types import RealEnvSpec
 from dreamenv.vision.base import Vision
@@ -139,6 +139,10 @@ class ContinualFit(ABC):
         Raises:
             NonFiniteError: A loss became NaN or infinite.
         """
+
+    def embed(self, cache: EpisodeCache) -> Embed:
+        """Embeddings of the observations of `cache`, the episodes that were taken last, by V as it is."""
+        return embed_by(self.vision, cache, device=self.memory.device)
 
     @abstractmethod
     def measure(self, cache: EpisodeCache) -> Scalars:

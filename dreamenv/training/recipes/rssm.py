@@ -26,6 +26,7 @@ from dreamenv.training.recipes.joint import (
 )
 from dreamenv.training.recipes.vae import fitted_vision
 from dreamenv.training.replay import Replay, ReplayBatch, Replayed, Windows
+from dreamenv.training.start_states import Embed, embed_by
 from dreamenv.training.steps import RepeatedStep, Tensors
 from dreamenv.vision.base import Vision
 from dreamenv.vision.batches import encode_rows
@@ -233,6 +234,10 @@ class ContinualRSSM(ContinualFit):
             return self._losses(inputs, step_generator(self._seed, number, self._device))[0]
 
         return faster_precision(self._model, losses, self._device)
+
+    def embed(self, cache: EpisodeCache) -> Embed:
+        # What a frozen V encodes of the episodes is known
+        return embed_by(self._model.vision, self._sight.cache(cache), device=self._device)
 
     def measure(self, cache: EpisodeCache) -> Scalars:
         every = np.arange(cache.episodes)

@@ -188,6 +188,9 @@ def test_learning_on_continues_where_it_was_left(frozen: bool, tmp_path: Path) -
     assert all(torch.equal(mine, other) for mine, other in pairs)
     assert not (tmp_path / "again" / "vision").exists(), "a frozen V is not fitted again"
     assert whole.measure(few).keys() >= {"loss", "reward_r2"}
+    rows = np.array([0, 9, len(more.observations) - 1])
+    encoded = whole.vision.encode(torch.from_numpy(more.observations[rows]))
+    torch.testing.assert_close(whole.embed(more)(rows), encoded.detach(), atol=1e-5, rtol=1e-4)
 
 
 def test_an_ends_moment_begins_no_dream(tmp_path: Path) -> None:
