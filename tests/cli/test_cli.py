@@ -26,7 +26,7 @@ from dreamenv.training.ledger import read_ledger
 Capture = pytest.CaptureFixture[str]
 # What these verbs make is looked at, played or put in place.
 NO_FIGURES = {"play", "plot", "publish", "serve", "video"}
-NOTHING_IS_DRAWN = {"data check", "data show", "list", "publish"}
+NOTHING_IS_DRAWN = {"compare", "data check", "data show", "list", "publish"}
 
 
 def commands_of(group: Any, *names: str) -> Iterator[tuple[str, Any]]:
