@@ -23,6 +23,7 @@ def train_agent(
         ),
     ] = None,
     steps: Annotated[int | None, typer.Option(min=1, help="Optimiser steps.")] = None,
+    batch_size: Annotated[int | None, typer.Option(min=1, help="Dreams a step.")] = None,
     horizon: Annotated[int | None, typer.Option(min=1, help="Length of a dream in actions.")] = None,
     discount: Annotated[float | None, typer.Option(help="Discount of rewards per action.")] = None,
     learning_rate: Annotated[float | None, typer.Option(help="Adam's, for actor and critic.")] = None,
@@ -95,6 +96,7 @@ def train_agent(
     preset = checked(ImaginationOptions, training_preset(section).loop.get("agent", {}), section, "train.loop.agent")
     given: dict[str, Any] = {
         "steps": steps,
+        "batch_size": batch_size,
         "horizon": horizon,
         "discount": discount,
         "entropy": entropy,

@@ -73,9 +73,10 @@ def test_the_preset_is_that_of_the_real_environment(preset: dict[str, Any], tmp_
 def test_an_agent_learns_on_from_another_reward(preset: dict[str, Any], tmp_path: Path) -> None:
     trained("DreamOwn-v0", tmp_path / "first")
     words = ["--begin", tmp_path / "first", "--critic-first", "1", "--reward-squash", "3", "--learning-rate", "0.01"]
+    words += ["--batch-size", "3"]
     words += ["--gradient-clip", "2", "--actor-average", "0.5"]
     settings = trained("DreamOwn-v0", tmp_path / "second", *map(str, words))
-    wanted = {"critic_first": 1, "reward_squash": 3.0, "learning_rate": 0.01}
+    wanted = {"batch_size": 3, "critic_first": 1, "reward_squash": 3.0, "learning_rate": 0.01}
     wanted |= {"gradient_clip": 2.0, "actor_average": 0.5}
     assert {key: settings[key] for key in wanted} == wanted
     assert not torch.equal(*(load_agent(tmp_path / name).tensors()["network.0.weight"] for name in ("first", "second")))
