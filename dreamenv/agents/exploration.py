@@ -43,7 +43,7 @@ class AgentActor(Actor):
         self._begins = np.ones(1, np.bool_)
 
     def view(self, env: gym.Env[Any, Any]) -> gym.Env[Any, Any]:
-        return LatentObservation(env, self._model, observation=self._kind)
+        return LatentObservation(env, self._model, observation=self._kind, predicts=False)
 
     def act(self, observation: NDArray[Any]) -> Any:
         action, self._state = self._agent.predict(observation, self._state, self._begins, self._deterministic)

@@ -42,6 +42,8 @@ class LatentObservation(gym.Wrapper[NDArray[Any], Any, Any, Any]):
         world_model: The model, a registered id, or a bundle's folder.
         observation: "features", "latent", "pixels" or "state".
         device: As for `DreamEnv`.
+        predicts: Whether `info` says what M expected of a step. Without, a `memoryless` M is not asked, which more than
+            halves the time of a step.
 
     Raises:
         SpaceMismatchError: The environment's actions or observations are not those of the model.
@@ -55,6 +57,7 @@ class LatentObservation(gym.Wrapper[NDArray[Any], Any, Any, Any]):
         *,
         observation: str = "features",
         device: torch.device | str | None = None,
+        predicts: bool = True,
     ) -> None:
         model = open_world_model(world_model, device=device)
         super().__init__(prepared_like(env, model))
@@ -71,6 +74,7 @@ class LatentObservation(gym.Wrapper[NDArray[Any], Any, Any, Any]):
         self.world_model = model
         self.observation_space = model.observation_space(observation)
         self._observation = observation
+        self._asks = predicts or not model.memory.memoryless
         self._actions = ActionChecker(model.action_space)
         self._noise = EpisodeNoise(1, device=model.device)
         self._generator: np.random.Generator | None = None
@@ -109,17 +113,20 @@ class LatentObservation(gym.Wrapper[NDArray[Any], Any, Any, Any]):
         if valid:
             self._embedding = self._encode(real_observation)
         self._noise.begin_step()
-        state, prediction = self.world_model.memory.observe(
-            self._state,
-            torch.from_numpy(checked).to(self.world_model.device),
-            self._embedding,
-            noise=self._noise,
-        )
+        state, expected = self._observed(checked)
         self._noise.end_step()
         if valid:
             self._state = state
-        info = {**info, **_predicted(prediction)}
-        return self._seen(), float(reward), bool(terminated), bool(truncated), info
+        return self._seen(), float(reward), bool(terminated), bool(truncated), {**info, **expected}
+
+    def _observed(self, action: NDArray[Any]) -> tuple[Any, dict[str, float]]:
+        """M's state behind `action`, and what it expected of the step if it is asked."""
+        memory = self.world_model.memory
+        if not self._asks:
+            return memory.initial(self._embedding, noise=self._noise), {}
+        taken = torch.from_numpy(action).to(self.world_model.device)
+        state, prediction = memory.observe(self._state, taken, self._embedding, noise=self._noise)
+        return state, _predicted(prediction)
 
     def _encode(self, real_observation: NDArray[Any]) -> torch.Tensor:
         return self.world_model.encode(np.asarray(real_observation)[None])

@@ -75,6 +75,8 @@ class MemoryModel(nn.Module, ABC, Generic[StateT]):
         latent_std: `[Z]`, spread of the latents in the data: the unit in which errors of latents are given.
         differentiable: Whether `imagine` carries gradients through state, action, reward and probability of the end.
         markov: Whether the features determine the state, so that a dream can begin at any of them.
+        memoryless: Whether a real observation determines the state: `observe` comes to what `initial` makes of the
+            embedding, but for what is drawn. An agent that sees real observations through it needs no `observe` then.
         terminations: Ways of ending a dream that `with_termination` can choose from; none where there is no choice.
         figures: Names of the extras that a step of `observe`, and of a stepper's `advance`, has; steps of `imagine`
             need not have them.
@@ -86,6 +88,7 @@ class MemoryModel(nn.Module, ABC, Generic[StateT]):
     latent_std: Tensor
     differentiable: ClassVar[bool] = True
     markov: ClassVar[bool] = False
+    memoryless: ClassVar[bool] = False
     terminations: ClassVar[tuple[str, ...]] = ()
     figures: ClassVar[tuple[str, ...]] = ()
 

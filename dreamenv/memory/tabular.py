@@ -44,6 +44,7 @@ class TabularMemory(MemoryModel[TabularState]):
 
     differentiable = False
     markov = True
+    memoryless = True
     counts: Tensor
     ends: Tensor
     mean_reward: Tensor

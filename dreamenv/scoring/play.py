@@ -135,7 +135,9 @@ class RealEpisodes:
 
     def _as_seen(self, env: gym.Env[Any, Any]) -> gym.Env[Any, Any]:
         # V and M cost more than the environment
-        return env if self._agent.blind else LatentObservation(env, self._model, observation=self._agent.observation)
+        if self._agent.blind:
+            return env
+        return LatentObservation(env, self._model, observation=self._agent.observation, predicts=False)
 
     def play(
         self, seed: int, *, steps: int | None = None, recorder: gym.Env[Any, Any] | None = None

@@ -41,8 +41,9 @@ def check_memory(
 
     Shapes and types; the same noise twice gives the same dream, and nothing else is drawn from; rows do not depend on
     their neighbours; temperature 0 is the mode; states can be chosen, joined, branched, flattened and restored;
-    gradients flow where `differentiable` says so; what `config` and the weights hold rebuilds the model; the stepper
-    dreams as `imagine` does, follows the model when it is fitted, and leaves the states it was given as they were.
+    a real observation is all that counts where `memoryless` says so; gradients flow where `differentiable` does; what
+    `config` and the weights hold rebuilds the model; the stepper dreams as `imagine` does, follows the model when it is
+    fitted, and leaves the states it was given as they were.
 
     Args:
         memory: The memory, fitted or of random weights, in evaluation mode.
@@ -65,6 +66,7 @@ def check_memory(
         checks.mode,
         checks.states,
         checks.branches,
+        checks.memoryless,
         checks.gradients,
         checks.rebuilding,
         checks.stepping,
@@ -216,6 +218,17 @@ class _Checks:
         assert torch.equal(self.memory.latent(branched), latents), "branches do not begin at the latents of their rows"
         again = self.memory.branch(state, times, noise=self.generator(9))
         self._same(branched, again, "the same noise twice gave two kinds of branches")
+
+    @torch.no_grad()
+    def memoryless(self) -> None:
+        if not self.memory.memoryless:
+            return
+        after, _ = self.memory.observe(self.state(), self.actions[0], self.second, noise=self.generator(2))
+        anew = self.memory.initial(self.second, noise=self.generator(2))
+        for method in (self.memory.features, self.memory.latent):
+            assert torch.equal(method(after), method(anew)), (
+                f"{self.name}.memoryless is True, but {method.__name__} after observe are not those of initial"
+            )
 
     def gradients(self) -> None:
         if not self.memory.differentiable:

@@ -77,7 +77,10 @@ class _SideBySide:
         while len(self._envs) < len(plays):
             self._envs.append(make_real_env(self._real))
         recorders = [EpisodeRecorder(env) for env in self._envs[: len(plays)]]
-        seen = [LatentObservation(recorder, model, observation=planner.observation) for recorder in recorders]
+        seen = [
+            LatentObservation(recorder, model, observation=planner.observation, predicts=False)
+            for recorder in recorders
+        ]
         actors = []
         for play in plays:
             chosen = Given(planner.name or planner.kind)

@@ -11,6 +11,7 @@ from gymnasium import spaces
 from dreamenv.data.preprocess import PreprocessedEnv
 from dreamenv.envs import DreamEnv, LatentEnv, LatentObservation
 from dreamenv.errors import InvalidActionError, SpaceMismatchError, StepError
+from dreamenv.memory.ensemble.model import ProbabilisticEnsemble
 from dreamenv.types import RealEnvSpec
 from dreamenv.world_model import WorldModel
 from tests.fakes import DISCRETE, CountingMemory, NoisyMemory, fake_world_model, trained_like_world_model
@@ -98,6 +99,22 @@ def test_a_meaningless_last_frame_reaches_neither_v_nor_m(drop: bool) -> None:
     assert info["frame"] == 5
     assert observation.tolist() == ([4, 4, 4, 2, 0] if drop else [0, 0, 0, 3, 0])
     assert info["predicted_reward"] == 1 + 3
+
+
+@pytest.mark.parametrize("observes", ["ensemble", "counting"])
+def test_m_is_not_asked_where_nobody_wants_to_know(observes: str) -> None:
+    """Only one that remembers nothing: what the agent sees stays the same."""
+    ensemble = ProbabilisticEnsemble(3, TORQUE, members=3, elites=2, hidden_size=4, layers=1).eval()
+    model = fake_world_model(ensemble, action_space=TORQUE) if observes == "ensemble" else pendulum_model(observes)
+    told, silent = (LatentObservation(gym.make("Pendulum-v1"), model, predicts=predicts) for predicts in (True, False))
+    assert told.reset(seed=3)[0].tolist() == silent.reset(seed=3)[0].tolist()
+    for action in np.linspace(-2, 2, 5, dtype=np.float32):
+        (seen, reward, *_, info), (ours, our_reward, *_, our_info) = (env.step([action]) for env in (told, silent))
+        assert seen.tolist() == ours.tolist()
+        assert reward == our_reward
+        assert "predicted_reward" in info
+        assert ("predicted_reward" in our_info) == (observes == "counting")
+        assert our_info["real_frames"] == info["real_frames"]
 
 
 def test_seeds_fix_the_real_env_and_the_draws_of_m() -> None:

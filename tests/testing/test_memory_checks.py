@@ -201,6 +201,10 @@ class ForgetsItsAge(Broken):
         return state._replace(latent=latent, age=torch.zeros_like(state.age))
 
 
+class SaysItForgets(Broken):
+    memoryless = True
+
+
 class RightMixture(Broken):
     shift, shift_of_mode, factor = 0.0, 0.0, 1.0
 
@@ -247,6 +251,7 @@ def test_the_example_itself_is_sound() -> None:
         (OtherEmbedding, "embedding_of features is not the embedding"),
         (OtherLatent, "with_latent gave a state of another latent"),
         (ForgetsItsAge, "with_latent there and back"),
+        (SaysItForgets, "memoryless is True, but features after observe are not those of initial"),
         (ShiftedMixture, "predicted_latent has another mean"),
         (OtherMode, "at temperature 0 is not the mode"),
         (WideMixture, "predicted_latent has another variance"),

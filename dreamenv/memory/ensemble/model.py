@@ -74,6 +74,7 @@ class ProbabilisticEnsemble(MemoryModel[EnsembleState]):
     """
 
     markov = True
+    memoryless = True
     terminations = TERMINATIONS
     figures = (DISAGREEMENT,)
     latent_mean: Tensor

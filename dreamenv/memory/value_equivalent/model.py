@@ -48,6 +48,7 @@ class ValueEquivalent(MemoryModel[HiddenState]):
     """
 
     markov = True
+    memoryless = True
     terminations = TERMINATIONS
     latent_std: Tensor
 
