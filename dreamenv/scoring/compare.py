@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from dreamenv.errors import ConfigurationError
+from dreamenv.files import read_json
 from dreamenv.scoring.score import bootstrap_interval
 
 
@@ -90,7 +90,7 @@ def read_score(file: Path) -> dict[str, Any]:
         ConfigurationError: It cannot be read, or holds something else.
     """
     try:
-        content = json.loads(file.read_text())
+        content = read_json(file)
     except (OSError, ValueError) as error:
         raise ConfigurationError(f"{file}: cannot be read as a score ({error})") from error
     try:

@@ -82,7 +82,8 @@ class RSSMRecipe(Recipe[RSSMOptions]):
             progress=lambda step, steps, scalars: job.report("model", step, steps, scalars),
         )
         set_latent_std(model, training, seed=job.seed)
-        return Fitted(sight.vision(model), model.memory, fitted.best)
+        embed = embed_by(model.vision, cache, device=job.device)  # what a frozen V encodes of the episodes is known
+        return Fitted(sight.vision(model), model.memory, fitted.best, embed=embed)
 
     def refit(self, options: RSSMOptions, *, replayed: int | None = None) -> RSSMOptions:
         steps = options.refit_steps
