@@ -24,6 +24,8 @@ PROPAGATIONS = ("step", "episode")
 TERMINATIONS = ("sample", "cut")
 DISAGREEMENT = "disagreement"
 _LEAST_VARIANCE = 1e-16
+# Files hold finite numbers only
+_UNBOUNDED = torch.finfo(torch.float32).max
 TerminationFunction = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 
@@ -49,10 +51,11 @@ class ProbabilisticEnsemble(MemoryModel[EnsembleState]):
     is what the ensemble does not know; the variances are what cannot be known. It suits vector observations that hold
     all there is to know (`IdentityVision`); pictures want a memory, such as `MDNRNN`.
 
-    Departures: a dream's reward is the expected one, not a sample; ends are predicted by a head that all members
-    share, which reads the normalised latent, action and next latent, where the sources are given a function for each
-    environment. Such a function may be given as `termination_fn`; it then decides the ends of dreams, and the head is
-    still trained. It is code and is not saved: a loaded bundle uses the head until the attribute is set again.
+    Departures: a dream's reward is the expected one, not a sample, and stays within `reward_range`: off the data a
+    network goes on in a straight line, and an agent would look for where it leads. Ends are predicted by a head that
+    all members share, which reads the normalised latent, action and next latent, where the sources are given a function
+    for each environment. Such a function may be given as `termination_fn`; it then decides the ends of dreams, and the
+    head is still trained. It is code and is not saved: a loaded bundle uses the head until the attribute is set again.
 
     Args:
         latent_size: Z.
@@ -69,6 +72,10 @@ class ProbabilisticEnsemble(MemoryModel[EnsembleState]):
         bonus: What the disagreement counts there; above 0, agents are paid for what the ensemble does not know yet.
         termination_fn: `(latent [B, Z], action, next latent [B, Z]) -> [B] bool`.
 
+    Attributes:
+        reward_range: `[2]`, the least and the largest reward that is dreamed, in units of the real environment; without
+            a bound until `set_scale` has seen data.
+
     Raises:
         ConfigurationError: A number out of range, or an unknown propagation or termination.
     """
@@ -82,6 +89,7 @@ class ProbabilisticEnsemble(MemoryModel[EnsembleState]):
     change_mean: Tensor
     change_std: Tensor
     elite_members: Tensor
+    reward_range: Tensor
 
     def __init__(  # noqa: PLR0913  (they are the model's configuration)
         self,
@@ -131,6 +139,7 @@ class ProbabilisticEnsemble(MemoryModel[EnsembleState]):
         self.register_buffer("change_mean", torch.zeros(outputs))
         self.register_buffer("change_std", torch.ones(outputs))
         self.register_buffer("elite_members", torch.arange(elites))
+        self.register_buffer("reward_range", torch.tensor([-_UNBOUNDED, _UNBOUNDED]))
 
     @property
     def state_type(self) -> type[EnsembleState]:
@@ -277,7 +286,10 @@ class ProbabilisticEnsemble(MemoryModel[EnsembleState]):
 
     @torch.no_grad()
     def set_scale(self, latents: Tensor, next_latents: Tensor, rewards: Tensor) -> None:
-        """Take the units from `[N, Z]`, `[N, Z]` and `[N]` of real transitions; what is constant keeps a scale of 1."""
+        """Take the units from `[N, Z]`, `[N, Z]` and `[N]` of real transitions; what is constant keeps a scale of 1.
+
+        Dreamed rewards may go beyond the real ones by as much as these lie apart, and no further.
+        """
         outcome = torch.cat([next_latents - latents, rewards.unsqueeze(1)], 1)
         for values, mean, std in (
             (latents, self.latent_mean, self.latent_std),
@@ -286,6 +298,8 @@ class ProbabilisticEnsemble(MemoryModel[EnsembleState]):
             center, spread = values.double().mean(0), values.double().std(0, unbiased=False)
             mean.copy_(center)
             std.copy_(torch.where(spread > 1e-6 * (1 + center.abs()), spread, 1.0))
+        least, most = rewards.aminmax()
+        self.reward_range.copy_(torch.stack([least - (most - least), most + (most - least)]))
 
     def likelihood(self, latent: Tensor, action: Tensor, next_latent: Tensor, reward: Tensor) -> Tensor:
         """Negative log-likelihood `[E, B, Z + 1]` in nats (normalised units), the reward in the last column.
@@ -343,7 +357,8 @@ class ProbabilisticEnsemble(MemoryModel[EnsembleState]):
         mode: bool = False,
         apart: Tensor | None = None,
     ) -> Prediction:
-        reward = self.reward_weight * (reward * self.change_std[-1] + self.change_mean[-1])
+        reward = (reward * self.change_std[-1] + self.change_mean[-1]).clamp(*self.reward_range)
+        reward = self.reward_weight * reward
         extras = {} if apart is None else {DISAGREEMENT: apart}
         if apart is not None and self.bonus:
             reward = reward + self.bonus * apart

@@ -103,6 +103,32 @@ def test_the_members_disagree_off_the_data(fitted: ProbabilisticEnsemble) -> Non
     assert figures[0] * 2 < figures[1] < figures[2]
 
 
+def test_dreamed_rewards_stay_near_the_real_ones(fitted: ProbabilisticEnsemble) -> None:
+    """They are `z_0 - a_1`, which the networks have learned well enough to go on with where nothing was seen."""
+    rewards = linear_system(1500, 0).rewards
+    width = float(rewards.max() - rewards.min())
+    low, high = fitted.reward_range.tolist()
+    assert -1.1 * width < low - float(rewards.min()) < -0.9 * width  # held-out rewards may be the most extreme ones
+    assert 0.9 * width < high - float(rewards.max()) < 1.1 * width
+    far = torch.tensor([[-1e6, 0.0], [0.0, 0.0], [1e6, 0.0]])
+    with torch.no_grad():
+        _, said = fitted.imagine(fitted.initial(far, noise=seeded()), torch.zeros(3, 2), noise=seeded())
+        _, twice = fitted.with_bonus(0.0, reward=2.0).imagine(
+            fitted.initial(far, noise=seeded()), torch.zeros(3, 2), noise=seeded()
+        )
+    assert said.reward.tolist() == [low, pytest.approx(0.0, abs=0.1), high]
+    assert twice.reward.tolist() == [2 * low, pytest.approx(0.0, abs=0.2), 2 * high]
+
+
+@torch.no_grad()
+def test_what_always_pays_the_same_pays_it_in_every_dream() -> None:
+    memory = small()
+    memory.set_scale(torch.randn(20, 3), torch.randn(20, 3), torch.ones(20))
+    state = memory.initial(1e30 * torch.randn(50, 3, generator=seeded(2)), noise=seeded())
+    _, said = memory.imagine(state, actions("box", 50), noise=seeded(1))
+    assert said.reward.tolist() == [1.0] * 50
+
+
 @pytest.mark.parametrize("space", ["box", "discrete"])
 @pytest.mark.parametrize("options", [{}, {"propagation": "episode", "termination": "cut"}])
 @torch.no_grad()
