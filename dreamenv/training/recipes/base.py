@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -229,6 +231,15 @@ class Recipe(ABC, Generic[OptionsT]):
                 leaves it to the options. A recipe that draws no batches has no use for it.
         """
         return options
+
+
+@contextmanager
+def going_on() -> Iterator[None]:
+    """Only warns of rewards that M cannot say: the episode has been played, and a loop must not stop for good by it."""
+    try:
+        yield
+    except ConfigurationError as error:
+        warnings.warn(f"{error} This run goes on; larger ones count as the largest that M can say.", stacklevel=4)
 
 
 def steps_for(replayed: int, batch: int) -> int:

@@ -213,13 +213,17 @@ def set_latent_std(model: JointModel, replay: Replay, *, seed: int) -> None:
     model.memory.latent_std.copy_(features.std(0).clamp(min=_LEAST_STD))
 
 
-def new_joint_model(job: Job[RSSMOptions], cache: EpisodeCache, begin: Vision | None = None) -> JointModel:
+def new_joint_model(
+    job: Job[RSSMOptions], cache: EpisodeCache, begin: Vision | None = None, *, bound: float | None = None
+) -> JointModel:
     """V and M for the observations of `cache`; with a model to begin with, with its weights.
 
     Args:
         job: Options, actions, seed, device, the model to begin with.
         cache: The episodes as V and M are to see them.
         begin: V of the model to begin with, as far as it is fitted here.
+        bound: The reward head's, of a fit that goes on, whatever rewards have come since; None takes the options' one,
+            or what covers the data.
 
     Raises:
         ConfigurationError: Observations or rewards that they cannot take, or a model of other sizes to begin with.
@@ -232,11 +236,12 @@ def new_joint_model(job: Job[RSSMOptions], cache: EpisodeCache, begin: Vision | 
             "Preprocess them to that (image_size: 64)."
         )
     rewards = float(cache.rewards.min()), float(cache.rewards.max())
-    bound = options.memory.reward_bound
     if bound is None:
-        before = 0.0 if job.begin is None else float(job.begin.memory.config().get("reward_bound", 0.0))
-        bound = max(reward_bound_for(*rewards), before)
-    check_reward_range(options.memory.reward_head, bound, *rewards)
+        bound = options.memory.reward_bound
+        if bound is None:
+            before = 0.0 if job.begin is None else float(job.begin.memory.config().get("reward_bound", 0.0))
+            bound = max(reward_bound_for(*rewards), before)
+        check_reward_range(options.memory.reward_head, bound, *rewards)
     with seeded_weights(job.seed):
         # How wide M's latents are is M's to say, and how wide embeddings are is V's
         embedding_size = 128 * options.network.depth if pictures else options.network.width

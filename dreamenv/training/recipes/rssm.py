@@ -16,7 +16,7 @@ from dreamenv.noise.base import step_generator
 from dreamenv.training.checkpoint import below, restore_training, training_tensors
 from dreamenv.training.fit import PRECISIONS, FitOptions, Losses, Scalars, faster_precision, fit
 from dreamenv.training.mirror import Mirror
-from dreamenv.training.recipes.base import ContinualFit, Fitted, Job, Recipe, steps_for
+from dreamenv.training.recipes.base import ContinualFit, Fitted, Job, Recipe, going_on, steps_for
 from dreamenv.training.recipes.joint import (
     JointModel,
     RSSMOptions,
@@ -154,10 +154,10 @@ class Sight:
                 encoded.append(encode_rows(vision, torch.from_numpy(rows).to(device), most=256).cpu().numpy())
         return np.concatenate(encoded[: cache.episodes])
 
-    def model(self, job: Job[RSSMOptions], cache: EpisodeCache) -> JointModel:
-        """V and M to be fitted to what `cache` has made of the episodes."""
+    def model(self, job: Job[RSSMOptions], cache: EpisodeCache, *, bound: float | None = None) -> JointModel:
+        """V and M to be fitted to what `cache` has made of the episodes; `bound` as for `new_joint_model`."""
         before = job.begin.vision if job.begin is not None else None
-        return new_joint_model(job, cache, before.outer if isinstance(before, StackedVision) else before)
+        return new_joint_model(job, cache, before.outer if isinstance(before, StackedVision) else before, bound=bound)
 
     def vision(self, model: JointModel) -> Vision:
         """V from observations on."""
@@ -173,7 +173,8 @@ class ContinualRSSM(ContinualFit):
     def __init__(self, job: Job[RSSMOptions], tensors: dict[str, Tensor] | None = None) -> None:
         self._options, self._seed, self._device = job.options, job.seed, job.device
         self._sight = Sight.of(job, None if tensors is None else below("frozen.", tensors))
-        self._model = self._sight.model(job, self._sight.cache(job.cache))
+        bound = None if tensors is None else float(tensors["reward_bound"])
+        self._model = self._sight.model(job, self._sight.cache(job.cache), bound=bound)
         self.vision, self.memory = self._sight.vision(self._model), self._model.memory
         self._rssm = self._model.memory
         fit_options = job.options.fit
@@ -194,7 +195,8 @@ class ContinualRSSM(ContinualFit):
             self._precision = None if precision == "auto" else precision
 
     def take(self, cache: EpisodeCache) -> None:
-        self._rssm.reward_head.check_range(float(cache.rewards.min()), float(cache.rewards.max()))
+        with going_on():
+            self._rssm.reward_head.check_range(float(cache.rewards.min()), float(cache.rewards.max()))
         options, every = self._options.fit, np.arange(cache.episodes)
         seen = self._sight.cache(cache)
         self._replay = Replay(
@@ -251,7 +253,8 @@ class ContinualRSSM(ContinualFit):
 
     def tensors(self) -> dict[str, Tensor]:
         precision = torch.tensor(PRECISIONS.index(self._precision or "auto"))
-        found = training_tensors(self._model, self._step.optimiser) | {"precision": precision}
+        bound = torch.tensor(self._rssm.reward_head.bound, dtype=torch.float64)
+        found = training_tensors(self._model, self._step.optimiser) | {"precision": precision, "reward_bound": bound}
         frozen = self._sight.frozen
         return found | ({} if frozen is None else {f"frozen.{k}": v for k, v in frozen.state_dict().items()})
 

@@ -22,7 +22,7 @@ from dreamenv.noise.base import seeded_weights, step_generator
 from dreamenv.training.checkpoint import restore_training, training_tensors
 from dreamenv.training.explained import explained
 from dreamenv.training.fit import Losses, Scalars, fit, training_step
-from dreamenv.training.recipes.base import ContinualFit, Fitted, Job, Recipe, begin_with, steps_for
+from dreamenv.training.recipes.base import ContinualFit, Fitted, Job, Recipe, begin_with, going_on, steps_for
 from dreamenv.training.recipes.value_equivalent_options import ValueEquivalentOptions
 from dreamenv.training.replay import Replayed
 from dreamenv.training.unrolls import UnrollBatch, Unrolls
@@ -54,6 +54,7 @@ class ValueEquivalentRecipe(Recipe[ValueEquivalentOptions]):
         options = job.options
         networks = Networks.of(job)
         held_out = held_out_episodes(job.cache)
+        networks.check_rewards(job.cache)
         training = networks.unrolls(job.cache, held_out=~held_out)
         unseen = networks.unrolls(job.cache, held_out=held_out)
         reached = 0
@@ -191,10 +192,18 @@ class Networks(nn.Module):
         return cls(vision, memory, job).to(job.device)
 
     def unrolls(self, cache: EpisodeCache, *, held_out: NDArray[np.bool_] | None = None) -> Unrolls:
-        """Moments of the episodes that are chosen, or of all.
+        """Moments of the episodes that are chosen, or of all."""
+        episodes = np.arange(cache.episodes) if held_out is None else np.flatnonzero(held_out)
+        targets = self._options.targets
+        return Unrolls(
+            cache, episodes, steps=targets.unroll, returns=targets.returns, discount=self._options.search.discount
+        )
+
+    def check_rewards(self, cache: EpisodeCache) -> None:
+        """Refuse rewards that M cannot say.
 
         Raises:
-            ConfigurationError: Rewards that M cannot say.
+            ConfigurationError: There are such.
         """
         largest = float(np.abs(cache.rewards).max())
         if largest > self.memory.reward_head.largest:
@@ -202,11 +211,6 @@ class Networks(nn.Module):
                 f"rewards of up to {largest:g}; memory.support={self._options.memory.support} reaches "
                 f"{self.memory.reward_head.largest:g}. Take a larger one."
             )
-        episodes = np.arange(cache.episodes) if held_out is None else np.flatnonzero(held_out)
-        targets = self._options.targets
-        return Unrolls(
-            cache, episodes, steps=targets.unroll, returns=targets.returns, discount=self._options.search.discount
-        )
 
     def drawn(self, unrolls: Unrolls, step: int, seed: int) -> UnrollBatch:
         """The batch of a step, which depends on `step` and `seed`."""
@@ -313,11 +317,15 @@ class ContinualValueEquivalent(ContinualFit):
         self.replayed = job.options.fit.batch_size
         self._optimiser = torch.optim.Adam(self._networks.parameters(), lr=job.options.fit.learning_rate)
         self._file = job.folder / "continual.safetensors"
+        if tensors is None:
+            self._networks.check_rewards(job.cache)
         self.take(job.cache)
         if tensors is not None:
             restore_training(tensors, self._networks, self._optimiser)
 
     def take(self, cache: EpisodeCache) -> None:
+        with going_on():
+            self._networks.check_rewards(cache)
         self._unrolls = self._networks.unrolls(cache)
 
     def update(self, step: int) -> tuple[Scalars, Replayed]:

@@ -231,6 +231,21 @@ def test_the_reward_heads_range_follows_the_data(tmp_path: Path) -> None:
         RSSMRecipe().fit(job(large, tmp_path / "fixed", options(memory={"reward_bound": 150.0})))
 
 
+def test_larger_rewards_than_ever_do_not_stop_a_loop_for_good(tmp_path: Path) -> None:
+    cache = rotation(episodes=3, steps=8)
+    large = dataclasses.replace(cache, rewards=cache.rewards * 1000)
+    wanted = options(fit={"sequence_length": 6})
+    learner = RSSMRecipe().continual(job(cache, tmp_path, wanted))
+    with pytest.warns(UserWarning, match="reward_head='two_hot' reaches 150.*This run goes on"):
+        learner.take(large)
+    learner.update(0)
+    with pytest.warns(UserWarning, match="reaches 150.*This run goes on"):
+        again = RSSMRecipe().continual(job(large, tmp_path, wanted), learner.tensors())
+    assert again.memory.config() == learner.memory.config()
+    with pytest.raises(ConfigurationError, match="two_hot' reaches 150"):
+        RSSMRecipe().continual(job(large, tmp_path, options(memory={"reward_bound": 150.0})))
+
+
 @pytest.mark.integration
 def test_its_bundle_is_an_environment_that_agents_learn_in(tmp_path: Path) -> None:
     real = RealEnvSpec("Pendulum-v1", max_episode_steps=30)

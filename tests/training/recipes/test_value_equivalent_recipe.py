@@ -194,6 +194,18 @@ def test_it_goes_on_to_the_bit(tmp_path: Path, consistency: float, average: floa
 
 
 @pytest.mark.integration
+def test_larger_rewards_than_ever_do_not_stop_a_loop_for_good(tmp_path: Path) -> None:
+    made = job(tmp_path)
+    learner = ValueEquivalentRecipe().continual(made)
+    large = replace(made.cache, rewards=made.cache.rewards + 1e6)
+    with pytest.warns(UserWarning, match="Take a larger one. This run goes on"):
+        learner.take(large)
+    learner.update(0)
+    learner.measure(large)
+    with pytest.raises(ConfigurationError, match="Take a larger one"):
+        ValueEquivalentRecipe().continual(replace(made, cache=large))
+
+
 def test_it_plays_itself(tmp_path: Path) -> None:
     search = "planner:mcts,simulations=3,rollout=0,particles=1,horizon=3,gumbel=true"
     loop = LoopOptions(
