@@ -63,6 +63,10 @@ class RealFramesCallback(BaseCallback):
         add_real_frames(self.model, self._uncounted)
         self._uncounted = 0
 
+    def _on_training_end(self) -> None:
+        # A rollout that another callback has cut short has no end
+        self._on_rollout_end()
+
 
 def add_real_frames(model: Any, frames: int) -> None:
     """Enter `frames` more real frames in a model's `provenance`."""

@@ -83,7 +83,8 @@ class CriticCallback(BaseCallback):
             return
         rows = np.linspace(0, size - 1, min(size, _ROWS)).astype(np.int64)
         self.value = float(np.abs(self._values(rows)).mean())
-        largest = float(np.abs(model.replay_buffer.rewards[:size]).max()) + self._entropy()
+        buffer, scaling = model.replay_buffer, model.get_vec_normalize_env()
+        largest = float(np.abs(buffer._normalize_reward(buffer.rewards[:size], scaling)).max()) + self._entropy()
         # Where nothing has been paid yet, rewards say nothing of how large values may be
         self.limit = _SLACK * largest / max(1 - float(model.gamma), 1e-6) if largest > 0 else math.inf
         self.logger.record("critic/value", self.value)
@@ -107,11 +108,13 @@ class CriticCallback(BaseCallback):
     def _values(self, rows: Any) -> NDArray[Any]:
         model: Any = self.model
         buffer = model.replay_buffer
+        # As the critic learns from them, by `VecNormalize` where there is one
+        observations = buffer._normalize_obs(buffer.observations[rows, 0], model.get_vec_normalize_env())
         if hasattr(model, "qf"):  # of SBX, in JAX
             critic, draws = model.policy.qf_state, {"dropout": model.key}
-            seen = buffer.observations[rows, 0].astype(np.float32)
+            seen = observations.astype(np.float32)
             return np.asarray(critic.apply_fn(critic.params, seen, buffer.actions[rows, 0], rngs=draws))
-        seen, _ = model.policy.obs_to_tensor(buffer.observations[rows, 0])
+        seen, _ = model.policy.obs_to_tensor(observations)
         if hasattr(model, "q_net"):
             found: Tensor = model.q_net(seen)
             return found.amax(1).numpy(force=True)

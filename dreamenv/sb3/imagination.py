@@ -11,6 +11,7 @@
 
 from __future__ import annotations
 
+import inspect
 from pathlib import Path
 from typing import Any
 
@@ -153,8 +154,8 @@ class ImitateInImagination(BaseCallback):
         learning_rate: Adam's.
 
     Raises:
-        ConfigurationError: When training begins: the learner's features are not those of `ImaginationAugmented`, or it
-            keeps no rollouts.
+        ConfigurationError: When training begins: the learner's features are not those of `ImaginationAugmented`, it
+            keeps no rollouts, its policy is recurrent, or `VecNormalize` changes what it sees.
     """
 
     def __init__(self, steps: int = 8, batch_size: int = 256, learning_rate: float = 1e-3) -> None:
@@ -170,8 +171,20 @@ class ImitateInImagination(BaseCallback):
                 "ImitateInImagination is for an on-policy algorithm (PPO, A2C) whose policy_kwargs name "
                 f"ImaginationAugmented; got {type(learner).__name__} with {type(extractor).__name__}"
             )
-        self._extractor = extractor
-        self._optimiser = torch.optim.Adam(extractor.rollout_policy.parameters(), lr=self._rate)
+        if "lstm_states" in inspect.signature(learner.policy.get_distribution).parameters:
+            raise ConfigurationError(
+                f"ImitateInImagination cannot ask a recurrent policy what it does, got {type(learner).__name__}; a "
+                "world model's state already remembers: take PPO or A2C"
+            )
+        scaling = learner.get_vec_normalize_env()
+        if scaling is not None and scaling.norm_obs:
+            raise ConfigurationError(
+                "VecNormalize changes the states that imagination goes on from; wrap with norm_obs=False"
+            )
+        # The critic has an extractor of its own where the policy does not share it
+        self._extractors = [part for part in learner.policy.modules() if isinstance(part, ImaginationAugmented)]
+        weights = [weight for part in self._extractors for weight in part.rollout_policy.parameters()]
+        self._optimiser = torch.optim.Adam(weights, lr=self._rate)
         self._generator = torch.Generator().manual_seed(int(learner.seed or 0))
 
     def _on_step(self) -> bool:
@@ -186,7 +199,8 @@ class ImitateInImagination(BaseCallback):
             batch = seen[rows.to(seen.device)]
             with torch.no_grad():
                 chances = learner.policy.get_distribution(batch).distribution.probs
-            loss = -(chances * self._extractor.rollout_logits(batch).log_softmax(-1)).sum(-1).mean()
+            said = torch.stack([part.rollout_logits(batch) for part in self._extractors]).log_softmax(-1)
+            loss = -(chances * said).sum(-1).mean(1).sum()
             self._optimiser.zero_grad()
             loss.backward()
             self._optimiser.step()

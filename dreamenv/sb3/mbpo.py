@@ -119,6 +119,11 @@ class MBPOOptions:
                 "steps, epoch, learning_starts and score_episodes must be at least 1; got "
                 f"{self.steps}, {self.epoch}, {self.learning_starts}, {self.score_episodes}"
             )
+        if max(self.rollout_every, self.refit_every) > self.epoch:
+            raise ConfigurationError(
+                f"each epoch of {self.epoch} real steps begins with a fit and a refill, so rollout_every and "
+                f"refit_every are at most that; got {self.rollout_every} and {self.refit_every}"
+            )
         if self.episode is not None and self.episode < 1:
             raise ConfigurationError(f"episode must be at least 1 real step, or None; got {self.episode}")
         if self.learning_starts > self.steps:

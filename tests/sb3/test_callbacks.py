@@ -11,6 +11,7 @@ from gymnasium.wrappers import TimeLimit
 pytest.importorskip("stable_baselines3")
 
 from stable_baselines3 import PPO, SAC
+from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import configure
 from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
@@ -138,6 +139,16 @@ def test_real_frames_of_training_are_counted(tmp_path: Path) -> None:
     dreamed: Any = ppo()
     dreamed.learn(64, callback=RealFramesCallback())
     assert dreamed.provenance == {"real_frames": 0}
+
+
+def test_real_frames_of_a_rollout_that_is_cut_are_counted() -> None:
+    class Cut(BaseCallback):
+        def _on_step(self) -> bool:
+            return self.num_timesteps < 10
+
+    model: Any = ppo(DummyVecEnv([lambda: LatentEnv(pendulum_model(action_repeat=4))] * 2))
+    model.learn(64, callback=[RealFramesCallback(), Cut()])
+    assert model.provenance == {"real_frames": 10 * 4}
 
 
 def test_bad_input() -> None:

@@ -13,6 +13,7 @@ import torch
 pytest.importorskip("stable_baselines3")
 
 from stable_baselines3 import DQN, PPO
+from stable_baselines3.common.vec_env import VecNormalize
 
 from dreamenv.errors import ConfigurationError, SpaceMismatchError
 from dreamenv.sb3 import DreamVecEnv, ImaginationAugmented, ImitateInImagination, imagination
@@ -94,6 +95,19 @@ def test_ppo_learns_with_it_and_the_rollout_policy_follows(tmp_path: Path) -> No
     np.testing.assert_array_equal(first, second)
 
 
+def test_the_rollout_policies_of_actor_and_critic_are_taught() -> None:
+    kwargs = {"features_extractor_class": ImaginationAugmented, "features_extractor_kwargs": SMALL}
+    kwargs["share_features_extractor"] = False
+    envs = DreamVecEnv(MODEL, num_envs=2, observation="state")
+    learner = PPO("MlpPolicy", envs, policy_kwargs=kwargs, n_steps=8, batch_size=16, n_epochs=1, device="cpu", seed=1)
+    both = [part for part in learner.policy.modules() if isinstance(part, ImaginationAugmented)]
+    before = [part.rollout_policy[-1].bias.detach().clone() for part in both]  # type: ignore[union-attr]
+    learner.learn(16, callback=ImitateInImagination())
+    assert len(both) == 2
+    for part, bias in zip(both, before, strict=True):
+        assert not torch.equal(part.rollout_policy[-1].bias, bias)  # type: ignore[arg-type]
+
+
 def test_bad_input() -> None:
     box = small_dream(TargetMemory(), MOVE)
     with pytest.raises(ConfigurationError, match="a rollout for each Discrete action, got Box"):
@@ -102,6 +116,12 @@ def test_bad_input() -> None:
         ImaginationAugmented(STATE, MODEL, steps=0)
     with pytest.raises(SpaceMismatchError, match="observations of kind 'state'"):
         ImaginationAugmented(CHOICE, MODEL)
+    kwargs = {"features_extractor_class": ImaginationAugmented, "features_extractor_kwargs": SMALL}
+    states = VecNormalize(DreamVecEnv(MODEL, num_envs=1, observation="state"))
+    with pytest.raises(ConfigurationError, match="wrap with norm_obs=False"):
+        PPO("MlpPolicy", states, policy_kwargs=kwargs, n_steps=4, batch_size=4).learn(
+            4, callback=ImitateInImagination()
+        )
     learner = DQN("MlpPolicy", DreamVecEnv(MODEL, num_envs=1), buffer_size=10, learning_starts=100)
     with pytest.raises(ConfigurationError, match=r"on-policy algorithm \(PPO, A2C\)"):
         learner.learn(1, callback=ImitateInImagination())

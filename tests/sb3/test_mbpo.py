@@ -14,7 +14,9 @@ import torch
 
 pytest.importorskip("stable_baselines3")
 
+from gymnasium.wrappers import TransformObservation
 from stable_baselines3 import PPO, SAC
+from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
 from dreamenv.envs.dream_env import DreamEnv
 from dreamenv.errors import BundleError, ConfigurationError, NonFiniteError
@@ -161,6 +163,7 @@ def test_a_damaged_run_is_named(tmp_path: Path) -> None:
         ({"updates": 0}, "updates must be from 1 to 1000 a real step, got 0"),
         ({"updates": 1001}, "updates must be from 1 to 1000 a real step, got 1001"),
         ({"epoch": 0}, "must be at least 1"),
+        ({"refit_every": 1000}, "rollout_every and refit_every are at most that"),
         ({"learning_starts": 61}, "nothing would ever be learned"),
     ],
 )
@@ -269,6 +272,21 @@ def test_a_critic_beyond_what_rewards_allow_is_told_once() -> None:
         next(agent.critic.parameters()).fill_(torch.nan)
     with pytest.raises(NonFiniteError, match="the critic is nan after 20 real steps"):
         critic.look()
+
+
+def test_a_critic_is_asked_of_what_it_learns_from() -> None:
+    envs = VecNormalize(
+        DummyVecEnv([lambda: TransformObservation(Line(), lambda seen: 1e4 * seen, Line().observation_space)])
+    )
+    agent = SAC("MlpPolicy", envs, policy_kwargs={"net_arch": [8]}, learning_starts=30, device="cpu", seed=0)
+    critic = CriticCallback(every=20)
+    agent.learn(20, callback=critic)
+    buffer: Any = agent.replay_buffer
+    with torch.no_grad():
+        seen = torch.from_numpy(envs.normalize_obs(buffer.observations[:20, 0]))
+        said = torch.cat(agent.critic(seen.float(), torch.from_numpy(buffer.actions[:20, 0])), 1)
+    assert critic.value == pytest.approx(float(said.abs().mean()), rel=1e-3)
+    assert critic.limit < 1.01 * 2 * (envs.clip_reward + 2) / 0.01
 
 
 def test_an_algorithm_without_a_critic_to_look_at_is_refused() -> None:
