@@ -21,12 +21,13 @@ from gymnasium import spaces
 from dreamenv.agents.decision_parts import decide_in_parts
 from dreamenv.agents.decisions import Decisions, Expert, decide_in_dream, decide_in_environment
 from dreamenv.agents.distilled import DistilledAgent, PolicyValue
-from dreamenv.agents.imitation import learn, student_of
+from dreamenv.agents.imitation import joined, learn, student_of
 from dreamenv.agents.mpc import guided, planner_called
 from dreamenv.agents.options import DistillationOptions
 from dreamenv.agents.saved import AGENT_FILE, check_free, read_agent, save_agent
 from dreamenv.envs.elsewhere import check_on_cpu
 from dreamenv.errors import ConfigurationError
+from dreamenv.files import fingerprint
 from dreamenv.keywords import check_known
 from dreamenv.planners.arguments import check_discount
 from dreamenv.planners.base import Planner
@@ -224,15 +225,14 @@ class _Rounds:
         for number in range(options.rounds):
             folder = self._folder / "rounds" / f"{number:02d}"
             kept = [*kept, self._decided(folder / "decisions.safetensors", decide, network, number)][-options.window :]
-            decisions = Decisions(*(torch.cat(parts) for parts in zip(*kept, strict=True)))
             if (folder / AGENT_FILE).exists():
                 found: Any = read_agent(folder / AGENT_FILE)
                 network = found.guide.to(device)
                 history.append(found.provenance["held_out"])
                 continue
-            network = student_of(network, decisions, action_space, options, seed).to(device)
+            network = student_of(network, joined(kept), action_space, options, seed).to(device)
             tell = partial(self._progress, f"round {number} learn")
-            history.append(learn(network, decisions, options, folder, self._settings, seed + number, tell))
+            history.append(learn(network, kept, options, folder, self._settings, seed + number, tell))
             agent = DistilledAgent(network, space, action_space, observation=observation)
             agent.provenance = self._settings | {"round": number, "held_out": history[-1]}
             save_agent(agent, folder)
@@ -282,7 +282,14 @@ def _described(planner: Planner) -> dict[str, Any]:
     found: dict[str, Any] = (
         {entry.name: getattr(planner, entry.name) for entry in fields(planner)} if is_dataclass(planner) else {}
     )
-    known = {
-        name: value if isinstance(value, (int, float, bool)) or value is None else True for name, value in found.items()
-    }
-    return {"scheme": planner.scheme} | known
+    return {"scheme": planner.scheme} | {name: _told(value) for name, value in found.items()}
+
+
+def _told(value: Any) -> Any:
+    """A setting for JSON; of a network's method, such as a guide's policy, what changes with its weights."""
+    if value is None or isinstance(value, (int, float, str)):
+        return value
+    network = getattr(value, "__self__", value)
+    if not isinstance(network, torch.nn.Module):
+        return True
+    return fingerprint({name: part.cpu().numpy().tobytes() for name, part in network.state_dict().items()})

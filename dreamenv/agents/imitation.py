@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
 import torch
+from torch import Tensor
 
 from dreamenv.agents.decisions import Decisions
 from dreamenv.agents.distilled import PolicyValue
@@ -44,9 +45,19 @@ def student_of(
     return network
 
 
+def joined(rounds: Sequence[Decisions]) -> Decisions:
+    """The decisions of all rounds, one behind the other."""
+    return Decisions(*(torch.cat(parts) for parts in zip(*rounds, strict=True)))
+
+
+def held_out_rows(rounds: Sequence[Decisions]) -> Tensor:
+    """`[N]` bool of the rounds' decisions, one behind the other: one in ten of each round, by its place there."""
+    return torch.cat([torch.arange(len(each.value)) % HELD_OUT == 0 for each in rounds])
+
+
 def learn(
     network: PolicyValue,
-    decisions: Decisions,
+    rounds: Sequence[Decisions],
     options: DistillationOptions,
     folder: Path,
     settings: dict[str, Any],
@@ -57,7 +68,7 @@ def learn(
 
     Args:
         network: See `student_of`.
-        decisions: On the CPU.
+        rounds: The decisions of each round that is learned from, on the CPU. What is held out of one is so in all fits.
         options: Hyperparameters of the fit.
         folder: Of the checkpoint.
         settings: What must be equal for a checkpoint to be continued, ready for JSON.
@@ -65,8 +76,8 @@ def learn(
         progress: Called with step, steps and scalars.
     """
     device = network.mean.device
-    decisions = Decisions(*(part.to(device) for part in decisions))
-    held_out = torch.arange(len(decisions.value), device=device) % HELD_OUT == 0
+    decisions = Decisions(*(part.to(device) for part in joined(rounds)))
+    held_out = held_out_rows(rounds).to(device)
     training = Decisions(*(part[~held_out] for part in decisions))
     unseen = Decisions(*(part[held_out] for part in decisions))
 

@@ -75,7 +75,9 @@ class ResolvedAgent:
             kind = type(self.agent)
             return AgentDescription(self.label, str(save_agent(self.agent, folder)), kind=kind)
         if isinstance(self.agent, MPCAgent) and self.agent.name is not None:
-            if self.agent.world_model is not model:
+            # A copy with another real environment dreams the same
+            own = self.agent.world_model
+            if own.vision is not model.vision or own.memory is not model.memory:
                 raise ConfigurationError(
                     "the planner dreams with another model than it is scored on; use workers=0, or score it on its "
                     "own: evaluate(agent.world_model, agent)"

@@ -23,6 +23,14 @@ from dreamenv.planners.arguments import (
 from dreamenv.planners.base import Guide
 from dreamenv.planners.tree import PUCT, Floats, Integers, Outcome, search
 
+# Around an environment these change nothing of what a step of it leads to and pays
+_NEUTRAL = (
+    gym.wrappers.OrderEnforcing,
+    gym.wrappers.PassiveEnvChecker,
+    gym.wrappers.RecordEpisodeStatistics,
+    gym.wrappers.TimeLimit,
+)
+
 # Of noise at the root, for all actions together
 _CONCENTRATION = 10.0
 
@@ -83,7 +91,8 @@ def search_environment(
     The state is copied by `get_state` and `set_state` of `env.unwrapped` where it has both, and otherwise by
     `copy.deepcopy` of the whole environment. With the former, wrappers (a time limit too) are left out, and what the
     environment draws at random is foreseen as far as its state fixes it; a deep copy draws anew, from `generator`.
-    Wrappers that change actions, or observations where a guide reads them, stay: the whole is copied then.
+    That is so under wrappers that leave steps as they are (a time limit, counts, checks), and under wrappers of
+    observations where no guide reads them; under any others the whole is copied.
 
     Two players: where a step is the move of one side, the observation is what the other sees, who moves next, and the
     reward is of the one who has moved, a negative discount searches for both (AlphaZero; -1 does not discount).
@@ -198,11 +207,12 @@ class _Restored:
 def _has_state(env: gym.Env[Any, Any], *, guided: bool) -> bool:
     """Whether a search may step the unwrapped environment in place of `env`, and put it back by its state."""
     bare, around = env.unwrapped, env
-    changing = (gym.ActionWrapper, gym.ObservationWrapper) if guided else (gym.ActionWrapper,)
+    # What other wrappers do to a step, such as to its reward, a search must see
+    neutral = _NEUTRAL if guided else (*_NEUTRAL, gym.ObservationWrapper)
     if env.action_space != bare.action_space or (guided and env.observation_space != bare.observation_space):
         return False
     while isinstance(around, gym.Wrapper):
-        if isinstance(around, changing):
+        if not isinstance(around, neutral):
             return False
         around = around.env
     return all(callable(getattr(bare, name, None)) for name in ("get_state", "set_state"))

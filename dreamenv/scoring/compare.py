@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -109,4 +110,10 @@ def _returns(score: Any) -> dict[int, float]:
     seeds, returns = score["seeds"], score["returns"]
     if not isinstance(seeds, list | tuple) or not isinstance(returns, list | tuple) or len(seeds) != len(returns):
         raise ConfigurationError("no score: expected as many returns as seeds")
-    return {int(seed): float(value) for seed, value in zip(seeds, returns, strict=True)}
+    try:
+        found = {int(seed): float(value) for seed, value in zip(seeds, returns, strict=True)}
+    except (TypeError, ValueError) as error:
+        raise ConfigurationError(f"no score: seeds and returns are numbers ({error})") from error
+    if not all(math.isfinite(value) for value in found.values()):
+        raise ConfigurationError("no score: a return is not finite")
+    return found

@@ -153,7 +153,7 @@ def dream_gap(
         episodes: Real episodes.
         recorded: Folder of real episodes: an empty one keeps those that are played, and from one that holds some the
             first `episodes` are taken in place of playing, so that several models are measured on the same ones. None
-            of the models may have learned from them.
+            of the models may have learned from them. The real return is then that of the agent that played them.
         seed: Chooses the evaluation episodes, and the dreams.
         workers: Processes that play the episodes; 0 plays in this one, None takes one a core. The result does not
             depend on it. They are spawned, so a script needs its `if __name__ == "__main__"`.

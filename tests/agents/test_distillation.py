@@ -15,8 +15,9 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 
 from dreamenv.agents import distillation
-from dreamenv.agents.decisions import returns_of
+from dreamenv.agents.decisions import Decisions, returns_of
 from dreamenv.agents.distillation import Distilled, distill, distill_environment
+from dreamenv.agents.imitation import held_out_rows
 from dreamenv.agents.mpc import MPCAgent, mpc_agent
 from dreamenv.agents.options import DistillationOptions
 from dreamenv.agents.random_agent import RandomAgent
@@ -243,6 +244,26 @@ def test_an_agent_that_cannot_guide(tmp_path: Path) -> None:
     save_agent(controller, tmp_path)
     with pytest.raises(ConfigurationError, match="kind 'linear' has no policy and value to search with"):
         mpc_agent(f"planner:mcts,guide={tmp_path}", model)
+
+
+def test_another_guide_is_another_distillation(tmp_path: Path) -> None:
+    model = small_dream(TargetMemory(), MOVE)
+    options = replace(TINY, rounds=1, decisions=20, steps=1)
+    first = RandomShooting(horizon=1, candidates=2).guided(box_guide())
+    distill(model, first, out_dir=tmp_path, options=options)
+    distill(model, first, out_dir=tmp_path, options=options)
+    other = box_guide()
+    other.load_state_dict({name: part + 1 for name, part in other.state_dict().items()})
+    with pytest.raises(ConfigurationError, match="of a distillation with other settings"):
+        distill(model, RandomShooting(horizon=1, candidates=2).guided(other), out_dir=tmp_path, options=options)
+
+
+def test_what_is_held_out_of_a_round_is_so_in_every_fit() -> None:
+    """Also where rounds have other lengths, and the oldest is no longer learned from."""
+    three = [Decisions(torch.zeros(length, 1), torch.zeros(length, 1), torch.zeros(length)) for length in (23, 31, 27)]
+    first, later = held_out_rows(three[:2]), held_out_rows(three[1:])
+    assert torch.equal(first[23:], later[:31])
+    assert (int(first.sum()), int(later.sum())) == (3 + 4, 4 + 3)
 
 
 def test_a_planner_that_takes_no_guide(tmp_path: Path) -> None:

@@ -117,6 +117,15 @@ def test_what_wrappers_change_is_searched_as_it_is_seen_and_done() -> None:
     assert turned.action(plan.action) == CHOICE.start + 2, "the unwrapped search takes this one"
 
 
+def test_what_wrappers_pay_is_what_is_searched_for() -> None:
+    env = gym.wrappers.TransformReward(
+        DreamEnv(small_dream(StairsMemory(), CHOICE), observation="latent"), lambda reward: -float(reward)
+    )
+    env.reset(seed=3)
+    plan = search_environment(env, generator=rng(), simulations=120, horizon=5)
+    assert plan.action == CHOICE.start, "the unwrapped search goes up"
+
+
 def test_the_same_generator_finds_the_same_plan() -> None:
     env = gym.make("CartPole-v1")
     env.reset(seed=0)
