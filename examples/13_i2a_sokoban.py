@@ -1,10 +1,12 @@
 """Sokoban in small rooms, learned by PPO with imagination, without it, and with imagination in a bad model.
 
 A box that is pushed against a wall may never come off it again, so a player should look ahead. An ensemble learns the
-game from steps of random actions; `ImaginationAugmented` then dreams in it before each action (I2A, Weber et al. 2017).
-Three learners share network and settings: "i2a"; "without", whose rollouts are left out and which plays on for as many
-steps as the model has cost; and "bad_model", whose ensemble has seen a few episodes only. Their score is the share of
-rooms that they solve; these rooms occur in no training.
+game from the play of a PPO that begins to learn it; `ImaginationAugmented` then dreams in it before each action (I2A,
+Weber et al. 2017). Three learners share network and settings and begin anew: "i2a"; "without", whose rollouts are left
+out; and "bad_model", whose ensemble has seen a few episodes only. Real frames that a model has cost are its learner's,
+which plays so many less. Their score is the share of rooms that they solve; these rooms occur in no training.
+
+The same command goes on with the learners that FILE has no row of.
 
 Takes: about an hour on one core with the defaults.
 
@@ -14,7 +16,7 @@ python examples/13_i2a_sokoban.py [--frames N] [--methods NAME ...] [--seed S] [
 import argparse
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 from zlib import crc32
@@ -146,23 +148,53 @@ def real_env(*, held_out: bool = False) -> gym.Env[Any, Any]:
     return gym.make(spec, held_out=held_out, disable_env_checker=True)
 
 
-def random_transitions(steps: int, seed: int) -> tuple[Transitions, list[int]]:
-    """Steps of uniform actions in training rooms, and the step behind each episode's last one."""
-    env = real_env()
-    rng = np.random.default_rng(seed)
-    rows: list[tuple[Any, ...]] = []
-    ends: list[int] = []
-    observation, _ = env.reset(seed=seed)
-    while len(rows) < steps:
-        action = int(rng.integers(4))
-        following, reward, terminated, truncated, _ = env.step(action)
-        rows.append((observation, action, following, reward, terminated))
-        observation = following
+class Recorded(gym.Wrapper[Any, Any, Any, Any]):
+    """Adds each episode to `episodes` as it ends, a row for each step: the fields of `Transitions`."""
+
+    def __init__(self, env: gym.Env[Any, Any], episodes: list[list[tuple[Any, ...]]]) -> None:
+        super().__init__(env)
+        self._episodes = episodes
+        self._rows: list[tuple[Any, ...]] = []
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        self._rows = []
+        self._seen, info = self.env.reset(seed=seed, options=options)
+        return self._seen, info
+
+    def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
+        following, reward, terminated, truncated, info = self.env.step(action)
+        self._rows.append((self._seen, int(action), following, reward, terminated))
+        self._seen = following
         if terminated or truncated:
-            ends.append(len(rows))
-            observation, _ = env.reset()
+            self._episodes.append(self._rows)
+        return following, reward, terminated, truncated, info
+
+
+def played(options: argparse.Namespace) -> tuple[list[Transitions], int]:
+    """Episodes that PPO plays while it begins to learn the game, in the order of their ends, and real frames played.
+
+    Weber et al. (2017, section 3.3) fit their models to such play too: random players hardly ever solve a room, and a
+    model of what they do dreams that solving one pays nothing.
+    """
+    episodes: list[list[tuple[Any, ...]]] = []
+
+    def recorded() -> gym.Env[Any, Any]:
+        return paid(Recorded(real_env(), episodes))
+
+    learner = ppo(recorded, options, {"net_arch": [256, 128]})
+    learner.learn(options.model_frames)
     kinds = (np.float32, np.int64, np.float32, np.float32, np.bool_)
-    return Transitions(*(np.array(part, kind) for part, kind in zip(zip(*rows, strict=True), kinds, strict=True))), ends
+    parts = [
+        [np.array(part, kind) for part, kind in zip(zip(*rows, strict=True), kinds, strict=True)] for rows in episodes
+    ]
+    return [Transitions(*part) for part in parts], learner.num_timesteps
+
+
+def joined(episodes: list[Transitions]) -> Transitions:
+    """All their steps."""
+    return Transitions(
+        *(np.concatenate(parts) for parts in zip(*(vars(part).values() for part in episodes), strict=True))
+    )
 
 
 def model_of(transitions: Transitions, options: argparse.Namespace, name: str) -> WorldModel:
@@ -221,32 +253,42 @@ def solved(learner: PPO, model: WorldModel, rooms: int, seed: int) -> list[bool]
     return found.tolist()
 
 
-def trained(model: WorldModel, frames: int, options: argparse.Namespace, *, imagine: bool) -> Iterator[PPO]:
-    """A learner after each part of its real frames; what it is paid is a tenth of the reward."""
+def paid(env: gym.Env[Any, Any]) -> gym.Env[Any, Any]:
+    """What learners are paid is a tenth of the reward."""
+    return TransformReward(env, lambda reward: 0.1 * float(reward))
 
-    def seen() -> gym.Env[Any, Any]:
-        paid = TransformReward(real_env(), lambda reward: 0.1 * float(reward))
-        return LatentObservation(paid, model, observation="state")
 
-    extractor = {"world_model": model, "steps": options.steps, "hidden_size": 32, "width": 256, "imagine": imagine}
-    learner = PPO(
+def ppo(make: Callable[[], gym.Env[Any, Any]], options: argparse.Namespace, policy: dict[str, Any]) -> PPO:
+    """All learners have these settings."""
+    return PPO(
         "MlpPolicy",
-        DummyVecEnv([seen] * options.envs),
+        DummyVecEnv([make] * options.envs),
         learning_rate=7e-4,
         n_steps=32,
         batch_size=min(128, 32 * options.envs),
         n_epochs=4,
         gamma=0.97,
         ent_coef=0.01,
-        policy_kwargs={
-            "features_extractor_class": ImaginationAugmented,
-            "features_extractor_kwargs": extractor,
-            "net_arch": [128],
-        },
+        policy_kwargs=policy,
         seed=options.seed,
         device="cpu",
     )
-    callback = ImitateInImagination(steps=4, batch_size=128) if imagine else None
+
+
+def trained(model: WorldModel, frames: int, options: argparse.Namespace, *, imagine: bool) -> Iterator[PPO]:
+    """A learner after each part of its real frames."""
+
+    def seen() -> gym.Env[Any, Any]:
+        return LatentObservation(paid(real_env()), model, observation="state")
+
+    extractor = {"world_model": model, "steps": options.steps, "hidden_size": 32, "width": 256, "imagine": imagine}
+    policy = {
+        "features_extractor_class": ImaginationAugmented,
+        "features_extractor_kwargs": extractor,
+        "net_arch": [128],
+    }
+    learner = ppo(seen, options, policy)
+    callback = ImitateInImagination(batch_size=128) if imagine else None
     for _ in range(options.parts):
         yield learner.learn(frames // options.parts, callback=callback, reset_num_timesteps=False)
 
@@ -269,7 +311,7 @@ def learn(method: str, model: WorldModel, spent: int, options: argparse.Namespac
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--frames", type=int, default=300_000, help="real frames of each learner, the model's included")
-    parser.add_argument("--model-frames", type=int, default=60_000, help="of them for the model")
+    parser.add_argument("--model-frames", type=int, default=60_000, help="of them for the model's data")
     parser.add_argument("--bad-episodes", type=int, default=50, help="all that the bad model sees of those")
     parser.add_argument("--model-width", type=int, default=256)
     parser.add_argument("--epochs", type=int, default=40, help="of each model's fit, at most")
@@ -283,14 +325,22 @@ def main() -> None:
     options = parser.parse_args()
 
     torch.set_num_threads(1)
-    transitions, ends = random_transitions(options.model_frames, options.seed)
-    few = Transitions(*(part[: ends[options.bad_episodes - 1]] for part in vars(transitions).values()))
-    good, bad = model_of(transitions, options, "model"), model_of(few, options, "bad model")
+    settings = {name: value for name, value in vars(options).items() if name not in ("json", "methods")}
+    table: dict[str, Any] = {"settings": settings}
+    if options.json.exists():
+        table = json.loads(options.json.read_text(encoding="utf-8"))
+        if table.get("settings") != settings:
+            parser.error(f"{options.json} has rows of other settings; take another file")
     options.json.parent.mkdir(parents=True, exist_ok=True)
-    table: dict[str, Any] = {}
+    episodes, frames = played(options)
+    few = joined(episodes[: options.bad_episodes])
+    good, bad = model_of(joined(episodes), options, "model"), model_of(few, options, "bad model")
+    spent = {"i2a": frames, "without": 0, "bad_model": len(few)}
     for method in options.methods:
-        model, spent = (bad if method == "bad_model" else good), (0 if method == "without" else len(transitions))
-        table[method] = learn(method, model, spent, options)
+        if method in table:
+            continue
+        model = bad if method == "bad_model" else good
+        table[method] = learn(method, model, spent[method], options)
         if method != "without":
             table[method] |= foresight(model, options.steps, options.rooms, options.seed)
         options.json.write_text(json.dumps(table, indent=1), encoding="utf-8")

@@ -227,10 +227,20 @@ def test_imagination_in_sokoban(root: Path, tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setattr("sys.argv", [example, *options])
     runpy.run_path(example, run_name="__main__")
     table = json.loads((tmp_path / "table.json").read_text(encoding="utf-8"))
+    assert table.pop("settings")["frames"] == 114
     assert list(table) == ["i2a", "without", "bad_model"]
     for row in table.values():
         assert row["rooms"] == 2
         assert row["mean"] in (0, 50, 100)
         assert len(row["curve"]) == 2
-    # The model's frames count where it is used; learners play whole rollouts of 32 steps
-    assert {name: row["real_frames"] for name, row in table.items()} == {"i2a": 114, "without": 128, "bad_model": 114}
+    # Learners play whole rollouts of 32 steps. A model's frames count where it is used: one rollout, or one episode
+    frames = {name: row["real_frames"] for name, row in table.items()}
+    assert frames["i2a"] == 64 + 64
+    assert frames["without"] == 128
+    assert 96 < frames["bad_model"] <= 128 + 40
+    before = (tmp_path / "table.json").stat().st_mtime_ns
+    runpy.run_path(example, run_name="__main__")
+    assert (tmp_path / "table.json").stat().st_mtime_ns == before, "all rows are there"
+    monkeypatch.setattr("sys.argv", [example, *options, "--steps", "2"])
+    with pytest.raises(SystemExit):
+        runpy.run_path(example, run_name="__main__")
