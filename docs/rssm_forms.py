@@ -1,6 +1,6 @@
 """An RSSM fitted with its convolutions in one loss, and one over a frozen V: the same episodes, the same time.
 
-python docs/rssm_forms.py DreamCarRacing-v1 runs/car_v1/episodes --seconds 900 --json forms.json
+python docs/rssm_forms.py DreamCarRacing-v1 runs/car_v1/episodes --seconds 3600 --json forms.json
 
 Every tenth episode is held out. Each form has `--seconds` of one thread, of which the frozen form spends some on its V.
 """
@@ -21,6 +21,7 @@ from dreamenv import registry
 from dreamenv.data.collect import check_collected
 from dreamenv.data.episodes import EpisodeStore
 from dreamenv.data.preprocess import make_real_env
+from dreamenv.errors import ConfigurationError
 from dreamenv.files import write_json
 from dreamenv.options import options_from
 from dreamenv.scoring.open_loop import open_loop_errors
@@ -31,7 +32,7 @@ from dreamenv.training.recipes.joint import RSSMOptions
 from dreamenv.training.recipes.kinds import RECIPES
 from dreamenv.types import Episode, RealEnvSpec
 
-FORMS = {"joint": False, "frozen V": True}
+FORMS = {"joint": False, "frozen": True}
 HORIZONS = (1, 5, 15, 50)
 # One episode in so many is held out, and at most so many of them are measured
 _SHARE, _MEASURED = 10, 20
@@ -41,7 +42,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("dream", help="the id of a dream whose recipe is rssm")
     parser.add_argument("episodes", type=Path, help="folder of real episodes, such as those of a loop")
-    parser.add_argument("--seconds", type=float, default=900.0, help="for each form")
+    parser.add_argument("--seconds", type=float, default=3600.0, help="for each form")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", type=Path, help="write the figures to this file")
     given = parser.parse_args()
@@ -77,6 +78,8 @@ def fitted(
         while time.monotonic() - begin < seconds:
             learner.update(updates)
             updates += 1
+        if updates == 0:
+            raise ConfigurationError(f"fitting V alone took {time.monotonic() - begin:.0f} s; give more --seconds")
         learner.finish()
     found: dict[str, float] = {"updates": updates, "moments": int(seen.cache().lengths.sum())}
     found |= {name: value for name, value in learner.measure(held_out.cache()).items() if name == "reward_r2"}
