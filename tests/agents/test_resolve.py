@@ -3,6 +3,7 @@ from __future__ import annotations
 import importlib
 import json
 import pickle
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +24,12 @@ from dreamenv.agents import (
     weight_shape,
 )
 from dreamenv.agents.kinds import FOREIGN_FORMATS
+from dreamenv.agents.mpc import mpc_agent
 from dreamenv.errors import BundleError, ConfigurationError, SpaceMismatchError, UnknownDreamError
 from dreamenv.files import sha256_of
 from dreamenv.world_model import WorldModel
 from tests import own_kinds
+from tests.agents.small_dreams import CHOICE, StairsMemory, small_dream
 from tests.damage import edit_sealed
 from tests.fakes import trained_like_world_model, write_registry
 
@@ -307,3 +310,14 @@ def test_an_agent_that_does_not_fit_the_model_is_refused(tmp_path: Path) -> None
         resolve_agent(linear(other), model)
     with pytest.raises(ConfigurationError, match="name it: --agent FILE.zip --algo ppo"):
         resolve_agent("random", model, algo="ppo")
+
+
+def test_a_planner_dreams_on_in_a_model_of_another_real_environment(tmp_path: Path) -> None:
+    model = small_dream(StairsMemory(), CHOICE)
+    agent = mpc_agent("planner:mcts,horizon=1,simulations=1", model)
+    changed = model.with_real(replace(model.real, max_episode_steps=7))
+    assert resolve_agent(agent, changed).hand_over(changed, tmp_path).name == agent.name
+    stranger = small_dream(StairsMemory(), CHOICE)
+    resolved = resolve_agent(agent, stranger)
+    with pytest.raises(ConfigurationError, match="dreams with another model than it is scored on"):
+        resolved.hand_over(stranger, tmp_path)
