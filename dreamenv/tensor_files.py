@@ -20,7 +20,7 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from dreamenv.errors import BundleError, DreamEnvError
-from dreamenv.files import parse_json, read_bytes, write_bytes
+from dreamenv.files import fingerprint, parse_json, read_bytes, write_bytes
 from dreamenv.schema import Strict, checked
 
 _MOST_HEADER, _MOST_TENSORS = 16 << 20, 64 << 30
@@ -30,6 +30,11 @@ _FACTORIES = frozenset({torch.empty, torch.zeros, torch.ones, torch.full, torch.
 # Numbers that any allocation counts for, so that a million tiny layers are noticed too
 _LEAST = 256
 MadeT = TypeVar("MadeT")
+
+
+def tensors_fingerprint(tensors: Mapping[str, Tensor]) -> str:
+    """Sixteen hexadecimal digits that change with any number or name, and not with the device."""
+    return fingerprint({name: part.detach().cpu().contiguous().numpy().tobytes() for name, part in tensors.items()})
 
 
 class TensorSection(Strict):

@@ -15,11 +15,11 @@ from torch import Tensor
 
 from dreamenv.bundle import Bundle, StartStates, read_bundle, start_tensors, write_bundle
 from dreamenv.errors import ConfigurationError, SpaceMismatchError, did_you_mean
-from dreamenv.files import fingerprint
 from dreamenv.memory.base import MemoryModel, Prediction
 from dreamenv.memory.ordinary import in_ordinary_torch
 from dreamenv.memory.states import flatten_state, unflatten_state
 from dreamenv.noise.base import Noise
+from dreamenv.tensor_files import tensors_fingerprint
 from dreamenv.types import STARTS, RealEnvSpec, Start
 from dreamenv.vision.base import Vision
 
@@ -288,19 +288,15 @@ class WorldModel:
 
     def fingerprint(self) -> str:
         """Sixteen hexadecimal digits that change with the model's parameters or start states."""
-        return _fingerprint(self._parameters() | start_tensors(self.starts))
+        return tensors_fingerprint(self._parameters() | start_tensors(self.starts))
 
     def weights_digest(self) -> str:
         """Sixteen hexadecimal digits that change with what V and M make of observations and actions, and not where they
         are rounded to half precision, or given other start states: an agent that has learned here can tell by them."""
-        return _fingerprint(
+        return tensors_fingerprint(
             {name: part.half() if part.is_floating_point() else part for name, part in self._parameters().items()}
         )
 
     def _parameters(self) -> dict[str, Tensor]:
         parts = {f"vision.{name}": part for name, part in self.vision.state_dict().items()}
         return parts | {f"memory.{name}": part for name, part in self.memory.state_dict().items()}
-
-
-def _fingerprint(parts: dict[str, Tensor]) -> str:
-    return fingerprint({name: part.detach().cpu().contiguous().numpy().tobytes() for name, part in parts.items()})

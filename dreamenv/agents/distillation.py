@@ -21,18 +21,18 @@ from gymnasium import spaces
 from dreamenv.agents.decision_parts import decide_in_parts
 from dreamenv.agents.decisions import Decisions, Expert, decide_in_dream, decide_in_environment
 from dreamenv.agents.distilled import DistilledAgent, PolicyValue
-from dreamenv.agents.imitation import joined, learn, student_of
+from dreamenv.agents.imitation import held_out_rows, learn, student_of
 from dreamenv.agents.mpc import guided, planner_called
 from dreamenv.agents.options import DistillationOptions
 from dreamenv.agents.saved import AGENT_FILE, check_free, read_agent, save_agent
 from dreamenv.envs.elsewhere import check_on_cpu
 from dreamenv.errors import ConfigurationError
-from dreamenv.files import fingerprint
 from dreamenv.keywords import check_known
 from dreamenv.planners.arguments import check_discount
 from dreamenv.planners.base import Planner
 from dreamenv.planners.environment_search import search_environment
 from dreamenv.run_lock import alone_in
+from dreamenv.tensor_files import tensors_fingerprint
 from dreamenv.training.checkpoint import load_tensors, save_tensors
 from dreamenv.training.fit import Scalars
 from dreamenv.workers import AnyWorkers, find_place
@@ -230,9 +230,11 @@ class _Rounds:
                 network = found.guide.to(device)
                 history.append(found.provenance["held_out"])
                 continue
-            network = student_of(network, joined(kept), action_space, options, seed).to(device)
+            decisions = Decisions(*(torch.cat(parts) for parts in zip(*kept, strict=True)))
+            network = student_of(network, decisions, action_space, options, seed).to(device)
             tell = partial(self._progress, f"round {number} learn")
-            history.append(learn(network, kept, options, folder, self._settings, seed + number, tell))
+            unseen = held_out_rows(kept)
+            history.append(learn(network, decisions, unseen, options, folder, self._settings, seed + number, tell))
             agent = DistilledAgent(network, space, action_space, observation=observation)
             agent.provenance = self._settings | {"round": number, "held_out": history[-1]}
             save_agent(agent, folder)
@@ -292,4 +294,4 @@ def _told(value: Any) -> Any:
     network = getattr(value, "__self__", value)
     if not isinstance(network, torch.nn.Module):
         return True
-    return fingerprint({name: part.cpu().numpy().tobytes() for name, part in network.state_dict().items()})
+    return tensors_fingerprint(network.state_dict())

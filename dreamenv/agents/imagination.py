@@ -19,11 +19,11 @@ from dreamenv.agents.evolution_state import ValidationScore
 from dreamenv.agents.options import ImaginationOptions
 from dreamenv.agents.saved import check_free, save_agent
 from dreamenv.errors import ConfigurationError
-from dreamenv.files import fingerprint
 from dreamenv.memory.base import MemoryModel, PlainStepper, Stepper
 from dreamenv.memory.heads import masked_mean
 from dreamenv.noise.base import Noise, as_noise, seeded_weights, step_generator
 from dreamenv.run_lock import alone_in
+from dreamenv.tensor_files import tensors_fingerprint
 from dreamenv.training.fit import FitOptions, Losses, Scalars, fit
 from dreamenv.training.ledger import read_ledger, record_frames
 from dreamenv.training.replay import Windows
@@ -308,7 +308,7 @@ def train_actor_critic(
     if (networks.mean_actor is None) != (options.actor_average is None):
         kept = "no mean of their actor" if networks.mean_actor is None else "a mean of their actor"
         raise ConfigurationError(f"actor_average={options.actor_average}, and the networks to begin with keep {kept}")
-    begun = fingerprint({name: part.cpu().numpy().tobytes() for name, part in networks.state_dict().items()})
+    begun = tensors_fingerprint(networks.state_dict())
     temperature = world_model.temperature if options.temperature is None else options.temperature
     replay_share = options.replay_share if world_model.starts.replay else 0.0
     shares: dict[Start, float] = {"replay": replay_share, "first": options.first_share}

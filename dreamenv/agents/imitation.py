@@ -45,19 +45,16 @@ def student_of(
     return network
 
 
-def joined(rounds: Sequence[Decisions]) -> Decisions:
-    """The decisions of all rounds, one behind the other."""
-    return Decisions(*(torch.cat(parts) for parts in zip(*rounds, strict=True)))
-
-
 def held_out_rows(rounds: Sequence[Decisions]) -> Tensor:
-    """`[N]` bool of the rounds' decisions, one behind the other: one in ten of each round, by its place there."""
+    """`[N]` bool of the rounds' decisions, one behind the other: one in ten of each round, by its place there, so that
+    what is held out of one fit is held out of all."""
     return torch.cat([torch.arange(len(each.value)) % HELD_OUT == 0 for each in rounds])
 
 
 def learn(
     network: PolicyValue,
-    rounds: Sequence[Decisions],
+    decisions: Decisions,
+    held_out: Tensor,
     options: DistillationOptions,
     folder: Path,
     settings: dict[str, Any],
@@ -68,7 +65,8 @@ def learn(
 
     Args:
         network: See `student_of`.
-        rounds: The decisions of each round that is learned from, on the CPU. What is held out of one is so in all fits.
+        decisions: On the CPU.
+        held_out: `[N]` bool, see `held_out_rows`.
         options: Hyperparameters of the fit.
         folder: Of the checkpoint.
         settings: What must be equal for a checkpoint to be continued, ready for JSON.
@@ -76,8 +74,7 @@ def learn(
         progress: Called with step, steps and scalars.
     """
     device = network.mean.device
-    decisions = Decisions(*(part.to(device) for part in joined(rounds)))
-    held_out = held_out_rows(rounds).to(device)
+    decisions, held_out = Decisions(*(part.to(device) for part in decisions)), held_out.to(device)
     training = Decisions(*(part[~held_out] for part in decisions))
     unseen = Decisions(*(part[held_out] for part in decisions))
 

@@ -8,10 +8,10 @@ import numpy as np
 
 from dreamenv.data.episodes import EpisodeCache
 from dreamenv.data.split import held_out_episodes
-from dreamenv.files import fingerprint
 from dreamenv.memory.heads import check_reward_range, reward_bound_for
 from dreamenv.memory.mdn_rnn.model import MDNRNN
 from dreamenv.noise.base import seeded_weights
+from dreamenv.tensor_files import tensors_fingerprint
 from dreamenv.training.fit import Scalars
 from dreamenv.training.fit_vision import FitVisionOptions
 from dreamenv.training.panels import open_loop_panel
@@ -120,7 +120,6 @@ def _fitted_memory(job: Job[MDNRNNOptions], vision: Vision, latents: LatentEpiso
 
     active = set_latent_scale(memory, latents, sample=options.fit_memory.latents_as != "mean")
     job.progress("memory", 0, 0, {"active_latents": float(active)})
-    weights = {name: part.cpu().contiguous().numpy().tobytes() for name, part in vision.state_dict().items()}
     fitted = fit_memory(
         memory,
         cache,
@@ -128,7 +127,7 @@ def _fitted_memory(job: Job[MDNRNNOptions], vision: Vision, latents: LatentEpiso
         job.folder / "memory",
         options.fit_memory,
         seed=job.seed,
-        settings={"data": job.data, "vision_weights": fingerprint(weights)},
+        settings={"data": job.data, "vision_weights": tensors_fingerprint(vision.state_dict())},
         progress=progress,
     )
     return memory, fitted.best
