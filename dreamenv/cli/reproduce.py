@@ -17,14 +17,15 @@ if TYPE_CHECKING:
     from dreamenv.workflows.published import Entry, Figure
     from dreamenv.workflows.reproduce import Reproduction
 
-_LIST = ("figure", "published", "real steps", "about", "what", "commands")
+_LIST = ("figure", "published", "parts", "real steps", "about", "what")
+_PARTS = ("figure", "published", "real steps")
 _COMPARISON = ("figure", "number", "published", "anew", "difference")
 
 
 @app.command(rich_help_panel=MEASURE)
 def reproduce(
     name: Annotated[str | None, typer.Argument(metavar="NAME", help="The figure, ENTRY or ENTRY.PART.")] = None,
-    show_list: Annotated[bool, typer.Option("--list", help="Print every published figure instead.")] = False,
+    show_list: Annotated[bool, typer.Option("--list", help="Only print all entries, or what NAME is.")] = False,
     seed: Annotated[int | None, typer.Option(min=0, help="Of the run; as published by default.")] = None,
     out: Annotated[
         Path, typer.Option(callback=places.folder, help="Folder of all runs; what has ended there is not run again.")
@@ -37,18 +38,26 @@ def reproduce(
     Example: dreamenv reproduce doom-score --json doom.json
 
     Example: dreamenv reproduce --list
+
+    Example: dreamenv reproduce --list doom-score
     """
     from dreamenv.cli.output import Output
     from dreamenv.errors import ConfigurationError
-    from dreamenv.workflows.published import SHIPPED, read_figures
+    from dreamenv.workflows.published import SHIPPED, find_figure, read_figures
     from dreamenv.workflows.reproduce import reproduce as run
 
     output = Output(json_file)
     known = read_figures(SHIPPED if figures is None else figures)
     if show_list:
-        if name is not None:
-            raise ConfigurationError(f"give either --list or the name of a figure, got both (--list and {name})")
-        output.table(_LIST, list_rows(known), numbers=("real steps",))
+        if name is None:
+            output.table(_LIST, list_rows(known), numbers=("parts", "real steps"))
+            output.line("what an entry is in full, its commands and all its parts: dreamenv reproduce --list NAME")
+        else:
+            entry, _ = find_figure(name, known)
+            known = {entry.name: entry}
+            for line in description(entry):
+                output.line(line)
+            output.table(_PARTS, part_rows(entry), numbers=("real steps",))
         output.figures(list_json(known))
         return
     if name is None:
@@ -60,18 +69,42 @@ def reproduce(
 
 
 def list_rows(known: Mapping[str, Entry]) -> list[tuple[str, ...]]:
-    """Every published figure: its name, its value, its real steps, how long it takes, what it is, its commands."""
+    """A row for each entry: its name, the figure that its name means, how many it has, its time and what it is."""
     rows: list[tuple[str, ...]] = []
     for entry in known.values():
         section = entry.section
-        about = f"{section.minutes:g} min" if section.minutes else "-"
-        commands = "; ".join(section.commands) if section.rerun else f"not again: {section.reason}"
-        parts: dict[str, Figure | None] = {entry.full_name(part): figure for part, figure in entry.published().items()}
-        for name, figure in (parts or {entry.name: None}).items():
-            value = "not yet" if figure is None else show_figure(figure)
-            steps = "-" if figure is None or figure.real_steps is None else f"{figure.real_steps:,}"
-            rows.append((name, value, steps, about, section.what, commands))
+        about = f"{section.minutes:g} min" if section.rerun else "not again"
+        parts = entry.published()
+        shown = show_published(parts.get(section.main))
+        rows.append((entry.name, shown[0], str(len(parts)) if parts else "-", shown[1], about, section.what))
     return rows
+
+
+def part_rows(entry: Entry) -> list[tuple[str, ...]]:
+    """Every published figure of an entry."""
+    parts = entry.published()
+    return [(entry.full_name(part), *show_published(figure)) for part, figure in parts.items()] or [
+        (entry.name, *show_published(None))
+    ]
+
+
+def description(entry: Entry) -> list[str]:
+    """What an entry is, why it cannot be run again or what runs, and how long that takes."""
+    section = entry.section
+    lines = [f"{entry.name}: {section.what}"]
+    if not section.rerun:
+        return [*lines, f"not again: {section.reason}"]
+    lines.append(f"takes about {section.minutes:g} min on two cores; as published, the seed is {section.seed}")
+    if section.needs:
+        lines.append(f"first runs {', '.join(section.needs)}")
+    return [*lines, *(f"  {command}" for command in section.commands)]
+
+
+def show_published(figure: Figure | None) -> tuple[str, str]:
+    """A figure as published and its real steps."""
+    if figure is None:
+        return "not yet", "-"
+    return show_figure(figure), "-" if figure.real_steps is None else f"{figure.real_steps:,}"
 
 
 def list_json(known: Mapping[str, Entry]) -> list[dict[str, Any]]:

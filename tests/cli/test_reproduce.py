@@ -55,23 +55,39 @@ def cells(out: str, first: str) -> list[list[str]]:
     return [row for row in rows if row[0] == first]
 
 
-def test_the_list_names_every_figure(tmp_path: Path) -> None:
+def test_the_list_has_a_row_for_each_entry_and_its_json_every_figure(tmp_path: Path) -> None:
     out = call("reproduce", "--list", "--json", tmp_path / "list.json").stdout
+    known = read_figures()
+    assert [line.split()[0] for line in out.splitlines()[1:-1]] == list(known)
+    assert out.splitlines()[-1].endswith("dreamenv reproduce --list NAME")
+    (doom,) = cells(out, "doom-score")
+    assert doom[1] == "786.0 ± 507.1 (737.4 to 837.4)"
+    (car,) = cells(out, "dreamer-cartpole-swingup")
+    assert car[1:3] == ["793.0 ± 44.2 (784.1 to 801.4)", "6"]
     rows = json.loads((tmp_path / "list.json").read_text(encoding="utf-8"))
-    assert [row["name"] for row in rows] == [name for name, _, _ in all_figures(read_figures())]
-    lines = out.splitlines()
-    for row in rows:
-        assert any(line.split()[:1] == [row["name"]] for line in lines), row["name"]
-    (doom,) = [line for line in lines if line.split()[:1] == ["doom-score"]]
-    for part in ("786.0 ± 507.1 (737.4 to 837.4)", "dreamenv eval DreamDoom-v0"):
-        assert part in doom
-    assert "not again: published by Ha & Schmidhuber 2018" in " ".join(out.split())
+    assert [row["name"] for row in rows] == [name for name, _, _ in all_figures(known)]
+
+
+def test_an_entry_is_listed_with_its_commands_and_every_part(tmp_path: Path) -> None:
+    out = call("reproduce", "--list", "dreamer-cartpole-swingup-random", "--json", tmp_path / "list.json").stdout
+    assert "first runs dreamer-cartpole-swingup-seed-1" in out
+    assert "  dreamenv eval {dreamer-cartpole-swingup-seed-1}" in out
+    (row,) = json.loads((tmp_path / "list.json").read_text(encoding="utf-8"))
+    assert row["name"] == "dreamer-cartpole-swingup-random"
+    # A part's name lists the entry
+    out = call("reproduce", "--list", "ha-schmidhuber-2018.car").stdout
+    assert "not again: published by Ha & Schmidhuber 2018" in out
+    assert cells(out, "ha-schmidhuber-2018.car")[0][1] == "906 ± 21"
+    assert cells(out, "ha-schmidhuber-2018.doom")[0][1] == "1,092 ± 556"
 
 
 def test_a_list_of_ones_own(own_list: str) -> None:
     out = call("reproduce", "--list", "--figures", own_list).stdout
-    for part in ("1,234,567 ± 0.25 (7 to 9)", "Three numbers", "1 min", "not yet", "not again: the model is gone"):
-        assert part in " ".join(out.split())
+    assert cells(out, "counting") == [
+        ["counting", "1,234,567 ± 0.25 (7 to 9)", "1", "8", "1 min", "Three numbers"],
+    ]
+    assert cells(out, "history") == [["history", "not yet", "-", "-", "not again", "A model of old"]]
+    assert "not again: the model is gone" in call("reproduce", "--list", "history", "--figures", own_list).stdout
 
 
 def test_a_figure_is_printed_next_to_the_published_one(reproduce: Callable[..., str], tmp_path: Path) -> None:
@@ -98,7 +114,7 @@ def test_intervals_that_do_not_overlap_are_said_to(reproduce: Callable[..., str]
         (["doom-scor"], UnknownFigureError, "no figure is called 'doom-scor'. Did you mean doom-score"),
         (["doom-gap.rael"], UnknownFigureError, "doom-gap has no figure 'rael'. Did you mean real"),
         ([], ConfigurationError, "--list"),
-        (["doom-score", "--list"], ConfigurationError, "either --list or the name"),
+        (["doom-scor", "--list"], UnknownFigureError, "Did you mean doom-score"),
         (["ha-schmidhuber-2018"], ReproductionError, "cannot be made again: published by Ha & Schmidhuber 2018"),
         (["dyna-q", "--seed", "1"], ConfigurationError, "dyna-q runs with seeds of its own"),
         (["doom-score", "--figures", "none.yaml"], FigureListError, "none.yaml: cannot be read"),
