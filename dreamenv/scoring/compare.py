@@ -60,7 +60,11 @@ def compare_scores(first: Mapping[str, Any], second: Mapping[str, Any]) -> Compa
         ConfigurationError: No scores, scores of different real environments, or no episode that both have played.
     """
     returns = [_returns(score) for score in (first, second)]
-    for key, what in (("real_id", "the real environment"), ("changed", "what was changed of the real environment")):
+    for key, what in (
+        ("real_id", "the real environment"),
+        ("kwargs", "what the real environment is made with"),
+        ("changed", "what was changed of the real environment"),
+    ):
         if first.get(key) != second.get(key):
             raise ConfigurationError(f"{what} differs: {first.get(key)} and {second.get(key)}; nothing can be compared")
     both = [seed for seed in returns[0] if seed in returns[1]]

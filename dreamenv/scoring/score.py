@@ -65,6 +65,7 @@ class Score:
             it depends on the machine and on `at_once`, and equal scores may differ in it.
         changed: What was changed of the real environment (`real` of `evaluate`); empty where it is the model's own.
         at_once: Episodes whose decisions were made together.
+        kwargs: Keyword arguments of the model's own real environment, without what `changed` says.
     """
 
     real_id: str
@@ -80,6 +81,7 @@ class Score:
     ms_per_decision: float = field(default=0.0, compare=False)
     changed: dict[str, Any] = field(default_factory=dict)
     at_once: int = 1
+    kwargs: dict[str, Any] = field(default_factory=dict)
 
     @property
     def episodes(self) -> int:
@@ -90,6 +92,7 @@ class Score:
         """JSON-ready, with the keys of `dreamenv eval --json`."""
         return {
             "real_id": self.real_id,
+            **({"kwargs": self.kwargs} if self.kwargs else {}),
             "agent": self.agent,
             "episodes": self.episodes,
             "seeds": list(self.seeds),
@@ -151,6 +154,7 @@ def evaluate(  # noqa: PLR0913  (they are the options of `dreamenv eval`)
         raise ConfigurationError(f"episodes must be at least 1, got {episodes}")
     seeds = episode_seeds(role, seed, episodes)
     model = open_world_model(world_model)
+    kwargs = plain_values(model.real.kwargs)
     if real:
         model = model.with_real(changed_real(model.real, real))
     player = resolve_agent(agent, model, source=world_model, algo=algo)
@@ -182,6 +186,7 @@ def evaluate(  # noqa: PLR0913  (they are the options of `dreamenv eval`)
         ms_per_decision=1000 * sum(result.deciding_s for result in results) / length,
         changed=plain_values(real or {}),
         at_once=len(together[0]),
+        kwargs=kwargs,
     )
 
 

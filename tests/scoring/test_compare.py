@@ -47,6 +47,7 @@ def test_a_single_episode_has_no_error() -> None:
     [
         (score({3: 1.0}), "no episode was played by both agents; score both with the same --seed"),
         (score({1: 1.0}, real_id="Acrobot-v1"), "the real environment differs: CartPole-v1 and Acrobot-v1"),
+        (score({1: 1.0}, kwargs={"g": 2.0}), "what the real environment is made with differs: None and {'g': 2.0}"),
         (score({1: 1.0}, changed={"kwargs": {"g": 2.0}}), "what was changed of the real environment differs: None and"),
         (score({1: 1.0}) | {"returns": [1.0, 2.0]}, "as many returns as seeds"),
         (score({1: 1.0}) | {"returns": [None]}, "seeds and returns are numbers"),

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -230,6 +231,14 @@ def test_a_wrapper_around_the_real_environment_is_told_in_json() -> None:
     for given in (path, [path], {"path": path}, [Wrapper(path)]):
         score = evaluate(model, "random", episodes=1, workers=0, real={"wrappers": given})
         assert path in json.dumps(score.to_json())
+
+
+def test_what_the_real_environment_is_made_with_is_told_in_json() -> None:
+    model = pendulum_model()
+    assert "kwargs" not in evaluate(model, "random", episodes=1, workers=0).to_json()
+    heavy = model.with_real(replace(model.real, kwargs={"g": 9.0}))
+    score = evaluate(heavy, "random", episodes=1, workers=0, real={"kwargs": {"g": 2.0}}).to_json()
+    assert (score["kwargs"], score["changed"]) == ({"g": 9.0}, {"kwargs": {"g": 2.0}})
 
 
 def test_an_agent_of_another_model_is_told_of() -> None:
