@@ -82,7 +82,7 @@ class MBPOOptions:
         branches: Length of branches by real steps.
         rollout_batch: Branches of a refill.
         rollout_every, refit_every: Real steps between refills, and between fits of the model.
-        retain: Refills of branches that are held.
+        retain: Refills of branches that are held; each epoch begins with none.
         model: Of the ensemble.
         fit: How it is fitted.
         agent: Keyword arguments of the algorithm, such as `{"learning_rate": 0.0003}`.
