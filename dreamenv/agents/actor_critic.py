@@ -152,6 +152,7 @@ class ActorCritic(nn.Module):
         action_map: See `ActionMap`.
         width: Hidden units of actor and critic.
         averaged: Whether a running mean of the actor's weights is kept, and plays in its place.
+        value_bound: Largest value that the critic can say.
 
     Attributes:
         scale: Running estimate of the spread of returns, which the actor's objective is divided by.
@@ -167,11 +168,12 @@ class ActorCritic(nn.Module):
         action_map: str | None = None,
         width: int = 128,
         averaged: bool = False,
+        value_bound: float = 1000.0,
     ) -> None:
         super().__init__()
         self.actor = Actor(features, action_space, action_map=action_map, width=width)
         self.mean_actor = copy.deepcopy(self.actor).requires_grad_(False) if averaged else None
-        self.critic = Critic(features, width=width)
+        self.critic = Critic(features, width=width, bound=value_bound)
         self.target = copy.deepcopy(self.critic).requires_grad_(False)
         self.register_buffer("scale", torch.ones(()))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, replace
@@ -29,6 +30,9 @@ from dreamenv.training.ledger import read_ledger, record_frames
 from dreamenv.training.replay import Windows
 from dreamenv.types import Start
 from dreamenv.world_model import WorldModel
+
+# The loss that says which share of the returns is beyond what the critic can say
+BEYOND_BOUND = "beyond_value_bound"
 
 CHECKPOINT_FILE = "checkpoint.safetensors"
 
@@ -233,7 +237,18 @@ def imagination_losses(networks: ActorCritic, dreamed: Dream, options: Imaginati
         "entropy": dreamed.entropy.mean().detach(),
         "dream_return": returns[0].mean().detach(),
         "dream_reward": dreamed.reward.mean().detach(),
+        BEYOND_BOUND: (returns.detach().abs() > networks.critic.head.bound).float().mean(),
     }
+
+
+def warn_beyond_bound(scalars: Scalars, options: ImaginationOptions) -> None:
+    """Warns where dreams pay more than the critic can say, since states beyond its bound look alike to it."""
+    if scalars.get(BEYOND_BOUND, 0.0) > 0:
+        warnings.warn(
+            f"returns of dreams pass value_bound={options.value_bound:g}, the largest value that the critic can say; "
+            "take a larger one, or a smaller discount",
+            stacklevel=2,
+        )
 
 
 def _counted(reward: Tensor, options: ImaginationOptions) -> Tensor:
@@ -335,6 +350,7 @@ def train_actor_critic(
         return {"loss": -score.mean, "real_return": score.mean}
 
     def report(step: int, steps: int, scalars: Scalars) -> None:
+        warn_beyond_bound(scalars, options)
         progress(step, steps, {name: value for name, value in scalars.items() if name != "held_out/loss"})
 
     with frozen(world_model.memory, world_model.vision):
@@ -394,6 +410,7 @@ def new_actor_critic(world_model: WorldModel, options: ImaginationOptions, *, se
             action_map=options.action_map,
             width=options.width,
             averaged=options.actor_average is not None,
+            value_bound=options.value_bound,
         )
     return networks.to(world_model.device)
 

@@ -144,6 +144,8 @@ class ImaginationOptions:
             never for its derivatives.
         gradient_clip: With gradient="dynamics", how many times the 0.9 quantile over all dreams the gradient of one
             dream with respect to a state may be long (`clip_gradients`); None leaves gradients as they are.
+        value_bound: Largest value, on both sides of zero, that the critic can say. Returns beyond it count as the
+            largest, and a warning says so.
         slow_critic: "target": the slow critic gives the values of returns (Hafner et al. 2020). "regulariser": the
             critic itself gives them and is drawn towards what the slow one says (Hafner et al. 2023).
         actor_average: How far a running mean of the actor's weights moves at each step (Polyak & Juditsky 1992). The
@@ -173,6 +175,7 @@ class ImaginationOptions:
     critic_first: int = 0
     actor_average: float | None = None
     gradient_clip: float | None = None
+    value_bound: float = 1000.0
 
     def __post_init__(self) -> None:
         for name in ("steps", "batch_size", "horizon", "width"):
@@ -197,6 +200,7 @@ class ImaginationOptions:
         _check_clip(self.reward_clip)
         _check_positive("learning_rate", self.learning_rate)
         _check_positive("reward_squash", self.reward_squash)
+        _check_positive("value_bound", self.value_bound)
         _check_positive("gradient_clip", self.gradient_clip)
         _check_rate("actor_average", self.actor_average)
 

@@ -66,6 +66,11 @@ class FitOptions:
                 "steps and validate_every must be at least 1 and learning_rate positive; got "
                 f"{self.steps}, {self.validate_every}, {self.learning_rate}"
             )
+        if not self.clip > 0 or (self.patience is not None and self.patience < 1):
+            raise ConfigurationError(
+                "clip must be positive and patience at least 1, or None, which never stops early; got "
+                f"{self.clip} and {self.patience}"
+            )
 
     @classmethod
     def of(cls, options: Any) -> FitOptions:

@@ -165,7 +165,7 @@ def check_trainable(env: PreprocessedEnv, options: TrainOptions) -> None:
         ConfigurationError: As `Recipe.check_spaces`, or a device that cannot be used.
     """
     usable_device(options.device)
-    RECIPES[options.recipe]().check_spaces(env.observation_space, env.action_space)
+    RECIPES[options.recipe]().check_spaces(env.observation_space, env.action_space, options.options)
 
 
 def _cache_of(store: EpisodeStore, run_dir: Path) -> EpisodeCache:

@@ -41,6 +41,7 @@ def make_start_states(
     cache: EpisodeCache,
     embed: Embed,
     *,
+    episodes: NDArray[np.int64] | None = None,
     initial: int = 1024,
     replay: int = 1024,
     margin: int = 0,
@@ -52,6 +53,7 @@ def make_start_states(
         memory: M, fitted.
         cache: The real episodes.
         embed: What V encodes of their observations.
+        episodes: Numbers of those to take; None takes those that are not held out.
         initial: At most so many first observations, and with a margin as many moments at which it is over.
         replay: At most so many moments within episodes; their memory states are burned in by `observe` from the
             episode's beginning.
@@ -59,7 +61,8 @@ def make_start_states(
         seed: Chooses episodes and moments.
     """
     rng = np.random.default_rng(seed)
-    episodes = np.flatnonzero(~held_out_episodes(cache))
+    if episodes is None:
+        episodes = np.flatnonzero(~held_out_episodes(cache))
     chosen = rng.permutation(episodes)[:initial]
     first = embed(cache.first[chosen])
     long_enough = episodes[cache.lengths[episodes] > margin + 1]

@@ -22,6 +22,7 @@ class UnrollBatch:
         acts: `[B, K + 1]` bool, moments at which an action was taken: those before the end.
         actions: `[B, K]` int64; any behind the end.
         played: `[B, K]` bool, steps that were played.
+        seen: `[B, K]` bool, those of them behind which a real observation is: not an end's that repeats the one before.
         rewards: `[B, K]` float32.
         terminated: `[B, K]` float32, 1 where the task ended with the step.
         returns: `[B, K + 1]` float32, discounted rewards of the n steps from each moment on, or up to the end.
@@ -33,6 +34,7 @@ class UnrollBatch:
     acts: Tensor
     actions: Tensor
     played: Tensor
+    seen: Tensor
     rewards: Tensor
     terminated: Tensor
     returns: Tensor
@@ -98,6 +100,7 @@ class Unrolls:
             torch.from_numpy(moment < length),
             torch.from_numpy(cache.actions[rows]),
             torch.from_numpy(played),
+            torch.from_numpy(played & ((step < length - 1) | cache.final_valid[episode])),
             torch.from_numpy(np.where(played, cache.rewards[rows], 0).astype(np.float32)),
             torch.from_numpy((played & end & (step == length - 1)).astype(np.float32)),
             torch.from_numpy(returns.astype(np.float32)),

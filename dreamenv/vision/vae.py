@@ -40,6 +40,7 @@ class ConvVAE(Vision):
     """
 
     is_image = True
+    observation_shape = (64, 64, 3)
     colour_weights: Tensor
 
     def __init__(
@@ -62,7 +63,6 @@ class ConvVAE(Vision):
         self.channels = channels
         self.reconstruction_std = reconstruction_std
         self.beta = beta
-        self.observation_shape = (64, 64, 3)
         c = channels
         self.encoder = nn.Sequential(
             nn.Conv2d(3, c, 4, stride=2),

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from dreamenv.bundle import StartStates
-from dreamenv.data.collect import Collected
+from dreamenv.data.collect import MOST_EPISODES, Collected
 from dreamenv.data.episode_file import read_attributes
 from dreamenv.data.episodes import EpisodeStore
 from dreamenv.data.preprocess import make_real_env
@@ -88,9 +88,9 @@ class Continually(Grain):
         assert self._learner is not None
         options, seed = self.settings.options, self.settings.seed
         share = options.greedy_episodes / (options.greedy_episodes + options.noisy_episodes)
-        seeds = episode_seeds("collect", seed * 100 + number, indices.stop)
+        seeds = episode_seeds("collect", seed * 100 + number, MOST_EPISODES)
         plays = [
-            Play(index, seeds[index], (seed, number, index), share)
+            Play(index, seeds[index], seeds[-1 - index], (seed, number, index), share)
             for index in indices
             if not (store.path / f"{index:08d}.h5").exists()
         ]
@@ -212,6 +212,7 @@ class ContinualLearner:
             self.fit.memory,
             cache,
             self.fit.embed(cache),
+            episodes=np.arange(cache.episodes),  # it has learned from all of them
             replay=options.train.replay_starts,
             margin=self._settings.real.margin_actions,
             seed=self._seed,

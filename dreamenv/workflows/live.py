@@ -14,7 +14,13 @@ from torch import Tensor
 from dreamenv.agents.actor_critic import Actor as ActorNetwork
 from dreamenv.agents.actor_critic import ActorCriticAgent
 from dreamenv.agents.exploration import AgentActor
-from dreamenv.agents.imagination import Imagination, check_dream_length, frozen, new_actor_critic
+from dreamenv.agents.imagination import (
+    Imagination,
+    check_dream_length,
+    frozen,
+    new_actor_critic,
+    warn_beyond_bound,
+)
 from dreamenv.agents.mpc import MPCAgent, mpc_agent
 from dreamenv.agents.options import ImaginationOptions
 from dreamenv.agents.resolve import resolve_agent
@@ -120,12 +126,16 @@ class LiveActorCritic(LiveAgent):
 
     def update(self, replayed: Replayed, step: int) -> Scalars:
         states, windows = replayed
-        rows = np.random.default_rng([self._seed, step, 1]).permutation(len(states[0]))[: self._options.batch_size]
+        rng, wanted, there = np.random.default_rng([self._seed, step, 1]), self._options.batch_size, len(states[0])
+        # Of fewer moments than dreams some begin several
+        rows = rng.permutation(there)[:wanted] if there >= wanted else rng.integers(there, size=wanted)
         inputs = tuple(select(states, torch.from_numpy(rows).to(self._model.device)))
         if self._options.replay_critic > 0 and windows is not None:
             inputs += tuple(windows)
         with frozen(self._model.memory):
-            return self._step(inputs, seed=self._seed + 1, step=step)[0]
+            scalars, _ = self._step(inputs, seed=self._seed + 1, step=step)
+        warn_beyond_bound(scalars, self._options)
+        return scalars
 
     def _losses(self, inputs: Tensors, generator: torch.Generator) -> tuple[Losses, Tensors]:
         """Losses of dreams from the states, and on the windows if any, whose tensors are `inputs`."""

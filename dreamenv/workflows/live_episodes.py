@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
@@ -31,12 +32,14 @@ class Play(NamedTuple):
     Attributes:
         number: Of the episode in the round.
         seed: Of the real environment's reset.
+        other_seed: Of the reset where the first episode raises an error or is not finite: it is played again, once.
         own: Seed of what the player draws.
         greedy_share: Probability that the agent plays as well as it can; else it explores.
     """
 
     number: int
     seed: int
+    other_seed: int
     own: tuple[int, ...]
     greedy_share: float
 
@@ -174,6 +177,13 @@ def _make_runner(setup: _Setup) -> Callable[[_Task], bytes]:
 
 
 def _played(env: PreprocessedEnv, model: WorldModel, player: LivePlayer, play: Play) -> bytes:
-    rng, greedy = play.drawn()
-    actor = player.actor(model, rng, greedy=greedy)
-    return episode_bytes(record_episode(env, actor, seed=play.seed))
+    def played(seed: int) -> bytes:
+        rng, greedy = play.drawn()
+        return episode_bytes(record_episode(env, player.actor(model, rng, greedy=greedy), seed=seed))
+
+    try:
+        return played(play.seed)
+    except Exception as error:
+        # A run that goes on from its checkpoint would play the same episode again, and never get behind it
+        warnings.warn(f"episode {play.number} is played again from another seed: {error!r}", stacklevel=2)
+        return played(play.other_seed)

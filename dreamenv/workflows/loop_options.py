@@ -12,16 +12,20 @@ from dreamenv.training.recipes.base import Recipe
 from dreamenv.training.recipes.kinds import RECIPES
 from dreamenv.workflows.learners import LEARNERS, Learner, make_learner
 
+# Folders of rounds are in the order of their names, and the seeds of one run do not meet those of the next
+_MOST_ROUNDS = 100
+
 
 @dataclass(frozen=True)
 class LoopOptions:
     """Hyperparameters of `run_loop`.
 
     Attributes:
-        rounds: Rounds, the first from exploration alone.
+        rounds: Rounds, at most 100, the first from exploration alone.
         first_frames: Real frames that the first round explores.
         max_frames: Real frames that the whole loop consumes at most, validation included, as far as can be told before
-            a round: none begins that would pass them if it consumed as many as the one before. None sets no limit.
+            a round: from the third on none begins that would pass them if it consumed as many as the one before. None
+            sets no limit.
         greedy_episodes: Episodes without noise that each later round collects, in expectation.
         noisy_episodes: Episodes with noise that each later round collects; the sum of both is exact.
         train: The recipe and its options. A later round starts from the model before, with what the recipe's `refit`
@@ -74,8 +78,12 @@ class LoopOptions:
         learner, recipe = self.make_learner(), RECIPES[self.train.recipe]
         if self.update_every is not None:
             self._check_continual(learner)
-        if min(self.rounds, self.first_frames, self.validation_episodes, self.best_over) < 1:
-            raise ConfigurationError("rounds, first_frames, validation_episodes and best_over must be at least 1")
+        least = min(self.rounds, self.first_frames, self.validation_episodes, self.best_over)
+        if least < 1 or self.rounds > _MOST_ROUNDS:
+            raise ConfigurationError(
+                "rounds, first_frames, validation_episodes and best_over must be at least 1, and rounds at most "
+                f"{_MOST_ROUNDS}; got {self.rounds}, {self.first_frames}, {self.validation_episodes}, {self.best_over}"
+            )
         for name in ("max_frames", "dreams"):
             if getattr(self, name) is not None and getattr(self, name) < 1:
                 raise ConfigurationError(f"{name} must be at least 1, got {getattr(self, name)}")

@@ -16,6 +16,7 @@ from dreamenv.agents.base import Agent
 from dreamenv.agents.controller import LinearController
 from dreamenv.agents.evolution_state import ValidationScore
 from dreamenv.agents.imagination import (
+    BEYOND_BOUND,
     Dream,
     Imagination,
     Learned,
@@ -27,6 +28,7 @@ from dreamenv.agents.imagination import (
     new_actor_critic,
     replay_critic_loss,
     train_actor_critic,
+    warn_beyond_bound,
 )
 from dreamenv.agents.options import ImaginationOptions
 from dreamenv.agents.resolve import load_agent
@@ -103,6 +105,17 @@ def test_termination_discounts_what_follows() -> None:
     assert float(hand_made_losses((1.0, 1.0))["actor"]) == pytest.approx(-(2.8 + 0.9 * 2) / 2)
     assert float(hand_made_losses((0.5, 1.0))["actor"]) == pytest.approx(-(1.9 + 0.45 * 2) / 2)
     assert float(hand_made_losses((0.0, 1.0))["actor"]) == pytest.approx(-0.5)
+
+
+def test_returns_beyond_what_the_critic_can_say_are_told() -> None:
+    assert float(hand_made_losses((1.0, 1.0))[BEYOND_BOUND]) == 0.0
+    networks = ActorCritic(1, MOVE, width=8, value_bound=2.5)
+    dreamed = Dream(torch.zeros(3, 1, 1), column(1, 2), column(1, 1), torch.zeros(2, 1), torch.zeros(2, 1))
+    options = ImaginationOptions(discount=0.9, trace=1.0, value_bound=2.5)
+    found = imagination_losses(networks, dreamed, options)
+    assert float(found[BEYOND_BOUND]) == 0.5, "of 1 + 0.9 · 2 and 2 the first"
+    with pytest.warns(UserWarning, match=r"pass value_bound=2\.5, the largest value that the critic can say"):
+        warn_beyond_bound({name: float(part.detach()) for name, part in found.items()}, options)
 
 
 def test_rewards_are_clipped() -> None:

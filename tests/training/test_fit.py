@@ -213,7 +213,16 @@ def test_other_settings_are_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "options", [{"steps": 0}, {"validate_every": 0}, {"learning_rate": 0.0}, {"precision": "float16"}]
+    "options",
+    [
+        {"steps": 0},
+        {"validate_every": 0},
+        {"learning_rate": 0.0},
+        {"precision": "float16"},
+        {"patience": 0},
+        {"clip": 0.0},
+        {"clip": -1.0},
+    ],
 )
 def test_parameters_out_of_range_are_refused(tmp_path: Path, options: dict[str, Any]) -> None:
     with pytest.raises(ConfigurationError):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -38,6 +40,13 @@ def test_what_follows_a_moment() -> None:
     assert batch.ahead[..., 0].tolist() == [[2, 3, 3], [3, 3, 3], [12, 12, 12]]
     # An ended task is worth nothing more; a time limit ends nothing
     assert batch.weight.tolist() == [[0.25, 0, 0], [0, 0, 0], [0.5, 1, 1]]
+
+
+def test_an_end_without_a_picture_of_its_own_is_not_seen() -> None:
+    blind = replace(CACHE, final_valid=np.array([False, True]))
+    for cache, last in ((CACHE, True), (blind, False)):
+        batch = Unrolls(cache, np.arange(2), steps=2, returns=2, discount=0.5).moments(np.array([0, 1, 2, 4]))
+        assert batch.seen.tolist() == [[True, True], [True, last], [last, False], [True, False]]
 
 
 def test_draws_and_bad_arguments() -> None:

@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from gymnasium.envs.classic_control.pendulum import PendulumEnv
 from safetensors.numpy import load_file
 
-from dreamenv.agents.imagination import new_actor_critic
+from dreamenv.agents.imagination import Imagination, new_actor_critic
 from dreamenv.agents.mpc import MPCAgent
 from dreamenv.agents.options import ImaginationOptions
 from dreamenv.agents.resolve import load_agent
@@ -193,6 +194,50 @@ def test_episodes_that_are_played_at_once_do_not_depend_on_who_plays(tmp_path: P
     ours, other = (EpisodeStore(tmp_path / name / "episodes" / "01") for name in ("here", "alone"))
     np.testing.assert_allclose(ours[0].actions, other[0].actions, atol=1e-5)
     assert not np.allclose(ours[1].actions, other[1].actions, atol=1e-3), "alone, it has learned from the first"
+
+
+@pytest.mark.integration
+def test_a_first_round_of_one_episode_has_start_states(tmp_path: Path) -> None:
+    loop(tmp_path, replace(TINY, rounds=1, first_frames=20))
+    starts = WorldModel.load(tmp_path / "bundle").starts
+    assert (len(starts.first), len(EpisodeStore(tmp_path / "episodes"))) == (1, 1)
+
+
+@pytest.mark.integration
+def test_an_episode_that_fails_is_played_again_from_another_seed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Or the loop would meet it whenever it goes on."""
+    step, failing = PendulumEnv.step, [1]
+
+    def fragile(env: PendulumEnv, action: Any) -> Any:
+        if failing and len(list((tmp_path / "episodes").rglob("*.h5"))) == 3:
+            raise ArithmeticError(failing.pop())
+        return step(env, action)
+
+    monkeypatch.setattr(PendulumEnv, "step", fragile)
+    with pytest.warns(UserWarning, match=r"episode 1 is played again from another seed: ArithmeticError"):
+        loop(tmp_path)
+    seeds = [episode.seed for episode in EpisodeStore(tmp_path / "episodes" / "01")]
+    first, second, third = seeds
+    assert third == first + 2
+    assert second == first + 100_000 - 2
+
+
+@pytest.mark.integration
+def test_dreams_may_be_more_than_the_moments_that_were_replayed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows: list[int] = []
+    losses = Imagination.losses
+
+    def counted(self: Imagination, state: Any, *rest: Any) -> Any:
+        rows.append(len(state[0]))
+        return losses(self, state, *rest)
+
+    monkeypatch.setattr(Imagination, "losses", counted)
+    loop(tmp_path, replace(TINY, rounds=1, agent={"batch_size": 50, "horizon": 3, "width": 8, "value_bound": 0.5}))
+    assert set(rows) == {50}
 
 
 @pytest.mark.integration

@@ -192,7 +192,7 @@ def test_a_planner_dreams_little_and_is_scored_without_what_it_explores_by() -> 
 
 
 def test_bad_options() -> None:
-    for options in ({"rounds": 0}, {"first_frames": 0}, {"validation_episodes": 0}):
+    for options in ({"rounds": 0}, {"rounds": 101}, {"first_frames": 0}, {"validation_episodes": 0}):
         with pytest.raises(ConfigurationError, match="must be at least 1"):
             LoopOptions(**options)
     for ratio in (0.0, -1.0, float("nan")):

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from functools import cached_property
+from dataclasses import asdict, dataclass, field
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any, ClassVar, Generic, TypeVar
 
 import gymnasium as gym
 import numpy as np
 import torch
+from gymnasium import spaces
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
@@ -22,6 +23,7 @@ from dreamenv.data.episodes import EpisodeCache
 from dreamenv.errors import ConfigurationError
 from dreamenv.files import fingerprint
 from dreamenv.memory.base import MemoryModel
+from dreamenv.noise.base import seeded_weights
 from dreamenv.training.fit import Scalars
 from dreamenv.training.replay import Replayed
 from dreamenv.training.start_states import Embed, embed_by
@@ -32,6 +34,7 @@ from dreamenv.world_model import WorldModel
 
 OptionsT = TypeVar("OptionsT")
 Progress = Callable[[str, int, int, Scalars], None]
+_ROWS_AT_ONCE = 1024
 
 
 def _silent(stage: str, step: int, steps: int, scalars: Scalars) -> None:
@@ -69,12 +72,18 @@ class Job(Generic[OptionsT]):
     recorder: TensorBoardRecorder | None = None
 
     @cached_property
+    def given(self) -> dict[str, str | None]:
+        """What belongs into the settings of every checkpoint: none of other episodes, or of another model to begin
+        with, is continued."""
+        return {"data": self.data, "begin": None if self.begin is None else self.begin.fingerprint()}
+
+    @cached_property
     def data(self) -> str:
-        """Sixteen hexadecimal digits that change with the episodes: a checkpoint of other data is not continued."""
-        cache = self.cache
-        return fingerprint(
-            [cache.lengths.tobytes(), np.ascontiguousarray(cache.actions).tobytes(), cache.rewards.tobytes()]
-        )
+        """Sixteen hexadecimal digits that change with the episodes."""
+        cache, seen = self.cache, self.cache.observations
+        arrays = (cache.lengths, cache.actions, cache.rewards, cache.terminated, cache.final_valid)
+        rows = (seen[first : first + _ROWS_AT_ONCE] for first in range(0, len(seen), _ROWS_AT_ONCE))
+        return fingerprint(np.ascontiguousarray(part).tobytes() for part in (*arrays, *rows))
 
     def world_model(self, vision: Vision, memory: MemoryModel[Any]) -> WorldModel:
         """V and M as one model without start states, in evaluation mode: for pictures while they are fitted."""
@@ -183,12 +192,13 @@ class Recipe(ABC, Generic[OptionsT]):
         """Whether there is a `continual` of the recipe's own."""
         return cls.continual is not Recipe.continual
 
-    def check_spaces(self, observation_space: gym.Space[Any], action_space: gym.Space[Any]) -> None:
+    def check_spaces(self, observation_space: gym.Space[Any], action_space: gym.Space[Any], options: OptionsT) -> None:
         """Refuse an environment that the recipe cannot learn, before anything is collected; the default takes all.
 
         Args:
             observation_space: Of the environment, preprocessed.
             action_space: As the dream will have it.
+            options: As for `fit`.
 
         Raises:
             ConfigurationError: Such an environment.
@@ -240,6 +250,38 @@ def going_on() -> Iterator[None]:
         yield
     except ConfigurationError as error:
         warnings.warn(f"{error} This run goes on; larger ones count as the largest that M can say.", stacklevel=4)
+
+
+@cache
+def check_options(kind: type[nn.Module], options: Any) -> None:
+    """Refuse options that the constructor of V or M refuses, before there are episodes to fit it to.
+
+    Args:
+        kind: A memory, which is made of a size, an action space and keyword arguments, or a vision.
+        options: A frozen dataclass of the keyword arguments; a `reward_bound` of None is decided by the data.
+
+    Raises:
+        ConfigurationError: As the constructor says.
+    """
+    keywords = {name: value for name, value in asdict(options).items() if (name, value) != ("reward_bound", None)}
+    with seeded_weights(0):
+        if issubclass(kind, MemoryModel):
+            kind(1, spaces.Discrete(2), **keywords)
+        else:
+            kind(**keywords)
+
+
+def check_pictures(shape: Sequence[int], dtype: Any, vision: type[Vision]) -> None:
+    """Refuse pictures of another shape than `vision` takes; vectors pass.
+
+    Raises:
+        ConfigurationError: Such pictures.
+    """
+    if dtype == np.uint8 and tuple(shape) != vision.observation_shape:
+        raise ConfigurationError(
+            f"pictures of shape {tuple(shape)}; the convolutions take {vision.observation_shape}. Preprocess them to "
+            "that (image_size: 64)."
+        )
 
 
 def steps_for(replayed: int, batch: int) -> int:

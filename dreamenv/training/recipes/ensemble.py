@@ -15,7 +15,7 @@ from dreamenv.memory.ensemble.model import ProbabilisticEnsemble
 from dreamenv.noise.base import seeded_weights
 from dreamenv.training.explained import explained
 from dreamenv.training.fit import Scalars
-from dreamenv.training.recipes.base import Fitted, Job, Recipe, begin_with, steps_for
+from dreamenv.training.recipes.base import Fitted, Job, Recipe, begin_with, check_options, steps_for
 from dreamenv.training.recipes.fit_ensemble import EnsembleFitOptions, fit_ensemble
 from dreamenv.training.sequences import encode_episodes
 from dreamenv.training.transitions import Transitions
@@ -40,6 +40,7 @@ class EnsembleMemoryOptions:
                 "need 1 <= elites <= members, and hidden_size and layers of at least 1; got "
                 f"{self.elites}, {self.members}, {self.hidden_size}, {self.layers}"
             )
+        check_options(ProbabilisticEnsemble, self)
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,9 @@ class EnsembleRecipe(Recipe[EnsembleOptions]):
     options_type = EnsembleOptions
     disagrees = True
 
-    def check_spaces(self, observation_space: gym.Space[Any], action_space: gym.Space[Any]) -> None:
+    def check_spaces(
+        self, observation_space: gym.Space[Any], action_space: gym.Space[Any], options: EnsembleOptions
+    ) -> None:
         _check_vectors(observation_space.shape or ())
 
     def fit(self, job: Job[EnsembleOptions]) -> Fitted:
@@ -84,7 +87,7 @@ class EnsembleRecipe(Recipe[EnsembleOptions]):
             job.options.fit,
             seed=job.seed,
             checkpoint=job.folder / "memory" / "checkpoint.safetensors",
-            settings={"data": job.data},
+            settings=job.given,
             progress=lambda epoch, epochs, scalars: job.report("memory", epoch, epochs, scalars),
         )
         return Fitted(vision, memory, _held_out(memory, Transitions.of_episodes(cache, latents, aside)), latents.embed)

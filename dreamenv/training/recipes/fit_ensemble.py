@@ -36,7 +36,7 @@ class EnsembleFitOptions:
     """Hyperparameters of `fit_ensemble`.
 
     Attributes:
-        held_out: Share of the transitions that is held out, at most a half and 5,000.
+        held_out: Share of the transitions that is held out, at most a half and 5,000; one in `round(1 / held_out)`.
         batch_size: Transitions a member and step.
         learning_rate: Adam's.
         weight_decay: L2 penalty on the members' weights.

@@ -17,7 +17,7 @@ from dreamenv.noise.base import GeneratorNoise, seeded_weights, step_generator
 from dreamenv.training.explained import explained
 from dreamenv.training.fit import FitOptions, Losses, Scalars, check_batch_size
 from dreamenv.training.fit_vision import FitVisionOptions
-from dreamenv.training.recipes.base import Job, begin_with
+from dreamenv.training.recipes.base import Job, begin_with, check_options, check_pictures
 from dreamenv.training.recipes.vae import VisionOptions
 from dreamenv.training.replay import Replay, ReplayBatch, check_windows
 from dreamenv.vision.base import Vision
@@ -44,6 +44,10 @@ class NetworkOptions:
     width: int = 256
     frozen: bool = False
 
+    def __post_init__(self) -> None:
+        if min(self.depth, self.width) < 1:
+            raise ConfigurationError(f"depth and width must be at least 1, got {self.depth} and {self.width}")
+
 
 @dataclass(frozen=True)
 class MemoryOptions:
@@ -60,6 +64,9 @@ class MemoryOptions:
     reward_bound: float | None = None
     termination: str = "sample"
     termination_weight: float = 1.0
+
+    def __post_init__(self) -> None:
+        check_options(RSSM, self)
 
 
 @dataclass(frozen=True)
@@ -138,6 +145,10 @@ class RSSMOptions:
     fit_vision: FitVisionOptions = field(default_factory=FitVisionOptions)
     mirror: tuple[float, ...] | None = None
     refit_steps: int = 2000
+
+    def __post_init__(self) -> None:
+        if self.refit_steps < 1:
+            raise ConfigurationError(f"refit_steps must be at least 1, got {self.refit_steps}")
 
 
 class JointModel(nn.Module):
@@ -230,11 +241,7 @@ def new_joint_model(
     """
     options, shape = job.options, cache.observations.shape[1:]
     pictures = cache.observations.dtype == np.uint8
-    if pictures and shape != ConvAutoencoder.observation_shape:
-        raise ConfigurationError(
-            f"pictures of shape {shape}; the RSSM's convolutions take {ConvAutoencoder.observation_shape}. "
-            "Preprocess them to that (image_size: 64)."
-        )
+    check_pictures(shape, cache.observations.dtype, ConvAutoencoder)
     rewards = float(cache.rewards.min()), float(cache.rewards.max())
     if bound is None:
         bound = options.memory.reward_bound

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field, replace
+from typing import Any
 
+import gymnasium as gym
 import numpy as np
 
 from dreamenv.data.episodes import EpisodeCache
 from dreamenv.data.split import held_out_episodes
+from dreamenv.errors import ConfigurationError
 from dreamenv.memory.heads import check_reward_range, reward_bound_for
 from dreamenv.memory.mdn_rnn.model import MDNRNN
 from dreamenv.noise.base import seeded_weights
@@ -15,11 +18,12 @@ from dreamenv.tensor_files import tensors_fingerprint
 from dreamenv.training.fit import Scalars
 from dreamenv.training.fit_vision import FitVisionOptions
 from dreamenv.training.panels import open_loop_panel
-from dreamenv.training.recipes.base import Fitted, Job, Recipe, begin_with, steps_for
+from dreamenv.training.recipes.base import Fitted, Job, Recipe, begin_with, check_options, check_pictures, steps_for
 from dreamenv.training.recipes.fit_mdn_rnn import FitMemoryOptions, fit_memory, set_latent_scale
 from dreamenv.training.recipes.vae import VisionOptions, fitted_vision
 from dreamenv.training.sequences import LatentEpisodes, encode_episodes
 from dreamenv.vision.base import Vision
+from dreamenv.vision.vae import ConvVAE
 
 
 @dataclass(frozen=True)
@@ -39,6 +43,9 @@ class MemoryOptions:
     dropout: float = 0.0
     dropout_in_dream: bool = False
 
+    def __post_init__(self) -> None:
+        check_options(MDNRNN, self)
+
 
 @dataclass(frozen=True)
 class RefitOptions:
@@ -51,6 +58,13 @@ class RefitOptions:
 
     vision_steps: int = 1500
     memory_steps: int = 1500
+
+    def __post_init__(self) -> None:
+        if self.vision_steps < 0 or self.memory_steps < 1:
+            raise ConfigurationError(
+                "vision_steps must be at least 0 and memory_steps at least 1, got "
+                f"{self.vision_steps} and {self.memory_steps}"
+            )
 
 
 @dataclass(frozen=True)
@@ -81,6 +95,11 @@ class MDNRNNRecipe(Recipe[MDNRNNOptions]):
     """
 
     options_type = MDNRNNOptions
+
+    def check_spaces(
+        self, observation_space: gym.Space[Any], action_space: gym.Space[Any], options: MDNRNNOptions
+    ) -> None:
+        check_pictures(observation_space.shape or (), observation_space.dtype, ConvVAE)
 
     def fit(self, job: Job[MDNRNNOptions]) -> Fitted:
         # Before anything is fitted
@@ -127,7 +146,11 @@ def _fitted_memory(job: Job[MDNRNNOptions], vision: Vision, latents: LatentEpiso
         job.folder / "memory",
         options.fit_memory,
         seed=job.seed,
-        settings={"data": job.data, "vision_weights": tensors_fingerprint(vision.state_dict())},
+        settings={
+            **job.given,
+            "fresh_memory": options.fresh_memory,
+            "vision_weights": tensors_fingerprint(vision.state_dict()),
+        },
         progress=progress,
     )
     return memory, fitted.best

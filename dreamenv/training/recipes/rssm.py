@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import asdict, replace
+from typing import Any
 
+import gymnasium as gym
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -13,10 +15,11 @@ from dreamenv.data.episodes import EpisodeCache
 from dreamenv.data.split import held_out_episodes
 from dreamenv.errors import ConfigurationError
 from dreamenv.noise.base import step_generator
+from dreamenv.tensor_files import tensors_fingerprint
 from dreamenv.training.checkpoint import below, restore_training, training_tensors
 from dreamenv.training.fit import PRECISIONS, FitOptions, Losses, Scalars, faster_precision, fit
 from dreamenv.training.mirror import Mirror
-from dreamenv.training.recipes.base import ContinualFit, Fitted, Job, Recipe, going_on, steps_for
+from dreamenv.training.recipes.base import ContinualFit, Fitted, Job, Recipe, check_pictures, going_on, steps_for
 from dreamenv.training.recipes.joint import (
     JointModel,
     RSSMOptions,
@@ -30,6 +33,7 @@ from dreamenv.training.start_states import Embed, embed_by
 from dreamenv.training.steps import RepeatedStep, Tensors
 from dreamenv.vision.base import Vision
 from dreamenv.vision.batches import encode_rows
+from dreamenv.vision.joint import ConvAutoencoder
 from dreamenv.vision.stacked import StackedVision
 from dreamenv.vision.vae import ConvVAE
 
@@ -42,6 +46,12 @@ class RSSMRecipe(Recipe[RSSMOptions]):
 
     options_type = RSSMOptions
     windows = True
+
+    def check_spaces(
+        self, observation_space: gym.Space[Any], action_space: gym.Space[Any], options: RSSMOptions
+    ) -> None:
+        check_pictures(observation_space.shape or (), observation_space.dtype, ConvAutoencoder)
+        _mirror(options, action_space, pictures=observation_space.dtype == np.uint8)
 
     def fit(self, job: Job[RSSMOptions]) -> Fitted:
         options = job.options
@@ -71,7 +81,8 @@ class RSSMRecipe(Recipe[RSSMOptions]):
             FitOptions.of(job.options.fit),
             checkpoint=job.folder / "model" / "checkpoint.safetensors",
             settings={
-                "data": job.data,
+                **job.given,
+                "frozen": None if sight.frozen is None else tensors_fingerprint(sight.frozen.state_dict()),
                 "seed": job.seed,
                 "vision": sight.vision(model).config(),
                 "memory": model.memory.config(),
@@ -111,10 +122,8 @@ class Sight:
     @classmethod
     def of(cls, job: Job[RSSMOptions], tensors: dict[str, Tensor] | None = None) -> Sight:
         """What the job asks for: a frozen V comes from `tensors`, from the model to begin with, or is fitted."""
-        options, vectors = job.options, job.cache.observations.dtype != np.uint8
-        if vectors and (options.mirror is not None or options.network.frozen):
-            raise ConfigurationError("mirror and network.frozen are for pictures; these observations are vectors")
-        mirror = None if options.mirror is None else Mirror(options.mirror, job.action_space)
+        options = job.options
+        mirror = _mirror(options, job.action_space, pictures=job.cache.observations.dtype == np.uint8)
         if not options.network.frozen:
             return cls(None, mirror)
         before = job.begin.vision if job.begin is not None else None
@@ -162,6 +171,17 @@ class Sight:
     def vision(self, model: JointModel) -> Vision:
         """V from observations on."""
         return model.vision if self.frozen is None else StackedVision.of(self.frozen, model.vision).eval()
+
+
+def _mirror(options: RSSMOptions, action_space: gym.Space[Any], *, pictures: bool) -> Mirror | None:
+    """The mirror that is asked for, if any.
+
+    Raises:
+        ConfigurationError: What is for pictures alone is asked for vectors, or the mirror is not one of these actions.
+    """
+    if not pictures and (options.mirror is not None or options.network.frozen):
+        raise ConfigurationError("mirror and network.frozen are for pictures; these observations are vectors")
+    return None if options.mirror is None else Mirror(options.mirror, action_space)
 
 
 class ContinualRSSM(ContinualFit):

@@ -37,7 +37,9 @@ class TabularRecipe(Recipe[TabularOptions]):
 
     options_type = TabularOptions
 
-    def check_spaces(self, observation_space: gym.Space[Any], action_space: gym.Space[Any]) -> None:
+    def check_spaces(
+        self, observation_space: gym.Space[Any], action_space: gym.Space[Any], options: TabularOptions
+    ) -> None:
         _discrete(action_space)
 
     def fit(self, job: Job[TabularOptions]) -> Fitted:

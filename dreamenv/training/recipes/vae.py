@@ -14,7 +14,7 @@ from dreamenv.noise.base import seeded_weights
 from dreamenv.training.fit import Scalars
 from dreamenv.training.fit_vision import FitVisionOptions, fit_vision
 from dreamenv.training.panels import Picture, picture_sheet
-from dreamenv.training.recipes.base import Job, begin_with
+from dreamenv.training.recipes.base import Job, begin_with, check_options
 from dreamenv.vision.base import Vision
 from dreamenv.vision.identity import IdentityVision
 from dreamenv.vision.vae import ConvVAE
@@ -29,6 +29,9 @@ class VisionOptions:
     reconstruction_std: float = 0.1
     beta: float = 1.0
     rare_colour_exponent: float = 0.0
+
+    def __post_init__(self) -> None:
+        check_options(ConvVAE, self)
 
 
 def fitted_vision(job: Job[Any], options: VisionOptions, fit: FitVisionOptions) -> Vision:
@@ -58,7 +61,7 @@ def fitted_vision(job: Job[Any], options: VisionOptions, fit: FitVisionOptions) 
         job.folder / "vision",
         fit,
         seed=job.seed,
-        settings={"data": job.data},
+        settings=job.given,
         progress=progress,
     )
     return vision

@@ -22,7 +22,16 @@ from dreamenv.noise.base import seeded_weights, step_generator
 from dreamenv.training.checkpoint import restore_training, training_tensors
 from dreamenv.training.explained import explained
 from dreamenv.training.fit import Losses, Scalars, fit, training_step
-from dreamenv.training.recipes.base import ContinualFit, Fitted, Job, Recipe, begin_with, going_on, steps_for
+from dreamenv.training.recipes.base import (
+    ContinualFit,
+    Fitted,
+    Job,
+    Recipe,
+    begin_with,
+    check_pictures,
+    going_on,
+    steps_for,
+)
 from dreamenv.training.recipes.value_equivalent_options import ValueEquivalentOptions
 from dreamenv.training.replay import Replayed
 from dreamenv.training.unrolls import UnrollBatch, Unrolls
@@ -46,9 +55,11 @@ class ValueEquivalentRecipe(Recipe[ValueEquivalentOptions]):
 
     options_type = ValueEquivalentOptions
 
-    def check_spaces(self, observation_space: gym.Space[Any], action_space: gym.Space[Any]) -> None:
+    def check_spaces(
+        self, observation_space: gym.Space[Any], action_space: gym.Space[Any], options: ValueEquivalentOptions
+    ) -> None:
         check_discrete(action_space)
-        _check_pictures(observation_space.shape or (), observation_space.dtype)
+        check_pictures(observation_space.shape or (), observation_space.dtype, PictureEncoder)
 
     def fit(self, job: Job[ValueEquivalentOptions]) -> Fitted:
         options = job.options
@@ -76,7 +87,7 @@ class ValueEquivalentRecipe(Recipe[ValueEquivalentOptions]):
             options.fit.optimiser(),
             checkpoint=job.folder / "model" / "checkpoint.safetensors",
             settings={
-                "data": job.data,
+                **job.given,
                 "seed": job.seed,
                 "vision": networks.vision.config(),
                 "memory": networks.memory.config(),
@@ -176,7 +187,7 @@ class Networks(nn.Module):
         """
         options, shape = job.options, job.cache.observations.shape[1:]
         pictures = job.cache.observations.dtype == np.uint8
-        _check_pictures(shape, job.cache.observations.dtype)
+        check_pictures(shape, job.cache.observations.dtype, PictureEncoder)
         size = options.memory.hidden_size
         with seeded_weights(job.seed):
             vision: Vision
@@ -245,7 +256,7 @@ class Networks(nn.Module):
                 parts["termination"].append(scale * masked_mean(termination, played))
                 if self.consistency is not None:
                     apart = self.consistency(state.hidden, seen[:, moment])
-                    parts["consistency"].append(scale * masked_mean(apart, played))
+                    parts["consistency"].append(scale * masked_mean(apart, batch.seen[:, moment - 1].float()))
             acts = batch.acts[:, moment].float()
             surprise = -(policy[:, moment] * memory.prior(state).log_softmax(-1)).sum(-1)
             parts["policy"].append(scale * masked_mean(surprise, acts))
@@ -353,11 +364,3 @@ class ContinualValueEquivalent(ContinualFit):
 
     def tensors(self) -> dict[str, Tensor]:
         return training_tensors(self._networks, self._optimiser)
-
-
-def _check_pictures(shape: tuple[int, ...], dtype: np.dtype[Any] | None) -> None:
-    if dtype == np.uint8 and shape != PictureEncoder.observation_shape:
-        raise ConfigurationError(
-            f"pictures of shape {shape}; the encoder takes {PictureEncoder.observation_shape}. Preprocess them to "
-            "that (image_size: 64)."
-        )

@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from dreamenv.errors import ConfigurationError
+from dreamenv.memory.value_equivalent.model import ValueEquivalent
 from dreamenv.planners.mcts import MCTS
 from dreamenv.training.fit import FitOptions, check_batch_size
+from dreamenv.training.recipes.base import check_options
 
 
 @dataclass(frozen=True)
@@ -15,6 +17,10 @@ class EncoderOptions:
 
     depth: int = 16
     width: int = 128
+
+    def __post_init__(self) -> None:
+        if min(self.depth, self.width) < 1:
+            raise ConfigurationError(f"depth and width must be at least 1, got {self.depth} and {self.width}")
 
 
 @dataclass(frozen=True)
@@ -26,6 +32,9 @@ class NetworkOptions:
     support: int = 40
     termination: str = "sample"
     termination_weight: float = 1.0
+
+    def __post_init__(self) -> None:
+        check_options(ValueEquivalent, self)
 
 
 @dataclass(frozen=True)
@@ -133,5 +142,7 @@ class ValueEquivalentOptions:
     refit_steps: int = 2000
 
     def __post_init__(self) -> None:
+        if self.refit_steps < 1:
+            raise ConfigurationError(f"refit_steps must be at least 1, got {self.refit_steps}")
         if self.targets.consistency > 0:
             check_batch_size(self.fit.batch_size, least=2)  # its rows are normalised by each other

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable
 from contextlib import closing
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -236,6 +236,63 @@ def test_recipes_take_the_environments_that_they_can(recipe: str) -> None:
 def test_data_have_a_fingerprint(tmp_path: Path) -> None:
     one, same, other = (job_of(counted(lengths), None, BOX, tmp_path).data for lengths in ([3, 4], [3, 4], [3, 5]))
     assert one == same != other
+    cache = counted([3, 4])
+    for name, array in vars(cache).items():
+        if name != "first":  # follows from the lengths
+            changed = replace(cache, **{name: ~array if array.dtype == bool else array + array.dtype.type(1)})
+            assert job_of(changed, None, BOX, tmp_path).data != one, name
+
+
+@pytest.mark.parametrize(
+    ("recipe", "options", "message"),
+    [
+        ("rssm", {"memory": {"latents": "categorial"}}, "latents='categorial'; expected one of"),
+        ("rssm", {"memory": {"reward_bound": -5.0}}, "bound positive"),
+        ("rssm", {"memory": {"latents": "gaussian", "gaussian_size": 0}}, "gaussian_size must be at least 1"),
+        ("rssm", {"network": {"depth": 0}}, "depth and width must be at least 1"),
+        ("rssm", {"refit_steps": 0}, "refit_steps must be at least 1"),
+        ("ensemble", {"memory": {"propagation": "episodic"}}, "propagation='episodic'"),
+        ("value_equivalent", {"memory": {"support": 0}}, "width and support must be at least 1"),
+        ("value_equivalent", {"encoder": {"width": 0}}, "depth and width must be at least 1"),
+        ("value_equivalent", {"refit_steps": 0}, "refit_steps must be at least 1"),
+        ("mdn_rnn", {"memory": {"components": "foo"}}, "components='foo'; expected one of"),
+        ("mdn_rnn", {"vision": {"latent_size": 0}}, "latent_size and channels must be at least 1"),
+        ("mdn_rnn", {"refit": {"memory_steps": 0}}, "memory_steps at least 1"),
+    ],
+)
+def test_options_that_no_model_can_have_are_refused_before_anything_is_collected(
+    recipe: str, options: dict[str, Any], message: str
+) -> None:
+    before = torch.get_rng_state()
+    with pytest.raises(ConfigurationError, match=message):
+        TrainOptions(recipe, options)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+@pytest.mark.parametrize(
+    ("recipe", "options", "message"),
+    [
+        ("rssm", {}, r"pictures of shape \(96, 96, 3\); the convolutions take \(64, 64, 3\)"),
+        ("mdn_rnn", {}, r"pictures of shape \(96, 96, 3\); the convolutions take \(64, 64, 3\)"),
+        ("rssm", {"mirror": [1.0, 1.0]}, "expected 1 or -1 for each dimension of the actions"),
+    ],
+)
+def test_pictures_and_mirrors_that_do_not_fit_are_refused_before_anything_is_collected(
+    recipe: str, options: dict[str, Any], message: str
+) -> None:
+    size = 64 if options else 96
+    real = RealEnvSpec("CarRacing-v3", image_size=size)
+    with closing(make_real_env(real)) as env, pytest.raises(ConfigurationError, match=message):
+        check_trainable(env, TrainOptions(recipe, options))
+
+
+def test_a_checkpoint_of_another_beginning_is_not_continued(tmp_path: Path) -> None:
+    """Else a model that was to begin with another one would be the one that began afresh."""
+    options = TrainOptions("ensemble", ENSEMBLE | {"fit": {"max_epochs": 1}})
+    collect(PENDULUM, tmp_path / "episodes", episodes=3, workers=0)
+    before = train(PENDULUM, tmp_path, options, tensorboard=False)
+    with pytest.raises(ConfigurationError, match="begin"):
+        train(PENDULUM, tmp_path, options, begin=before, tensorboard=False)
 
 
 def test_nothing_seeds_globally(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -166,6 +167,11 @@ def test_over_a_frozen_vision_nothing_is_convolved_again(tmp_path: Path) -> None
     assert not torch.equal(later.vision.state_dict()["outer.decoder.2.bias"], vision.outer.decoder[2].bias)
     with pytest.raises(ConfigurationError, match="are for pictures"):
         RSSMRecipe().fit(job(rotation(episodes=3, steps=8), tmp_path / "vectors", wanted))
+    # The RSSM knows of which V it is
+    shutil.rmtree(tmp_path / "vision")
+    other = dataclasses.replace(wanted, fit_vision=dataclasses.replace(wanted.fit_vision, learning_rate=0.5))
+    with pytest.raises(ConfigurationError, match="frozen"):
+        RSSMRecipe().fit(job(cache, tmp_path, other))
 
 
 @pytest.mark.parametrize("frozen", [False, True])
