@@ -137,7 +137,8 @@ class RealEnvSpec:
         controls: What each key of `KEYS`, and `NO_KEY`, does; empty for keys by the action space.
 
     Raises:
-        ConfigurationError: Keyword arguments that a file cannot hold, or an unknown `observe_as`.
+        ConfigurationError: Keyword arguments that a file cannot hold, an unknown `observe_as`, or a number that is out
+            of range.
     """
 
     id: str
@@ -163,6 +164,11 @@ class RealEnvSpec:
         object.__setattr__(self, "kwargs", checked_keywords(self.kwargs, f"{self.id}: kwargs"))
         if self.observe_as not in get_args(ObserveAs):
             raise ConfigurationError(f"{self.id}: observe_as is {self.observe_as!r}, expected {get_args(ObserveAs)}")
+        for name, least in (("action_repeat", 1), ("image_size", 1), ("start_margin", 0), ("max_episode_steps", 1)):
+            value = getattr(self, name)
+            absent = name == "max_episode_steps" and value is None
+            if not absent and (isinstance(value, bool) or not isinstance(value, int) or value < least):
+                raise ConfigurationError(f"{self.id}: {name} is {value!r}, expected a whole number from {least} on")
 
     @classmethod
     def from_json(cls, stored: Mapping[str, Any]) -> RealEnvSpec:

@@ -276,7 +276,7 @@ def find_agent_file(name: str) -> Path | None:
     if name == RANDOM or name.startswith(PREFIX):
         return None
     path = Path(name)
-    return path if path.is_file() else resolve_bundle(name)[0] / AGENT_FILE
+    return path if path.is_file() else (_agent_folder(name) or resolve_bundle(name)[0]) / AGENT_FILE
 
 
 def _foreign_format(agent: Agent) -> tuple[str, str] | None:

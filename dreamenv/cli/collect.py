@@ -39,6 +39,7 @@ def collect(
     from dreamenv.cli.options import write_config
     from dreamenv.cli.output import Output
     from dreamenv.cli.progress import Progress
+    from dreamenv.data.collect import check_collected
     from dreamenv.data.collect import collect as collect_episodes
     from dreamenv.data.explore import Exploration
     from dreamenv.errors import ConfigurationError
@@ -55,6 +56,8 @@ def collect(
         explore = [Exploration("agent", 1.0, named)]
     if frames is None and episodes is None:
         frames = 100_000
+    if part:
+        check_collected(out / "episodes", spec)
     bar = Progress("collect", frames or episodes, "frame" if frames else "episode")
 
     def on_episode(count: int, real_frames: int, mean_return: float) -> None:

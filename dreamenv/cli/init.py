@@ -34,7 +34,7 @@ def init(
     from dreamenv.cli.presets import default_run
     from dreamenv.data.survey import survey
     from dreamenv.errors import ConfigurationError
-    from dreamenv.files import write_text
+    from dreamenv.files import writable_folder, write_text
     from dreamenv.types import RealEnvSpec
     from dreamenv.workflows.preset_file import preset_text
 
@@ -43,6 +43,7 @@ def init(
     target = Path(f"{default_run(spec).name}.yaml") if file is None else file
     if target.exists() and not overwrite:
         raise ConfigurationError(f"{target} is there already; give another --file, or --overwrite")
+    writable_folder(target.parent)
     found = survey(spec, steps=steps, seed=seed)
     write_text(target, preset_text(found))
     for line in found.lines:

@@ -48,6 +48,7 @@ def train(
     """
     from contextlib import closing
 
+    from dreamenv.agents.exploration import FACTORIES
     from dreamenv.cli.options import write_config, write_registry
     from dreamenv.cli.output import Output
     from dreamenv.cli.progress import Progress, show_scalars
@@ -79,6 +80,7 @@ def train(
             frames=wanted_frames,
             workers=workers,
             seed=seed,
+            factories=FACTORIES,
             progress=lambda n, reached, mean: collecting.update(reached, f"{n} episodes, mean return {mean:.1f}"),
             report=output.line,
         )

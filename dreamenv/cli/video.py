@@ -50,19 +50,22 @@ def video(
     Example: dreamenv video DreamDoom-v0 --file doom.gif --steps 150
     """
     from dreamenv.agents.resolve import resolve_agent
+    from dreamenv.errors import ConfigurationError
     from dreamenv.figures.clips import record_dream, record_real
     from dreamenv.figures.video import check_writer, grid, write_video
     from dreamenv.types import episode_seeds
     from dreamenv.world_model import WorldModel
 
     check_writer(file)
+    many = dreams > 1 or temperatures is not None
+    if many and what == "real":
+        raise ConfigurationError("--what real films one real episode; leave out --dreams and --temperatures")
     taus = [temperature] if temperatures is None else _numbers("--temperatures", temperatures)
     world_model = WorldModel.load(model)
     player = resolve_agent(agent, world_model, source=model, algo=algo)
     episode = episode_seeds("validation", seed, 1)[0]
     length = None if steps is None else skip + steps
     clips = {}
-    many = dreams > 1 or temperatures is not None
     if many:
         for tau in taus:
             for place, own in enumerate(episode_seeds("validation", seed, dreams)):

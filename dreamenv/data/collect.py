@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -151,8 +151,7 @@ def collect(
     count = _Count(held, skipped, episodes, frames)
     count.update()
     unfinished = recorded.get("unfinished", {})
-    # What earlier calls finished stays. Beyond it, a killed call with this limit may have left more than it wanted.
-    keep = unfinished["keep"] if unfinished.get("limit") == limit else count.without_gap
+    keep = count.finished(unfinished, limit)
     begun = {"unfinished": {"limit": limit, "keep": keep}}
     _write_collection(setup, begun, skipped)
     sent = setup.packed() if place.elsewhere else setup
@@ -245,9 +244,25 @@ def check_collected(path: str | Path, real: RealEnvSpec) -> None:
                 )
 
 
-def record_origin(path: str | Path, real: RealEnvSpec, source: str) -> None:
-    """Note which real environment the episodes are of that `source` has put into folder `path`."""
-    write_json(writable_folder(path) / _COLLECTION_FILE, {"real": real.to_json(), "origin": source})
+def record_origin(path: str | Path, real: RealEnvSpec, source: str, *, importing_from: int | None = None) -> None:
+    """Note which real environment the episodes are of that `source` has put into folder `path`.
+
+    Args:
+        path: Folder.
+        real: The real environment.
+        source: Its name.
+        importing_from: While they are being put there, the number of the first.
+    """
+    origin = {"real": real.to_json(), "origin": source}
+    begun = {} if importing_from is None else {"importing_from": importing_from}
+    write_json(writable_folder(path) / _COLLECTION_FILE, origin | begun)
+
+
+def importing_from(path: str | Path) -> int | None:
+    """The number of the first episode of an import into folder `path` that did not come to its end; None: of none."""
+    file = Path(path) / _COLLECTION_FILE
+    found = _read_collection(file).get("importing_from") if file.exists() else None
+    return None if found is None else int(found)
 
 
 def _collection_files(path: Path) -> list[Path]:
@@ -282,6 +297,18 @@ class _Count:
         """How many of the first episodes are there, beyond the limit too."""
         most = len(self._held) + len(self._skipped)
         return next(index for index in range(most + 1) if not self._is_there(index))
+
+    def finished(self, unfinished: Mapping[str, Any], limit: Mapping[str, int | None]) -> int:
+        """How many of the first numbers earlier calls have come to the end of: their episodes stay.
+
+        Args:
+            unfinished: What a killed call has noted, if any: with this limit, it may have left more than it wanted.
+            limit: Of this call.
+        """
+        if not unfinished:
+            return max(self._held, default=-1) + 1
+        keep = int(unfinished["keep"])
+        return keep if unfinished["limit"] == limit else max(keep, self.without_gap)
 
     def update(self) -> None:
         """Count on."""
@@ -350,6 +377,7 @@ class _Collection(Strict):
     explore: list[dict[str, Any]] | None = None
     origin: str | None = None
     unfinished: _Unfinished | None = None
+    importing_from: NonNegativeInt | None = None
     skipped: dict[str, str] = Field(default_factory=dict)
 
 

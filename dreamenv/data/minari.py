@@ -19,7 +19,7 @@ import gymnasium as gym
 import numpy as np
 
 from dreamenv.data.actions import ActionMapping
-from dreamenv.data.collect import check_collected, record_origin
+from dreamenv.data.collect import check_collected, importing_from, record_origin
 from dreamenv.data.episode_file import episode_bytes
 from dreamenv.data.episodes import EpisodeStore
 from dreamenv.data.observations import Preparation, preparation_of
@@ -152,8 +152,7 @@ def import_minari(dataset_id: str, store: EpisodeStore, *, download: bool = Fals
     if len(dataset.observation_space.shape or ()) == 3 and storage.metadata.get("jpeg_encoding", True):
         warnings.warn(f"{dataset_id} keeps its pictures as JPEG: they are not exactly what was seen", stacklevel=2)
     real = _real_env_spec(dataset_id, storage.metadata)
-    # What was exported is prepared already
-    spec = RealEnvSpec(dataset_id) if real is None or "dreamenv" in storage.metadata else real
+    spec = _to_prepare(dataset_id, storage.metadata, dataset.observation_space, real)
     prepared = _Prepared(
         dataset_id, preparation_of(dataset.observation_space, spec), ActionMapping(dataset.action_space, spec)
     )
@@ -166,11 +165,36 @@ def import_minari(dataset_id: str, store: EpisodeStore, *, download: bool = Fals
         (raw,) = storage.get_episodes([index])
         (metadata,) = storage.get_episode_metadata([index])
         episodes.append(prepared.episode(f"{dataset_id}, episode {index}", raw, metadata))
+    _append(store, episodes, dataset_id, real)
+    return MinariImport(len(episodes), sum(episode.real_frames for episode in episodes), real)
+
+
+def _append(store: EpisodeStore, episodes: list[Episode], dataset_id: str, real: RealEnvSpec | None) -> None:
+    """All of them: what a killed import has left is removed first, if it says what it is of."""
+    begun = importing_from(store.path)
+    if begun is None:
+        begun = max((int(file.stem) for file in store.own_files()), default=-1) + 1
+    for file in store.own_files():
+        if int(file.stem) >= begun:
+            file.unlink()
+    if real is not None:
+        record_origin(store.path, real, dataset_id, importing_from=begun)
     for episode in episodes:
         store.append(episode)
     if real is not None:
         record_origin(store.path, real, dataset_id)
-    return MinariImport(len(episodes), sum(episode.real_frames for episode in episodes), real)
+
+
+def _to_prepare(
+    dataset_id: str, metadata: dict[str, Any], space: gym.Space[Any], real: RealEnvSpec | None
+) -> RealEnvSpec:
+    """How what is recorded is to be prepared; what was exported is prepared already, and stays as it is."""
+    if real is None:
+        return RealEnvSpec(dataset_id)
+    if "dreamenv" not in metadata:
+        return real
+    picture = len(space.shape or ()) == 3
+    return RealEnvSpec(dataset_id, image_size=real.image_size, observe_as="picture" if picture else "vector")
 
 
 def _check_recoverable(dataset_id: str, real: RealEnvSpec, spec: RealEnvSpec, dataset: Any) -> None:

@@ -85,7 +85,9 @@ def make_raw_env(spec: RealEnvSpec, *, render_mode: str | None = None) -> gym.En
         ) from error
     env = env if folder is None else InScratchFolder(env, folder)
     try:
-        return with_wrappers(env, spec.wrappers)
+        for wrapper in _beyond_registered(env, spec.wrappers):
+            env = _put_around(env, wrapper)
+        return env
     except BaseException:
         env.close()
         raise
@@ -133,17 +135,29 @@ def with_wrappers(env: gym.Env[Any, Any], wrappers: tuple[Wrapper, ...]) -> gym.
         ConfigurationError: A wrapper cannot be imported, or does not take the environment or its keyword arguments.
     """
     for wrapper in wrappers:
-        kind = _imported(wrapper.path)
-        if _wears(env, kind):
-            continue
-        try:
-            env = kind(env, **wrapper.kwargs)
-        except Exception as error:  # whatever a foreign constructor raises
-            raise ConfigurationError(
-                f"wrapper {wrapper.path} with {wrapper.kwargs} cannot be put around {env}: "
-                f"{type(error).__name__}: {error}"
-            ) from error
+        if not _wears(env, _imported(wrapper.path)):
+            env = _put_around(env, wrapper)
     return env
+
+
+def _put_around(env: gym.Env[Any, Any], wrapper: Wrapper) -> gym.Env[Any, Any]:
+    kind = _imported(wrapper.path)
+    try:
+        found: gym.Env[Any, Any] = kind(env, **wrapper.kwargs)
+    except Exception as error:  # whatever a foreign constructor raises
+        raise ConfigurationError(
+            f"wrapper {wrapper.path} with {wrapper.kwargs} cannot be put around {env}: {type(error).__name__}: {error}"
+        ) from error
+    return found
+
+
+def _beyond_registered(env: gym.Env[Any, Any], wrappers: tuple[Wrapper, ...]) -> tuple[Wrapper, ...]:
+    """Without those that `gym.make` has put around `env` itself, since the id is registered with them: the spec of such
+    an environment, which Minari keeps, begins with them."""
+    registered = env.spec.additional_wrappers if env.spec is not None else ()
+    kinds = [_imported(wrapper.path) for wrapper in wrappers[: len(registered)]]
+    same = kinds == [_imported(worn.entry_point) for worn in registered]
+    return wrappers[len(registered) :] if same else wrappers
 
 
 def _wears(env: gym.Env[Any, Any], kind: Callable[..., Any]) -> bool:

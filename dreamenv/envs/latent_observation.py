@@ -119,6 +119,13 @@ class LatentObservation(gym.Wrapper[NDArray[Any], Any, Any, Any]):
             self._state = state
         return self._seen(), float(reward), bool(terminated), bool(truncated), {**info, **expected}
 
+    def draw_from(self, generator: np.random.Generator) -> None:
+        """Have the real environment, and whatever M draws from its next step on, draw anew, as `generator` decides."""
+        real, own, key = (int(number) for number in generator.integers(2**63, size=3))
+        self.env.unwrapped.np_random = np.random.default_rng(real)
+        self._generator = np.random.default_rng(own)
+        self._noise.restore(np.array([key], np.uint64), self._noise.steps)
+
     def _observed(self, action: NDArray[Any]) -> tuple[Any, dict[str, float]]:
         """M's state behind `action`, and what it expected of the step if it is asked."""
         memory = self.world_model.memory
@@ -210,6 +217,16 @@ class LatentEnv(gym.Env[NDArray[Any], Any]):
         """Begin a real episode, fixed by `seed`."""
         super().reset(seed=seed)
         return self.real.reset(seed=seed, options=options)
+
+    @property
+    def np_random(self) -> np.random.Generator:
+        """As of any environment. Setting it has the real environment, and whatever M draws, draw from it too."""
+        return super().np_random
+
+    @np_random.setter
+    def np_random(self, value: np.random.Generator) -> None:
+        self._np_random, self._np_random_seed = value, -1
+        self.real.draw_from(value)
 
     def step(self, action: Any) -> tuple[NDArray[Any], float, bool, bool, dict[str, Any]]:
         """Take one action in the real environment; see `LatentObservation.step`."""

@@ -24,10 +24,20 @@ def read_ledger(run_dir: str | Path) -> dict[str, int]:
     return dict(read_checked(_Ledger, file).root) if file.exists() else {}
 
 
-def record_frames(run_dir: str | Path, stage: str, frames: int) -> dict[str, int]:
-    """Set `stage`'s real frames to `frames` and return the whole ledger."""
+def record_frames(run_dir: str | Path, stage: str, frames: int, *, parts: bool = False) -> dict[str, int]:
+    """Set `stage`'s real frames to `frames` and return the whole ledger.
+
+    Args:
+        run_dir: Folder of the run.
+        stage: What has consumed them.
+        frames: How many, action repeat counted.
+        parts: Whether they hold those of stages `"STAGE PART"`, which are then left out.
+    """
     run_dir = Path(run_dir)
     run_dir.mkdir(parents=True, exist_ok=True)
-    ledger = read_ledger(run_dir) | {stage: frames}
+    ledger = read_ledger(run_dir)
+    if parts:
+        ledger = {name: count for name, count in ledger.items() if not name.startswith(f"{stage} ")}
+    ledger |= {stage: frames}
     write_json(run_dir / "ledger.json", ledger)
     return ledger

@@ -114,7 +114,8 @@ def train(
     env.close()
     action_space = env.action_space
     _check_episodes_fit(env, cache, real)
-    ledger = record_frames(run_dir, "collect", store.real_frames)
+    own = store.path.parent == run_dir.absolute()
+    ledger = record_frames(run_dir, "collect", store.real_frames, parts=own)
     recorder = TensorBoardRecorder(run_dir / "tensorboard") if tensorboard else None
     job = Job(
         options.options,

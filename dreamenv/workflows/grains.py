@@ -63,6 +63,7 @@ class Settings:
             frames=self.options.first_frames,
             workers=self.workers,
             seed=self.seed * 100,
+            factories=FACTORIES,
         )
 
 

@@ -25,6 +25,7 @@ from dreamenv.agents import (
 )
 from dreamenv.agents.kinds import FOREIGN_FORMATS
 from dreamenv.agents.mpc import mpc_agent
+from dreamenv.agents.resolve import find_agent_file
 from dreamenv.errors import BundleError, ConfigurationError, SpaceMismatchError, UnknownDreamError
 from dreamenv.files import sha256_of
 from dreamenv.world_model import WorldModel
@@ -168,6 +169,15 @@ def test_everything_that_names_an_agent(tmp_path: Path) -> None:
     assert resolve_agent(found["random"], model).blind
     assert resolve_agent(agent, model, label="mine").label == "mine"
     assert found[agent].of_episode(3) is agent
+
+
+def test_workers_elsewhere_get_the_file_of_the_agent_that_is_loaded(tmp_path: Path) -> None:
+    """A run keeps its agent in a folder of its own."""
+    model = model_of(tmp_path / "bundle")
+    file = save_agent(linear(model), tmp_path / "agent")
+    for name in (tmp_path, tmp_path / "bundle", tmp_path / "agent", file):
+        assert find_agent_file(str(name)) == file
+    assert find_agent_file("random") is None
 
 
 def test_a_bundle_without_an_agent(tmp_path: Path) -> None:

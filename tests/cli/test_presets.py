@@ -92,12 +92,12 @@ def test_init_writes_what_it_found_and_train_takes_it(own_module: Path) -> None:
 
 
 def test_init_tries_the_environment(own_module: Path) -> None:
-    shown = call("init", "CartPole-v1", "--file", "cart.yaml", "--steps", "60").stdout
+    shown = call("init", "CartPole-v1", "--file", "new/cart.yaml", "--steps", "60").stdout
     assert "60 random frames: rewards from 0 to 1" in shown
-    text = Path("cart.yaml").read_text(encoding="utf-8")
+    text = Path("new/cart.yaml").read_text(encoding="utf-8")
     assert "# time limit: 500 real frames" in text
     assert "- policy: sticky" in text
-    assert set(read_registry(Path("cart.yaml"))) == {"DreamCartPole-v1"}
+    assert set(read_registry(Path("new/cart.yaml"))) == {"DreamCartPole-v1"}
 
 
 def test_one_of_the_ways_to_name_an_environment_is_needed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -40,5 +40,7 @@ def test_video_of_many_dreams(bundle: Path, tmp_path: Path) -> None:
     assert [line.split(":")[0] for line in result.stdout.splitlines()[:3]] == ["dream 0", "dream 1", "dream 2"]
     result = call("video", bundle, "--file", out, "--temperatures", "1,0.1", "--steps", "2", "--size", "64")
     assert [line.split(":")[0] for line in result.stdout.splitlines()[:2]] == ["τ 0.1", "τ 1"]
+    with pytest.raises(ConfigurationError, match="films one real episode"):
+        call("video", bundle, "--file", out, "--what", "real", "--dreams", "3")
     with pytest.raises(ConfigurationError, match="numbers with commas"):
         call("video", bundle, "--file", out, "--temperatures", "warm")

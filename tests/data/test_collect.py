@@ -222,6 +222,10 @@ def test_what_an_earlier_call_finished_is_kept(tmp_path: Path) -> None:
     with pytest.raises(Stop):
         collect(CARTPOLE, tmp_path, episodes=8, workers=0, progress=stop_after(2))
     assert collect(CARTPOLE, tmp_path, episodes=6, workers=0).episodes == 7
+    # nor does what has been set aside take away what lies behind it
+    store = EpisodeStore(tmp_path)
+    store.set_aside(store.files()[1])
+    assert collect(CARTPOLE, tmp_path, episodes=3, workers=0).episodes == 7
     # a folder of an earlier version, or of episodes imported
     (tmp_path / "collection.json").unlink()
     assert collect(CARTPOLE, tmp_path, frames=1, workers=0).episodes == 7

@@ -93,6 +93,44 @@ def test_round_trip_of_pictures_is_exact(tmp_path: Path) -> None:
         assert_same(got, expected)
 
 
+@pytest.mark.parametrize("size", [12, 32, 96])
+def test_round_trip_of_pictures_of_any_size_is_exact(size: int, tmp_path: Path) -> None:
+    rng = np.random.default_rng(3)
+    frames = rng.integers(256, size=(4, size, size, 3), dtype=np.uint8)
+    store = EpisodeStore(tmp_path / "there")
+    store.append(picture_episode(rng, 3, observations=frames))
+    export_minari(store, f"car-{size}-v0", dataclasses.replace(CAR, image_size=size))
+    back = EpisodeStore(tmp_path / "back")
+    import_minari(f"car-{size}-v0", back)
+    assert_same(back[0], store[0])
+
+
+def test_a_killed_import_is_made_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(4)
+    store, back = EpisodeStore(tmp_path / "there"), EpisodeStore(tmp_path / "back")
+    for steps in (3, 4, 5):
+        store.append(vector_episode(rng, steps))
+    export_minari(store, "cartpole-v5", CARTPOLE)
+    back.append(vector_episode(rng, 2))
+    append, written = EpisodeStore.append, []
+
+    def killed(self: EpisodeStore, episode: Episode) -> Path:
+        if len(written) == 2:
+            raise KeyboardInterrupt
+        written.append(append(self, episode))
+        return written[-1]
+
+    with monkeypatch.context() as patch:
+        patch.setattr(EpisodeStore, "append", killed)
+        with pytest.raises(KeyboardInterrupt):
+            import_minari("cartpole-v5", back)
+    assert len(back) == 3
+    import_minari("cartpole-v5", back)
+    assert [len(episode) for episode in back] == [2, 3, 4, 5]
+    import_minari("cartpole-v5", back)
+    assert len(back) == 7, "a whole import may be repeated"
+
+
 def test_round_trip_of_vectors_and_discrete_actions_is_exact(tmp_path: Path) -> None:
     rng = np.random.default_rng(1)
     store = EpisodeStore(tmp_path / "there")

@@ -258,6 +258,46 @@ def test_wrappers_are_put_around_the_environment_in_their_order() -> None:
     assert worn.action_space == spaces.Box(-1, 1, (1,), np.float32)
 
 
+def test_wrappers_of_one_class_are_all_put_around_the_environment() -> None:
+    halved = Wrapper(f"{__name__}.Halved", {"by": 2.0})
+    limit = Wrapper("gymnasium.wrappers:TimeLimit", {"max_episode_steps": 3})  # `gym.make` wears one already
+    env = make_real_env(RealEnvSpec("Pendulum-v1", wrappers=(halved, halved, limit)))
+    raw = gym.make("Pendulum-v1")
+    env.reset(seed=1)
+    raw.reset(seed=1)
+    assert env.step(np.float32([1.0]))[1] == pytest.approx(float(raw.step(np.float32([1.0]))[1]) / 4)
+    assert [env.step(np.float32([1.0]))[3] for _ in range(2)] == [False, True]
+
+
+def test_wrappers_that_an_id_is_registered_with_are_put_around_it_once() -> None:
+    worn = gym.wrappers.RescaleAction(gym.make("Pendulum-v1"), -1.0, 1.0).spec
+    assert worn is not None
+    worn.id = "OwnPendulum-v0"
+    gym.register(worn.id, worn.entry_point, max_episode_steps=9, additional_wrappers=worn.additional_wrappers)
+    try:
+        rescaled = Wrapper("gymnasium.wrappers:RescaleAction", {"min_action": -1.0, "max_action": 1.0})
+        wrappers = (rescaled, Wrapper("gymnasium.wrappers:NormalizeReward"))
+        env = make_real_env(RealEnvSpec(worn.id, wrappers=wrappers))
+    finally:
+        del gym.registry[worn.id]
+    assert (str(env).count("RescaleAction"), str(env).count("NormalizeReward")) == (1, 1)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"action_repeat": 0}, "action_repeat is 0, expected a whole number from 1 on"),
+        ({"action_repeat": "x"}, "action_repeat is 'x'"),
+        ({"image_size": 0}, "image_size is 0"),
+        ({"start_margin": -1}, "start_margin is -1, expected a whole number from 0 on"),
+        ({"max_episode_steps": True}, "max_episode_steps is True"),
+    ],
+)
+def test_numbers_that_no_environment_can_have_are_refused(fields: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigurationError, match=message):
+        RealEnvSpec("Pendulum-v1", **fields)
+
+
 @pytest.mark.parametrize(
     ("wrapper", "message"),
     [

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import gymnasium as gym
@@ -7,9 +8,14 @@ import numpy as np
 import pytest
 import torch
 
-from dreamenv.envs import DreamEnv
+from dreamenv.bundle import StartStates
+from dreamenv.envs import DreamEnv, LatentEnv
 from dreamenv.errors import ConfigurationError
+from dreamenv.memory.tabular import TabularMemory
 from dreamenv.planners import Seen, search_environment
+from dreamenv.types import RealEnvSpec
+from dreamenv.vision.identity import IdentityVision
+from dreamenv.world_model import WorldModel
 from tests.agents.small_dreams import CHOICE, StairsMemory, small_dream
 
 
@@ -177,6 +183,23 @@ def test_a_copy_does_not_know_what_the_dice_will_show() -> None:
     other.reset(seed=0)
     other.step(1)
     assert env.np_random.random() == other.np_random.random()
+
+
+def test_a_copy_of_a_latent_twin_does_not_know_it_either() -> None:
+    """The real environment inside has a generator of its own."""
+
+    def outcomes(env: gym.Env[Any, Any]) -> list[bytes]:
+        env.reset(seed=0)
+        copies = [copy.deepcopy(env) for _ in range(12)]
+        for seed, other in enumerate(copies):
+            other.unwrapped.np_random = rng(seed)
+        return [np.asarray(other.step(1)[0]).tobytes() for other in copies]
+
+    lake, space = RealEnvSpec("FrozenLake-v1"), gym.spaces.Discrete(4)
+    starts = StartStates(torch.eye(16)[:1])
+    model = WorldModel(IdentityVision(16), TabularMemory(16, space), lake, space, starts, max_episode_steps=100)
+    assert len(set(outcomes(gym.make("FrozenLake-v1")))) > 1
+    assert len(set(outcomes(LatentEnv(model)))) > 1
 
 
 def test_where_outcomes_are_drawn_anew_an_action_is_worth_their_mean() -> None:

@@ -237,6 +237,15 @@ def test_the_ledger_counts_every_stage(tmp_path: Path) -> None:
     assert model.provenance["real_frames"] == found.real_frames + 1000
 
 
+def test_frames_of_a_part_of_the_collection_are_counted_once(tmp_path: Path) -> None:
+    """`dreamenv collect --part late` has noted them apart."""
+    for part in ("", "late"):
+        found = collect(PENDULUM, tmp_path / "episodes" / part, episodes=2, workers=0, seed=len(part))
+        record_frames(tmp_path, f"collect {part}".strip(), found.real_frames)
+    model = train(PENDULUM, tmp_path, TINY, tensorboard=False)
+    assert model.provenance["ledger"] == {"collect": 120}
+
+
 def test_what_cannot_be_trained_on_is_explained(tmp_path: Path) -> None:
     with pytest.raises(EpisodeFileError, match="no episodes"):
         train(PENDULUM, tmp_path / "none", TINY, tensorboard=False)
