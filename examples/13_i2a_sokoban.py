@@ -1,10 +1,11 @@
 """Sokoban in small rooms, learned by PPO with imagination, without it, and with imagination in a bad model.
 
 A box that is pushed against a wall may never come off it again, so a player should look ahead. An ensemble learns the
-game from the play of a PPO that begins to learn it; `ImaginationAugmented` then dreams in it before each action (I2A,
-Weber et al. 2017). Three learners share network and settings and begin anew: "i2a"; "without", whose rollouts are left
-out; and "bad_model", whose ensemble has seen a few episodes only. Real frames that a model has cost are its learner's,
-which plays so many less. Their score is the share of rooms that they solve; these rooms occur in no training.
+game from a learner's play, and `ImaginationAugmented` dreams in it before each action (I2A, Weber et al. 2017). Three
+learners share network and settings, and a first part without imagination. Behind it "i2a" fits an ensemble to its play
+so far, and fits it on before each further part; "bad_model" fits one to a few episodes, once; "without" goes on without
+imagination. A model costs no real frames but those that its learner plays. The score is the share of rooms that a
+learner solves; these rooms occur in no training.
 
 The same command goes on with the learners that FILE has no row of.
 
@@ -16,7 +17,7 @@ python examples/13_i2a_sokoban.py [--frames N] [--methods NAME ...] [--seed S] [
 import argparse
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 from zlib import crc32
@@ -170,34 +171,7 @@ class Recorded(gym.Wrapper[Any, Any, Any, Any]):
         return following, reward, terminated, truncated, info
 
 
-def played(options: argparse.Namespace) -> tuple[list[Transitions], int]:
-    """Episodes that PPO plays while it begins to learn the game, in the order of their ends, and real frames played.
-
-    Weber et al. (2017, section 3.3) fit their models to such play too: random players hardly ever solve a room, and a
-    model of what they do dreams that solving one pays nothing.
-    """
-    episodes: list[list[tuple[Any, ...]]] = []
-
-    def recorded() -> gym.Env[Any, Any]:
-        return paid(Recorded(real_env(), episodes))
-
-    learner = ppo(recorded, options, {"net_arch": [256, 128]})
-    learner.learn(options.model_frames)
-    kinds = (np.float32, np.int64, np.float32, np.float32, np.bool_)
-    parts = [
-        [np.array(part, kind) for part, kind in zip(zip(*rows, strict=True), kinds, strict=True)] for rows in episodes
-    ]
-    return [Transitions(*part) for part in parts], learner.num_timesteps
-
-
-def joined(episodes: list[Transitions]) -> Transitions:
-    """All their steps."""
-    return Transitions(
-        *(np.concatenate(parts) for parts in zip(*(vars(part).values() for part in episodes), strict=True))
-    )
-
-
-def model_of(transitions: Transitions, options: argparse.Namespace, name: str) -> WorldModel:
+def new_model(options: argparse.Namespace) -> WorldModel:
     """An ensemble of one member, which dreams in its mode: the game draws nothing at random."""
     sizes = {"members": 1, "elites": 1, "hidden_size": options.model_width, "layers": 3, "propagation": "episode"}
     model = ensemble_world_model(real_env(), seed=options.seed, **sizes)
@@ -205,10 +179,18 @@ def model_of(transitions: Transitions, options: argparse.Namespace, name: str) -
     # One variance for all: squares that never change would drive theirs to nothing, and their loss would drown the rest
     for bound in (memory.networks.smallest_log_variance, memory.networks.largest_log_variance):
         bound.requires_grad_(False).zero_()
-    fit = EnsembleFitOptions(held_out=0.1, batch_size=128, weight_decay=0.0, patience=8, max_epochs=options.epochs)
-    found = fit_ensemble(memory, transitions, fit, seed=options.seed)
-    print(f"{name}: {len(transitions):,} real steps, {found.epochs} epochs")
     return model
+
+
+def fit(model: WorldModel, play: list[list[tuple[Any, ...]]], epochs: int, options: argparse.Namespace) -> None:
+    """Fit a model to all steps of these episodes, from the weights it has."""
+    settings = EnsembleFitOptions(held_out=0.1, batch_size=128, weight_decay=0.0, patience=8, max_epochs=epochs)
+    memory: Any = model.memory
+    columns = zip(*(row for episode in play for row in episode), strict=True)
+    kinds = (np.float32, np.int64, np.float32, np.float32, np.bool_)
+    transitions = Transitions(*(np.array(part, kind) for part, kind in zip(columns, kinds, strict=True)))
+    found = fit_ensemble(memory, transitions, settings, seed=options.seed)
+    print(f"model: {len(transitions):,} real steps, {found.epochs} epochs")
 
 
 @torch.no_grad()
@@ -275,11 +257,13 @@ def ppo(make: Callable[[], gym.Env[Any, Any]], options: argparse.Namespace, poli
     )
 
 
-def trained(model: WorldModel, frames: int, options: argparse.Namespace, *, imagine: bool) -> Iterator[PPO]:
-    """A learner after each part of its real frames."""
+def new_learner(
+    model: WorldModel, play: list[list[tuple[Any, ...]]], options: argparse.Namespace, *, imagine: bool
+) -> PPO:
+    """A learner whose episodes are added to `play`."""
 
     def seen() -> gym.Env[Any, Any]:
-        return LatentObservation(paid(real_env()), model, observation="state")
+        return LatentObservation(paid(Recorded(real_env(), play)), model, observation="state")
 
     extractor = {"world_model": model, "steps": options.steps, "hidden_size": 32, "width": 256, "imagine": imagine}
     policy = {
@@ -287,34 +271,49 @@ def trained(model: WorldModel, frames: int, options: argparse.Namespace, *, imag
         "features_extractor_kwargs": extractor,
         "net_arch": [128],
     }
-    learner = ppo(seen, options, policy)
-    callback = ImitateInImagination(batch_size=128) if imagine else None
-    for _ in range(options.parts):
-        yield learner.learn(frames // options.parts, callback=callback, reset_num_timesteps=False)
+    return ppo(seen, options, policy)
 
 
-def learn(method: str, model: WorldModel, spent: int, options: argparse.Namespace) -> dict[str, Any]:
-    """A row of the table; `spent` real frames have gone into the model, and count."""
+def imagining(learner: PPO, model: WorldModel, play: list[list[tuple[Any, ...]]], options: argparse.Namespace) -> PPO:
+    """A learner that goes on from where this one is, with imagination."""
+    found = new_learner(model, play, options, imagine=True)
+    found.set_parameters(learner.get_parameters())
+    found.num_timesteps = learner.num_timesteps
+    return found
+
+
+def learn(method: str, options: argparse.Namespace) -> dict[str, Any]:
+    """A row of the table."""
     began = time.perf_counter()
-    curve = []
-    for learner in trained(model, options.frames - spent, options, imagine=method != "without"):
-        last = len(curve) == options.parts - 1
-        shares = solved(learner, model, options.rooms if last else max(options.rooms // 4, 1), options.seed)
-        point = {"real_frames": spent + learner.num_timesteps, "mean": 100 * float(np.mean(shares))}
+    curve: list[dict[str, float]] = []
+    play: list[list[tuple[Any, ...]]] = []
+    model = new_model(options)
+    learner, callback = new_learner(model, play, options, imagine=False), None
+    for part in range(options.parts):
+        if part == 1 and method != "without":
+            fit(model, play if method == "i2a" else play[: options.bad_episodes], options.epochs, options)
+            learner, callback = imagining(learner, model, play, options), ImitateInImagination(batch_size=128)
+        elif part > 1 and method == "i2a":
+            fit(model, play, options.further_epochs, options)
+        learner.learn(options.frames // options.parts, callback=callback, reset_num_timesteps=False)
+        rooms = options.rooms if part == options.parts - 1 else max(options.rooms // 4, 1)
+        shares = solved(learner, model, rooms, options.seed)
+        point = {"real_frames": learner.num_timesteps, "mean": 100 * float(np.mean(shares))}
         curve.append(point)
         print(f"{method}: {point['real_frames']:,} real frames, {point['mean']:.1f}% of held-out rooms solved")
     interval = [100 * bound for bound in bootstrap_interval([float(share) for share in shares])]
     minutes = (time.perf_counter() - began) / 60
-    return curve[-1] | {"ci95": interval, "rooms": options.rooms, "minutes": minutes, "curve": curve}
+    row = curve[-1] | {"ci95": interval, "rooms": options.rooms, "minutes": minutes, "curve": curve}
+    return row if method == "without" else row | foresight(model, options.steps, options.rooms, options.seed)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--frames", type=int, default=300_000, help="real frames of each learner, the model's included")
-    parser.add_argument("--model-frames", type=int, default=60_000, help="of them for the model's data")
-    parser.add_argument("--bad-episodes", type=int, default=50, help="all that the bad model sees of those")
+    parser.add_argument("--frames", type=int, default=300_000, help="real frames of each learner")
+    parser.add_argument("--bad-episodes", type=int, default=50, help="all that the bad model sees")
     parser.add_argument("--model-width", type=int, default=256)
-    parser.add_argument("--epochs", type=int, default=40, help="of each model's fit, at most")
+    parser.add_argument("--epochs", type=int, default=40, help="of a model's first fit, at most")
+    parser.add_argument("--further-epochs", type=int, default=10, help="of each fit to all play after that")
     parser.add_argument("--steps", type=int, default=5, help="of a rollout")
     parser.add_argument("--envs", type=int, default=16, help="games that a learner plays at once")
     parser.add_argument("--parts", type=int, default=5, help="of a learner's course, with a score after each")
@@ -335,15 +334,8 @@ def main() -> None:
     if not missing:
         return
     options.json.parent.mkdir(parents=True, exist_ok=True)
-    episodes, frames = played(options)
-    few = joined(episodes[: options.bad_episodes])
-    good, bad = model_of(joined(episodes), options, "model"), model_of(few, options, "bad model")
-    spent = {"i2a": frames, "without": 0, "bad_model": len(few)}
     for method in missing:
-        model = bad if method == "bad_model" else good
-        table[method] = learn(method, model, spent[method], options)
-        if method != "without":
-            table[method] |= foresight(model, options.steps, options.rooms, options.seed)
+        table[method] = learn(method, options)
         options.json.write_text(json.dumps(table, indent=1), encoding="utf-8")
 
 
