@@ -240,7 +240,12 @@ def find_in(known_entries: dict[str, DreamEntry], name: str) -> DreamEntry:
             f"{name!r} is a real environment, not a dream. Make one of it by "
             f"`dreamenv train --real {bare} --out FOLDER`; FOLDER is then its name"
         )
-    raise UnknownDreamError(f"no dream is called {name!r}. {did_you_mean(bare, known)}")
+    if Path(name).is_dir():
+        raise UnknownDreamError(f"no dream is called {name!r}, though a folder is: an id is wanted here")
+    raise UnknownDreamError(
+        f"no dream is called {name!r}. {did_you_mean(bare, known)} A dream of your own is called by its run's folder, "
+        "or by its id once its registry.yaml is registered (dreamenv.register, DREAMENV_REGISTRY)."
+    )
 
 
 def real_env_spec(stored: Mapping[str, Any]) -> RealEnvSpec:

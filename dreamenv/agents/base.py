@@ -165,5 +165,6 @@ def as_batch(observation: NDArray[Any], space: gym.Space[Any]) -> tuple[NDArray[
         return observation, False
     raise SpaceMismatchError(
         f"got an observation of shape {observation.shape}; this agent reads {space.shape} or a batch of it. "
-        "Make the environment with the observation kind the agent was trained on."
+        "Make the environment with the observation kind that the agent reads: observation='state' for a planner, else "
+        "the one that it was trained on."
     )

@@ -241,12 +241,23 @@ def load_agent(
     if colon and scheme != "dreamenv" and not path.exists() and path.name == str(path):
         planners = ", ".join(PREFIX + planner for planner in PLANNERS.names())
         raise UnknownDreamError(f"{name}: no scheme of agents is called {scheme!r}. Planners are called {planners}.")
-    folder, expected = resolve_bundle(id_or_path)
+    folder, expected = _bundle_with_agent(id_or_path)
     folder = _agent_folder(id_or_path) or folder
     # A registry that knows the agent's hash promises one: a file that is missing there is a broken installation
     if not (folder / AGENT_FILE).exists() and AGENT_FILE not in expected:
         raise BundleError(f"{folder}: there is no agent here yet (no {AGENT_FILE}). {_where_one_may_be(name, folder)}")
     return read_agent(folder / AGENT_FILE, expected)
+
+
+def _bundle_with_agent(id_or_path: str | Path) -> tuple[Path, dict[str, str]]:
+    """As `resolve_bundle`, whose errors speak of dreams."""
+    try:
+        return resolve_bundle(id_or_path)
+    except UnknownDreamError as error:
+        raise UnknownDreamError(
+            f"no agent is called {str(id_or_path)!r}: it is an id, a folder, a file, {RANDOM!r}, or a planner such as "
+            f"{PREFIX}cem. {error}"
+        ) from error
 
 
 def _agent_folder(id_or_path: str | Path) -> Path | None:

@@ -48,7 +48,7 @@ def distill(
     output = Output(json_file)
     beside = agent_folder(model)
     folder = beside if out is None else out
-    options = options_from(DistillationOptions, parse_settings(settings or []), where="--set")
+    options = options_from(DistillationOptions, parse_settings(settings or []))
     bars: dict[str, Progress] = {}
 
     def show(stage: str, step: int, steps: int, scalars: dict[str, float]) -> None:

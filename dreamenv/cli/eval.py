@@ -87,9 +87,10 @@ def evaluate(
     output.line(f"{score.real_id}, agent {score.agent}: {_shown(score)}")
     # Before anything else can fail: the episodes cost time
     output.figures(score.to_json())
-    output.line(_yardsticks(model, score.agent))
-    if score.real_frames is not None:
-        output.line(f"real frames consumed by model and agent: {score.real_frames:,}")
+    for line in _yardsticks(model, score.agent):
+        output.line(line)
+    frames = "not known, since one of them does not say" if score.real_frames is None else f"{score.real_frames:,}"
+    output.line(f"real frames consumed by model and agent: {frames}")
     output.line(f"{score.ms_per_decision:.2f} ms per decision")
     if agent != "random":
         chosen = [] if agent is None else ["--agent", agent, *([] if algo is None else ["--algo", algo])]
@@ -107,7 +108,7 @@ def _shown(score: Score) -> str:
     )
 
 
-def _yardsticks(model: str, agent: str) -> str:
+def _yardsticks(model: str, agent: str) -> list[str]:
     """What else this real environment gives, as the bundle records it; how to measure it, where it does not."""
     from dreamenv.bundle import resolve_bundle
     from dreamenv.bundle_config import read_config
@@ -120,5 +121,5 @@ def _yardsticks(model: str, agent: str) -> str:
         if found is not None and not (name == agent == "random")
     ]
     if recorded:
-        return f"for comparison, from the bundle: {', '.join(recorded)}"
-    return f"for comparison: dreamenv eval {model} --agent random"
+        return [f"for comparison, from the bundle: {', '.join(recorded)}"]
+    return [] if agent == "random" else [f"for comparison: dreamenv eval {model} --agent random"]

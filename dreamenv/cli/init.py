@@ -49,5 +49,8 @@ def init(
     for line in found.lines:
         output.line(line)
     output.line(f"wrote {target}")
-    output.next("train", "--config", target)
+    if found.refused:
+        output.line(f"change {target} first, then: dreamenv train --config {target}")
+    else:
+        output.next("train", "--config", target)
     output.figures({"file": str(target), **found.to_json()})

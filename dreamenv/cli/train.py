@@ -19,7 +19,12 @@ def train(
     real: Real = None,
     config: Config = None,
     out: Run = None,
-    frames: Annotated[int | None, typer.Option(help="Real frames to collect first, if OUT holds no episodes.")] = None,
+    frames: Annotated[
+        int | None,
+        typer.Option(
+            help="Real frames that OUT is to hold; what is missing is collected first. By default the preset's."
+        ),
+    ] = None,
     begin: Annotated[str | None, typer.Option(help="Bundle (id or folder) whose weights to start from.")] = None,
     episodes: Annotated[Path | None, typer.Option(help="Episode store to fit; OUT/episodes by default.")] = None,
     recipe: Annotated[str | None, typer.Option(help="How to fit the model; the preset's way, or mdn_rnn.")] = None,

@@ -14,11 +14,13 @@ from dreamenv.world_model import WorldModel
 
 
 def checked_autoreset_mode(mode: AutoresetMode | str) -> AutoresetMode:
-    """`mode` as the enum."""
+    """`mode` as the enum, of its value or its name."""
+    if isinstance(mode, str) and mode in AutoresetMode.__members__:
+        return AutoresetMode[mode]
     try:
         return AutoresetMode(mode)
     except ValueError as error:
-        known = [str(item.value) for item in AutoresetMode]
+        known = [*AutoresetMode.__members__, *(str(item.value) for item in AutoresetMode)]
         raise ConfigurationError(f"autoreset_mode={mode!r} is not known. {did_you_mean(str(mode), known)}") from error
 
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from dreamenv.envs.loading import open_world_model
 from dreamenv.envs.render import RENDER_MODES, Window, check_render_mode, draw_dreams
-from dreamenv.envs.rollout import DreamRollout, OneThread, by_one_thread, check_snapshot
+from dreamenv.envs.rollout import DreamRollout, OneThread, by_one_thread, check_environment_snapshot
 from dreamenv.errors import InvalidActionError, StepError
 from dreamenv.types import Start
 from dreamenv.world_model import WorldModel
@@ -161,6 +161,7 @@ class DreamEnv(gym.Env[NDArray[Any], Any]):
         The step count of a `TimeLimit` around this environment is the wrapper's and not part of it.
         """
         return {
+            "real_id": self.world_model.real.id,
             "rollout": self.rollout.get_state(),
             "ended": self._ended,
             "generator": copy.deepcopy(self.np_random.bit_generator.state),
@@ -172,9 +173,10 @@ class DreamEnv(gym.Env[NDArray[Any], Any]):
         """Go back to a snapshot of `get_state`; the dream and those after it continue bit for bit.
 
         Raises:
-            ConfigurationError: Not a snapshot of this form of environment or of this world model.
+            ConfigurationError: Not a snapshot of this form of environment, or one of another real environment's dream
+                or of a memory of other sizes.
         """
-        check_snapshot(state, {"rollout", "ended", "generator", "seed"}, "DreamEnv")
+        check_environment_snapshot(state, {"rollout", "ended", "generator", "seed"}, "DreamEnv", self.world_model)
         self.rollout.set_state(state["rollout"])
         self._ended = state["ended"]
         generator, _ = seeding.np_random(0)

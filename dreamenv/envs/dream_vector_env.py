@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from dreamenv.envs.arguments import checked_autoreset_mode, checked_reset_mask, checked_time_limit, row_seeds
 from dreamenv.envs.loading import open_world_model
 from dreamenv.envs.render import RENDER_MODES, Window, check_render_mode, draw_dreams, window_frame
-from dreamenv.envs.rollout import DreamRollout, OneThread, by_one_thread, check_snapshot
+from dreamenv.envs.rollout import DreamRollout, OneThread, by_one_thread, check_environment_snapshot
 from dreamenv.errors import StepError
 from dreamenv.memory.base import Outcome
 from dreamenv.types import Start
@@ -160,7 +160,8 @@ class DreamVectorEnv(VectorEnv[NDArray[Any], NDArray[Any], NDArray[Any]]):
 
         Returns:
             Observations `[N, ...]`, rewards `[N]` float64, terminations and truncations `[N]` bool, and `infos` with
-            `predicted_reward` and `termination_probability` `[N]`, each with its mask (`_predicted_reward`, ...).
+            `predicted_reward`, `termination_probability` and, of an ensemble, `disagreement` `[N]`, each with its mask
+            (`_predicted_reward`, ...).
 
         Raises:
             StepError: Before `reset`, or (DISABLED) with rows that have ended.
@@ -222,6 +223,7 @@ class DreamVectorEnv(VectorEnv[NDArray[Any], NDArray[Any], NDArray[Any]]):
     def get_state(self) -> dict[str, Any]:
         """A snapshot of all dreams and their random generators, free of shared memory; it can be pickled and copied."""
         return {
+            "real_id": self.world_model.real.id,
             "rollout": self.rollout.get_state(),
             "ended": self._ended.copy(),
             "generators": [copy.deepcopy(generator.bit_generator.state) for generator in self.np_random],
@@ -233,9 +235,12 @@ class DreamVectorEnv(VectorEnv[NDArray[Any], NDArray[Any], NDArray[Any]]):
         """Go back to a snapshot of `get_state`; all dreams continue bit for bit.
 
         Raises:
-            ConfigurationError: Not a snapshot of this form of environment, this number of dreams or this world model.
+            ConfigurationError: Not a snapshot of this form of environment or this number of dreams, or one of another
+                real environment's dreams or of a memory of other sizes.
         """
-        check_snapshot(state, {"rollout", "ended", "generators", "seeds"}, "DreamVectorEnv")
+        check_environment_snapshot(
+            state, {"rollout", "ended", "generators", "seeds"}, "DreamVectorEnv", self.world_model
+        )
         self.rollout.set_state(state["rollout"])
         self._ended = state["ended"].copy()
         self._seeds = list(state["seeds"])

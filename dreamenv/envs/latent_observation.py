@@ -34,8 +34,9 @@ class LatentObservation(gym.Wrapper[NDArray[Any], Any, Any, Any]):
     reconstruction, as in the dream. A step is one action (the model's action repeat); rewards are the real ones. At an
     end whose frame is meaningless (`drop_terminal_observation`) the last valid observation is returned again.
 
-    `info` of a step is the real environment's with `real_frames` (frames consumed by the step), `predicted_reward` and
-    `termination_probability` (what M said of the step before it was seen).
+    `info` of a step is the real environment's with `real_frames` (frames consumed by the step), `observation_valid`
+    (False where the last observation is shown again), `predicted_reward` and `termination_probability` (what M said of
+    the step before it was seen). That of a reset has the first two.
 
     Args:
         env: The real environment; it is preprocessed as the model wants it, unless there is a `PreprocessedEnv` in it.

@@ -90,6 +90,18 @@ def check_snapshot(state: object, parts: set[str], of: str) -> None:
         raise ConfigurationError(f"no snapshot of a {of}: it lacks {', '.join(missing)}")
 
 
+def check_environment_snapshot(state: object, parts: set[str], of: str, world_model: WorldModel) -> None:
+    """Refuse what is no snapshot of an environment, or of a dream of another real environment: sizes may be alike.
+
+    Raises:
+        ConfigurationError: It is such.
+    """
+    check_snapshot(state, parts | {"real_id"}, of)
+    found = cast(dict[str, Any], state)["real_id"]
+    if found != world_model.real.id:
+        raise ConfigurationError(f"the snapshot is of a dream of {found}, this one is of {world_model.real.id}")
+
+
 class DreamRollout:
     """N dreams of one world model, stepped as one batch; without time limit and without autoreset.
 

@@ -81,8 +81,10 @@ def _cause(gap: Gap) -> str:
     real, off = gap.real_return, gap.predicted_return - gap.real_return
     steps = f"along real episodes M predicts {gap.predicted_return:.0f}, and they return {real:.0f}"
     differences = [predicted - paid for predicted, paid in zip(gap.predicted_returns, gap.real_returns, strict=True)]
-    if abs(off) <= max(2 * math.sqrt(_variance_of_mean(differences)), _NEAR * abs(real)):
+    if abs(off) <= _NEAR * abs(real):
         return f"; single steps are right ({steps}), so long dreams drift"
+    if abs(off) < 2 * math.sqrt(_variance_of_mean(differences)):
+        return f"; whether single steps are right these episodes do not tell ({steps})"
     if (off > 0) == (gap.dream_return > real):
         return f"; single steps are wrong already ({steps})"
     return f", while single steps err the other way ({steps})"

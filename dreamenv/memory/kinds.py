@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from dreamenv.errors import ConfigurationError
 from dreamenv.kinds import Register
 from dreamenv.memory.base import MemoryModel, Stepper
 
@@ -40,6 +41,8 @@ def register_memory(kind: str, memory: type[MemoryModel[Any]]) -> None:
         memory: Called as `memory(action_space=..., **config)`, `config` without its `kind`.
 
     Raises:
-        ConfigurationError: Another memory has this name.
+        ConfigurationError: Another memory has this name, or it is no class of memories.
     """
+    if not (isinstance(memory, type) and issubclass(memory, MemoryModel)):
+        raise ConfigurationError(f"memory {kind!r}: expected a class that inherits from MemoryModel, got {memory!r}")
     MEMORIES.add(kind, memory)

@@ -84,7 +84,7 @@ class CEM(SequencePlanner):
         if self.elites > self.candidates:
             raise ConfigurationError(
                 f"elites={self.elites} of candidates={self.candidates}: the elites are the best of the candidates, "
-                "so there cannot be more"
+                f"so there cannot be more; give elites={max(self.candidates // 4, 1)}, say"
             )
 
     def _search(self, sequences: Sequences, score: Score, centre: Tensor, noise: Noise) -> Found:

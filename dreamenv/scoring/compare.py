@@ -96,8 +96,12 @@ def read_score(file: Path) -> dict[str, Any]:
     """
     try:
         content = read_json(file)
-    except (OSError, ValueError) as error:
-        raise ConfigurationError(f"{file}: cannot be read as a score ({error})") from error
+    except OSError as error:
+        raise ConfigurationError(f"{file}: cannot be read as a score ({error.strerror})") from error
+    except ValueError as error:
+        raise ConfigurationError(
+            f"{file}: no score: not JSON, as `dreamenv eval --json` writes it ({error})"
+        ) from error
     try:
         _returns(content)
     except ConfigurationError as error:

@@ -15,7 +15,7 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 from torch import Tensor
 
-from dreamenv.errors import ConfigurationError, missing_extra
+from dreamenv.errors import ConfigurationError, DreamEnvError, missing_extra
 from dreamenv.memory.base import MemoryModel, Prediction
 from dreamenv.memory.states import flatten_state, merge, select, unflatten_state
 from dreamenv.noise.branching import RowNoise
@@ -74,7 +74,7 @@ def check_memory(
         checks.distribution,
         checks.looking,
     ):
-        check()
+        checks.run(check)
 
 
 class _Checks:
@@ -97,6 +97,17 @@ class _Checks:
             torch.from_numpy(np.stack([np.asarray(action_space.sample()) for _ in range(rows)])).to(device)
             for _ in range(4)
         ]
+
+    def run(self, check: Callable[[], None]) -> None:
+        """Run a check; an error of the memory's own is told with the check's name."""
+        try:
+            check()
+        except (AssertionError, DreamEnvError):
+            raise
+        except Exception as error:  # whatever a foreign memory raises
+            raise AssertionError(
+                f"{self.name} fails in the check {check.__name__!r}: {type(error).__name__}: {error}"
+            ) from error
 
     def generator(self, seed: int) -> torch.Generator:
         return torch.Generator(self.memory.device).manual_seed(1000 * self.seed + seed)
@@ -241,7 +252,14 @@ class _Checks:
             numbers = action - int(self.space.start)
             action = torch.nn.functional.one_hot(numbers, int(self.space.n)).float()
         action = action.float().clone().requires_grad_()
-        after, prediction = self.memory.imagine(state, action, noise=self.generator(10))
+        try:
+            after, prediction = self.memory.imagine(state, action, noise=self.generator(10))
+        except Exception as error:
+            raise AssertionError(
+                f"{self.name}.differentiable is True, so that imagine takes Discrete actions as [B, n] floats too, "
+                f"through which gradients flow; with such it fails: {type(error).__name__}: {error}. Encode actions by "
+                "ActionEncoder, or set differentiable = False"
+            ) from error
         total = prediction.reward.sum() + prediction.termination_probability.sum() + self.memory.latent(after).sum()
         assert total.requires_grad, f"{self.name}.differentiable is True, but a dreamed step carries no gradient"
         total.backward()

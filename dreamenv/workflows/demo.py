@@ -104,7 +104,10 @@ def run_demo(
     """
     options = options or DemoOptions()
     if options.minutes <= 0 or options.episodes < 1 or options.video_steps < 1 or options.validation_episodes < 0:
-        raise ConfigurationError(f"minutes, episodes and video_steps must be above 0; got {options}")
+        raise ConfigurationError(
+            "minutes, episodes and video_steps must be above 0, and validation_episodes at least 0; got "
+            f"{options.minutes}, {options.episodes}, {options.video_steps} and {options.validation_episodes}"
+        )
     model = _load_model(dream)
     _check_extras(model.real)
     folder = Path(out)

@@ -48,7 +48,7 @@ def preset_text(found: Survey) -> str:
 def _observation_lines(found: Survey) -> list[str]:
     if found.keys:
         names = ", ".join(found.keys)
-        return [f"      observation_key: null       # one of {names}; or a list of them, joined to one vector"]
+        return [f"      observation_key: null       # one of {names}; or a list of vectors, joined to one"]
     if found.is_image:
         return ["      crop: null                  # [top, bottom, left, right] of a picture to keep, in pixels"]
     return []
@@ -57,7 +57,7 @@ def _observation_lines(found: Survey) -> list[str]:
 def _limit_lines(found: Survey) -> list[str]:
     if found.limit is not None:
         return [f"      max_episode_steps: {found.limit}      # the environment's own time limit, in real frames"]
-    return ["      max_episode_steps: null     # it has no time limit; give one if an agent may go on for ever"]
+    return ["      max_episode_steps: null     # it has no time limit; give one if an episode may never end"]
 
 
 def _explore_lines(found: Survey) -> list[str]:

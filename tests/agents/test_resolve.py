@@ -88,6 +88,8 @@ def test_missing_agents(tmp_path: Path) -> None:
         load_agent(tmp_path / "other.safetensors")
     with pytest.raises(UnknownDreamError, match="no such folder"):
         load_agent(tmp_path / "nowhere")
+    with pytest.raises(UnknownDreamError, match=r"no agent is called 'randm': .* 'random', or a planner"):
+        load_agent("randm")
 
 
 def test_truncated_file(tmp_path: Path) -> None:

@@ -33,7 +33,7 @@ def test_a_file_that_is_no_score_is_named(tmp_path: Path) -> None:
     (tmp_path / "broken.json").write_text("{")
     for name, message in (
         ("other.json", "other.json: no score"),
-        ("broken.json", "broken.json: cannot be read as a score"),
+        ("broken.json", "broken.json: no score: not JSON"),
         ("missing.json", "missing.json: cannot be read as a score"),
     ):
         with pytest.raises(ConfigurationError, match=message):

@@ -187,8 +187,12 @@ def test_a_score_has_yardsticks_and_a_next_verb(bundle: Path, tmp_path: Path) ->
     edit_config(bundle, lambda config: config.update(provenance={"baseline": baseline}))
     assert "from the bundle: random 1.2 ± 0.5 over 7 episodes\n" in call(*arguments, "2").stdout
     shown = call(*arguments, "2", "--agent", "random").stdout
-    assert f"for comparison: dreamenv eval {bundle} --agent random" in shown
+    assert "for comparison" not in shown, "this is what it would be compared with"
     assert "next:" not in shown
+    edit_config(bundle, lambda config: config.update(provenance={}))
+    shown = call(*arguments, "2").stdout
+    assert f"for comparison: dreamenv eval {bundle} --agent random\n" in shown
+    assert "real frames consumed by model and agent: not known" in shown
 
 
 def test_stages_name_the_next_one(tmp_path: Path) -> None:

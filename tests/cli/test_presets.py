@@ -62,7 +62,7 @@ def own_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
 def test_init_writes_what_it_found_and_train_takes_it(own_module: Path) -> None:
     shown = call("init", "own_walk:Walk-v0").stdout
     assert "it cannot be taken as it is" in shown
-    assert "next: dreamenv train --config Walk-v0.yaml" in shown
+    assert "change Walk-v0.yaml first, then: dreamenv train --config Walk-v0.yaml" in shown
     file = own_module / "Walk-v0.yaml"
     text = file.read_text(encoding="utf-8")
     assert "# one of place, goal, text" in text

@@ -128,7 +128,7 @@ def test_a_snapshot_of_something_else_is_refused() -> None:
         env.set_state(3)  # type: ignore[arg-type]
     with pytest.raises(ConfigurationError, match="lacks"):
         env.set_state({"rollout": {}})
-    other = DreamEnv(trained_like_world_model())
+    other = DreamEnv(trained_like_world_model(real=env.world_model.real))
     other.reset(seed=0)
     with pytest.raises(ConfigurationError, match="memory state"):
         env.set_state(other.get_state())

@@ -209,6 +209,12 @@ def test_observations_and_rewards_share_no_memory_with_later_ones() -> None:
     assert (env.step([1, 1])[0] < 100).all()
 
 
+@pytest.mark.parametrize("mode", AutoresetMode)
+def test_an_autoreset_mode_is_known_by_value_and_by_name(mode: AutoresetMode) -> None:
+    for given in (mode, mode.value, mode.name):
+        assert DreamVectorEnv(fake_world_model(CountingMemory()), 2, autoreset_mode=given).autoreset_mode is mode
+
+
 @pytest.mark.parametrize(
     ("kwargs", "message"),
     [

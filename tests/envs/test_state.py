@@ -11,6 +11,7 @@ from gymnasium.vector import AutoresetMode
 
 from dreamenv.envs import DreamEnv, DreamVectorEnv
 from dreamenv.errors import ConfigurationError, NonFiniteError
+from dreamenv.types import RealEnvSpec
 from tests.fakes import CountingMemory, NoisyMemory, fake_world_model, trained_like_world_model
 
 # Long enough for several blocks of noise and several episodes.
@@ -98,6 +99,18 @@ def test_a_clone_of_a_broken_dream_begins_the_same_next_one(form: str) -> None:
     twin = env.clone()
     for _ in range(5):
         assert np.array_equal(twin.reset()[0], env.reset()[0])
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_snapshot_of_another_environments_dream_is_refused(form: str) -> None:
+    """Both may have the same sizes."""
+    env = dream(form, trained_like_world_model())
+    other = dream(form, trained_like_world_model(real=RealEnvSpec("Acrobot-v1")))
+    before = env.reset(seed=0)[0]
+    other.reset(seed=0)
+    with pytest.raises(ConfigurationError, match="the snapshot is of a dream of Acrobot-v1, this one is of"):
+        env.set_state(other.get_state())
+    assert np.array_equal(env.rollout.observations(), np.atleast_2d(before))
 
 
 @pytest.mark.parametrize("form", FORMS)

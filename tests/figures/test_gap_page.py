@@ -58,6 +58,12 @@ def gap_of(dream: tuple[float, ...], real: tuple[float, ...], predicted: tuple[f
         ),
         ((300.0, 301.0), (200.0, 201.0), (90.0, 91.0), "pays, while single steps err the other way (along real"),
         ((50.0, 51.0), (-80.0, -81.0), (-80.0, -81.0), "The dream promises 131 more than reality pays; single steps"),
+        (
+            (300.0, 301.0),
+            (100.0, 300.0),
+            (20.0, 300.0),
+            "these episodes do not tell (along real episodes M predicts 160",
+        ),
         ((0.0, 300.0), (80.0, 121.0), (80.0, 121.0), "so long dreams drift. With so few episodes it may be chance."),
     ],
 )

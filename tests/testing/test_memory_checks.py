@@ -263,6 +263,27 @@ def test_the_check_notices(memory: type[Broken], message: str) -> None:
         check_memory(memory().eval(), BOX)
 
 
+class OfNumbers(Broken):
+    """Takes Discrete actions as numbers alone, and is differentiable by default."""
+
+    def imagine(self, state: Any, action: Tensor, **options: Any) -> tuple[Any, Prediction]:
+        if action.dim() == 2:
+            raise RuntimeError("Tensors must have same number of dimensions")
+        return super().imagine(state, action, **options)
+
+
+class Half(Broken):
+    def observe(self, *arguments: Any, **options: Any) -> Any:
+        return super().observe(*arguments, **options)[0]
+
+
+def test_an_error_of_the_memorys_own_is_told_with_the_check() -> None:
+    with pytest.raises(AssertionError, match=r"Half fails in the check '\w+': "):
+        check_memory(Half().eval(), DISCRETE)
+    with pytest.raises(AssertionError, match=r"OfNumbers\.differentiable is True, so that imagine takes Discrete"):
+        check_memory(OfNumbers().eval(), DISCRETE)
+
+
 def test_the_check_notices_what_the_weights_do_not_hold() -> None:
     memory = ForgetsAWeight().eval()
     memory.shift = 1.0

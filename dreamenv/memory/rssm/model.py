@@ -103,8 +103,6 @@ class RSSM(MemoryModel[RSSMState]):
             )
         if latents not in LATENTS:
             raise ConfigurationError(f"latents={latents!r}; expected one of {LATENTS}")
-        if latents == "gaussian" and gaussian_size < 1:
-            raise ConfigurationError(f"gaussian_size must be at least 1, got {gaussian_size}")
         if termination not in TERMINATIONS:
             raise ConfigurationError(f"termination={termination!r}; expected one of {TERMINATIONS}")
         self.latents: Latents = (

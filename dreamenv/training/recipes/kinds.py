@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from dreamenv.errors import ConfigurationError
 from dreamenv.kinds import Register
 from dreamenv.training.recipes.base import Recipe
 
@@ -31,6 +32,8 @@ def register_recipe(name: str, recipe: type[Recipe[Any]]) -> None:
         recipe: Called without arguments.
 
     Raises:
-        ConfigurationError: Another recipe has this name.
+        ConfigurationError: Another recipe has this name, or it is no class of recipes.
     """
+    if not (isinstance(recipe, type) and issubclass(recipe, Recipe)):
+        raise ConfigurationError(f"recipe {name!r}: expected a class that inherits from Recipe, got {recipe!r}")
     RECIPES.add(name, recipe)

@@ -23,6 +23,7 @@ from dreamenv.envs import DreamEnv
 from dreamenv.errors import ConfigurationError
 from dreamenv.memory.ensemble.model import ProbabilisticEnsemble
 from dreamenv.memory.heads import REWARD_BOUND
+from dreamenv.memory.kinds import register_memory
 from dreamenv.memory.mdn_rnn.model import MDNRNN
 from dreamenv.memory.rssm.model import RSSM
 from dreamenv.memory.tabular import TabularMemory
@@ -110,6 +111,11 @@ def test_recipes_are_registered_by_name(monkeypatch: pytest.MonkeyPatch) -> None
     assert TrainOptions("own").options == TabularOptions()
     with pytest.raises(ConfigurationError, match="recipe 'mdn_rnn' is .* already"):
         register_recipe("mdn_rnn", Own)
+    for wrong in (Own(), TabularOptions):
+        with pytest.raises(ConfigurationError, match="expected a class that inherits from Recipe"):
+            register_recipe("wrong", wrong)  # type: ignore[arg-type]
+        with pytest.raises(ConfigurationError, match="expected a class that inherits from MemoryModel"):
+            register_memory("wrong", wrong)  # type: ignore[arg-type]
 
 
 def test_an_ensemble_is_trained_like_any_other_model(tmp_path: Path) -> None:
@@ -248,7 +254,7 @@ def test_data_have_a_fingerprint(tmp_path: Path) -> None:
     [
         ("rssm", {"memory": {"latents": "categorial"}}, "latents='categorial'; expected one of"),
         ("rssm", {"memory": {"reward_bound": -5.0}}, "bound positive"),
-        ("rssm", {"memory": {"latents": "gaussian", "gaussian_size": 0}}, "gaussian_size must be at least 1"),
+        ("rssm", {"memory": {"latents": "gaussian", "gaussian_size": 0}}, "at least 1 Gaussian number"),
         ("rssm", {"network": {"depth": 0}}, "depth and width must be at least 1"),
         ("rssm", {"refit_steps": 0}, "refit_steps must be at least 1"),
         ("ensemble", {"memory": {"propagation": "episodic"}}, "propagation='episodic'"),
