@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 import dreamenv
+from dreamenv import registry
 from dreamenv.agents.controller import LinearController
 from dreamenv.agents.random_agent import RandomAgent
 from dreamenv.agents.saved import save_agent
@@ -18,8 +19,9 @@ from tests.fakes import BOX, trained_like_world_model, write_registry
 
 
 @pytest.fixture
-def registered(tmp_path: Path) -> Path:
-    """The bundle of DreamOpened-v0, which has no agent."""
+def registered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The bundle of DreamOpened-v0, which has no agent; other tests do not know it."""
+    monkeypatch.setattr(registry, "_entries", dict(registry.entries()))
     dreamenv.register(write_registry(tmp_path, "DreamOpened-v0", trained_like_world_model()))
     return tmp_path / "bundle"
 
