@@ -23,6 +23,6 @@ def held_out_episodes(cache: EpisodeCache) -> NDArray[np.bool_]:
     """
     if cache.episodes < 2:
         raise ConfigurationError(
-            f"fitting needs at least 2 episodes, one of them held out; got {cache.episodes}. Collect more."
+            f"fitting needs at least 2 episodes, one of them held out; got {cache.episodes}. Collect more frames."
         )
     return np.arange(cache.episodes) % HELD_OUT_EVERY == 0

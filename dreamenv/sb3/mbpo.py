@@ -128,7 +128,8 @@ class MBPOOptions:
             raise ConfigurationError(f"episode must be at least 1 real step, or None; got {self.episode}")
         if self.learning_starts > self.steps:
             raise ConfigurationError(
-                f"learning_starts={self.learning_starts} of steps={self.steps}: nothing would ever be learned"
+                f"learning_starts={self.learning_starts} of steps={self.steps}: nothing would ever be learned. Take "
+                "more steps, or fewer learning_starts"
             )
 
 
