@@ -10,6 +10,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from dataclasses import fields as dataclass_fields
+from numbers import Integral
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -167,7 +168,7 @@ class RealEnvSpec:
         for name, least in (("action_repeat", 1), ("image_size", 1), ("start_margin", 0), ("max_episode_steps", 1)):
             value = getattr(self, name)
             absent = name == "max_episode_steps" and value is None
-            if not absent and (isinstance(value, bool) or not isinstance(value, int) or value < least):
+            if not absent and (isinstance(value, bool) or not isinstance(value, Integral) or value < least):
                 raise ConfigurationError(f"{self.id}: {name} is {value!r}, expected a whole number from {least} on")
 
     @classmethod

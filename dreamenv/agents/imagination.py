@@ -323,6 +323,10 @@ def train_actor_critic(
     if (networks.mean_actor is None) != (options.actor_average is None):
         kept = "no mean of their actor" if networks.mean_actor is None else "a mean of their actor"
         raise ConfigurationError(f"actor_average={options.actor_average}, and the networks to begin with keep {kept}")
+    if networks.critic.head.bound != options.value_bound:
+        raise ConfigurationError(
+            f"value_bound={options.value_bound:g}, and the critic to begin with reaches {networks.critic.head.bound:g}"
+        )
     begun = tensors_fingerprint(networks.state_dict())
     temperature = world_model.temperature if options.temperature is None else options.temperature
     replay_share = options.replay_share if world_model.starts.replay else 0.0
@@ -350,7 +354,7 @@ def train_actor_critic(
         return {"loss": -score.mean, "real_return": score.mean}
 
     def report(step: int, steps: int, scalars: Scalars) -> None:
-        warn_beyond_bound(scalars, options)
+        warn_beyond_bound({name.removeprefix("train/"): value for name, value in scalars.items()}, options)
         progress(step, steps, {name: value for name, value in scalars.items() if name != "held_out/loss"})
 
     with frozen(world_model.memory, world_model.vision):

@@ -258,11 +258,11 @@ def record_origin(path: str | Path, real: RealEnvSpec, source: str, *, importing
     write_json(writable_folder(path) / _COLLECTION_FILE, origin | begun)
 
 
-def importing_from(path: str | Path) -> int | None:
-    """The number of the first episode of an import into folder `path` that did not come to its end; None: of none."""
+def importing_from(path: str | Path) -> tuple[int, str] | None:
+    """The number of the first episode of an import into folder `path` that did not come to its end, and its source."""
     file = Path(path) / _COLLECTION_FILE
-    found = _read_collection(file).get("importing_from") if file.exists() else None
-    return None if found is None else int(found)
+    found = _read_collection(file) if file.exists() else {}
+    return (int(found["importing_from"]), str(found.get("origin"))) if "importing_from" in found else None
 
 
 def _collection_files(path: Path) -> list[Path]:

@@ -170,10 +170,16 @@ def import_minari(dataset_id: str, store: EpisodeStore, *, download: bool = Fals
 
 
 def _append(store: EpisodeStore, episodes: list[Episode], dataset_id: str, real: RealEnvSpec | None) -> None:
-    """All of them: what a killed import has left is removed first, if it says what it is of."""
-    begun = importing_from(store.path)
-    if begun is None:
-        begun = max((int(file.stem) for file in store.own_files()), default=-1) + 1
+    """All of them: what a killed import of the same data set has left is removed first."""
+    begun = max((int(file.stem) for file in store.own_files()), default=-1) + 1
+    unfinished = importing_from(store.path)
+    if unfinished is not None:
+        begun, source = unfinished
+        if source != dataset_id:
+            raise ConfigurationError(
+                f"{store.path}: an import of {source} has not come to its end; import it again first, or take another "
+                "folder"
+            )
     for file in store.own_files():
         if int(file.stem) >= begun:
             file.unlink()

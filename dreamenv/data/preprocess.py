@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import json
 import pickle
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from typing import Any, SupportsFloat
 
@@ -83,9 +84,10 @@ def make_raw_env(spec: RealEnvSpec, *, render_mode: str | None = None) -> gym.En
         raise ConfigurationError(
             f"{spec.id} cannot be made with {spec.kwargs}: {type(error).__name__}: {error}"
         ) from error
+    missing = _beyond_registered(env, spec.wrappers)
     env = env if folder is None else InScratchFolder(env, folder)
     try:
-        for wrapper in _beyond_registered(env, spec.wrappers):
+        for wrapper in missing:
             env = _put_around(env, wrapper)
         return env
     except BaseException:
@@ -155,9 +157,18 @@ def _beyond_registered(env: gym.Env[Any, Any], wrappers: tuple[Wrapper, ...]) ->
     """Without those that `gym.make` has put around `env` itself, since the id is registered with them: the spec of such
     an environment, which Minari keeps, begins with them."""
     registered = env.spec.additional_wrappers if env.spec is not None else ()
-    kinds = [_imported(wrapper.path) for wrapper in wrappers[: len(registered)]]
-    same = kinds == [_imported(worn.entry_point) for worn in registered]
+    asked = [(_place(_imported(wrapper.path)), _written(wrapper.kwargs)) for wrapper in wrappers[: len(registered)]]
+    same = asked == [(worn.entry_point, _written(worn.kwargs)) for worn in registered]
     return wrappers[len(registered) :] if same else wrappers
+
+
+def _place(kind: Callable[..., Any]) -> str:
+    """Where Gymnasium says that a class comes from."""
+    return f"{kind.__module__}:{getattr(kind, '__name__', '')}"
+
+
+def _written(kwargs: Mapping[str, Any] | None) -> str:
+    return json.dumps(kwargs, sort_keys=True, default=str)
 
 
 def _wears(env: gym.Env[Any, Any], kind: Callable[..., Any]) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
@@ -19,6 +19,7 @@ from dreamenv.data.preprocess import PreprocessedEnv, make_known, make_real_env,
 from dreamenv.data.recorder import EpisodeRecorder
 from dreamenv.envs.elsewhere import PackedModel, one_thread
 from dreamenv.envs.latent_observation import LatentObservation
+from dreamenv.errors import DreamEnvError, NonFiniteError
 from dreamenv.scoring.play import play_together
 from dreamenv.types import RealEnvSpec
 from dreamenv.workers import AnyWorkers, Workforce, find_place, open_workers
@@ -32,7 +33,8 @@ class Play(NamedTuple):
     Attributes:
         number: Of the episode in the round.
         seed: Of the real environment's reset.
-        other_seed: Of the reset where the first episode raises an error or is not finite: it is played again, once.
+        other_seed: Of the reset where the first episode raises an error or is not finite: it is played again, once,
+            unless a planner decides for several in one batch.
         own: Seed of what the player draws.
         greedy_share: Probability that the agent plays as well as it can; else it explores.
     """
@@ -56,15 +58,44 @@ class LiveEpisodes(Protocol):
         """Number and file (`episode_bytes`) of each episode as it is finished, all with the weights as they are now."""
 
 
+class _Player:
+    """Plays single episodes in a real environment, which it opens anew where one fails."""
+
+    def __init__(self, real: RealEnvSpec) -> None:
+        self._real, self._env = real, make_real_env(real)
+
+    def __call__(self, model: WorldModel, player: LivePlayer, play: Play) -> bytes:
+        """The file of the episode."""
+        try:
+            return self._once(model, player, play, play.seed)
+        except Exception as error:  # whatever a foreign simulator raises
+            if isinstance(error, DreamEnvError) and not isinstance(error, NonFiniteError):
+                raise
+            # A run that goes on from its checkpoint would play the same episode again, and never get behind it
+            warnings.warn(f"episode {play.number} is played again from another seed: {error!r}", stacklevel=2)
+        with suppress(Exception):  # it may be beyond closing
+            self._env.close()
+        self._env = make_real_env(self._real)
+        return self._once(model, player, play, play.other_seed)
+
+    def _once(self, model: WorldModel, player: LivePlayer, play: Play, seed: int) -> bytes:
+        rng, greedy = play.drawn()
+        return episode_bytes(record_episode(self._env, player.actor(model, rng, greedy=greedy), seed=seed))
+
+    def close(self) -> None:
+        """Close the environment."""
+        self._env.close()
+
+
 class _OneByOne:
     """Episodes in this process, by the model where it is."""
 
-    def __init__(self, env: PreprocessedEnv) -> None:
-        self._env = env
+    def __init__(self, played: _Player) -> None:
+        self._played = played
 
     def play(self, model: WorldModel, player: LivePlayer, plays: Sequence[Play]) -> Iterator[tuple[int, bytes]]:
         for play in plays:
-            yield play.number, _played(self._env, model, player, play)
+            yield play.number, self._played(model, player, play)
 
 
 class _SideBySide:
@@ -134,11 +165,8 @@ def live_episodes(real: RealEnvSpec, *, at_once: int, workers: AnyWorkers) -> It
         workers: Who plays several; see `dreamenv.workers.find_place`.
     """
     if at_once == 1:
-        env = make_real_env(real)
-        try:
-            yield _OneByOne(env)
-        finally:
-            env.close()
+        with closing(_Player(real)) as played:
+            yield _OneByOne(played)
         return
     place = find_place(workers, at_once)
     setup = _Setup(real, None if place.here else registration_of(real))
@@ -167,23 +195,10 @@ class _Task:
 
 def _make_runner(setup: _Setup) -> Callable[[_Task], bytes]:
     make_known(setup.registration)
-    env = make_real_env(setup.real)
+    played = _Player(setup.real)
 
     def run(task: _Task) -> bytes:
         with one_thread():
-            return _played(env, task.model.unpack(), task.player, task.play)
+            return played(task.model.unpack(), task.player, task.play)
 
     return run
-
-
-def _played(env: PreprocessedEnv, model: WorldModel, player: LivePlayer, play: Play) -> bytes:
-    def played(seed: int) -> bytes:
-        rng, greedy = play.drawn()
-        return episode_bytes(record_episode(env, player.actor(model, rng, greedy=greedy), seed=seed))
-
-    try:
-        return played(play.seed)
-    except Exception as error:
-        # A run that goes on from its checkpoint would play the same episode again, and never get behind it
-        warnings.warn(f"episode {play.number} is played again from another seed: {error!r}", stacklevel=2)
-        return played(play.other_seed)

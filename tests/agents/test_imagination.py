@@ -118,6 +118,16 @@ def test_returns_beyond_what_the_critic_can_say_are_told() -> None:
         warn_beyond_bound({name: float(part.detach()) for name, part in found.items()}, options)
 
 
+def test_training_warns_of_returns_that_the_critic_cannot_say(tmp_path: Path) -> None:
+    model = small_dream(TargetMemory(), MOVE)
+    options = ImaginationOptions(steps=2, batch_size=4, horizon=2, width=8, value_bound=1e-6, gradient="reinforce")
+    with pytest.warns(UserWarning, match="pass value_bound=1e-06"):
+        train_actor_critic(model, out_dir=tmp_path, options=options, validate_every=1)
+    begin = ActorCritic(model.memory.feature_size, model.action_space, width=8)
+    with pytest.raises(ConfigurationError, match="value_bound=1e-06, and the critic to begin with reaches 1000"):
+        train_actor_critic(model, out_dir=tmp_path / "other", options=options, begin=begin)
+
+
 def test_rewards_are_clipped() -> None:
     assert float(hand_made_losses((0.0, 1.0), reward_clip=(-1.0, 0.25))["actor"]) == pytest.approx(-0.125)
 

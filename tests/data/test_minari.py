@@ -125,6 +125,9 @@ def test_a_killed_import_is_made_whole(tmp_path: Path, monkeypatch: pytest.Monke
         with pytest.raises(KeyboardInterrupt):
             import_minari("cartpole-v5", back)
     assert len(back) == 3
+    export_minari(store, "cartpole-v6", CARTPOLE)
+    with pytest.raises(ConfigurationError, match="an import of cartpole-v5 has not come to its end"):
+        import_minari("cartpole-v6", back)
     import_minari("cartpole-v5", back)
     assert [len(episode) for episode in back] == [2, 3, 4, 5]
     import_minari("cartpole-v5", back)

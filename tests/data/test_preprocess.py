@@ -277,10 +277,25 @@ def test_wrappers_that_an_id_is_registered_with_are_put_around_it_once() -> None
     try:
         rescaled = Wrapper("gymnasium.wrappers:RescaleAction", {"min_action": -1.0, "max_action": 1.0})
         wrappers = (rescaled, Wrapper("gymnasium.wrappers:NormalizeReward"))
-        env = make_real_env(RealEnvSpec(worn.id, wrappers=wrappers))
+        env = make_real_env(RealEnvSpec(worn.id, wrappers=wrappers, scratch_folder=True))
+        other = Wrapper("gymnasium.wrappers:RescaleAction", {"min_action": -0.5, "max_action": 0.5})
+        twice = make_real_env(RealEnvSpec(worn.id, wrappers=(other,)))
     finally:
         del gym.registry[worn.id]
+    assert twice.action_space == spaces.Box(-0.5, 0.5, (1,), np.float32)
     assert (str(env).count("RescaleAction"), str(env).count("NormalizeReward")) == (1, 1)
+
+
+def test_wrappers_that_an_id_puts_on_itself_need_not_be_importable() -> None:
+    class Own(gym.Wrapper[Any, Any, Any, Any]):
+        pass
+
+    gym.register("OwnPendulum-v1", lambda: Own(gym.make("Pendulum-v1")))
+    try:
+        env = make_real_env(RealEnvSpec("OwnPendulum-v1", max_episode_steps=9))
+    finally:
+        del gym.registry["OwnPendulum-v1"]
+    assert "Own" in str(env)
 
 
 @pytest.mark.parametrize(
@@ -291,6 +306,7 @@ def test_wrappers_that_an_id_is_registered_with_are_put_around_it_once() -> None
         ({"image_size": 0}, "image_size is 0"),
         ({"start_margin": -1}, "start_margin is -1, expected a whole number from 0 on"),
         ({"max_episode_steps": True}, "max_episode_steps is True"),
+        ({"max_episode_steps": np.float64(3)}, "expected a whole number"),
     ],
 )
 def test_numbers_that_no_environment_can_have_are_refused(fields: dict[str, Any], message: str) -> None:
