@@ -9,7 +9,7 @@ learner solves; these rooms occur in no training.
 
 The same command goes on with the learners that FILE has no row of.
 
-Takes: about an hour and three quarters on one core with the defaults.
+Takes: about two hours on one core with the defaults.
 
 python examples/13_i2a_sokoban.py [--frames N] [--methods NAME ...] [--seed S] [--json FILE]
 """
