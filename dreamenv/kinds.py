@@ -36,13 +36,15 @@ class Register(Generic[KindT]):
     Args:
         what: What is registered, for messages, such as "memory".
         shipped: `"module:name"` of each kind of this package, imported when it is asked for.
+        base: What every kind that is added inherits from, where they are classes; None asks nothing.
 
     Attributes:
         group: The entry-point group in which a package names its kinds, `dreamenv.<what>`.
     """
 
-    def __init__(self, what: str, shipped: Mapping[str, str]) -> None:
+    def __init__(self, what: str, shipped: Mapping[str, str], base: type | None = None) -> None:
         self.what = what
+        self._base = base
         self.group = f"dreamenv.{what}"
         self._shipped = dict(shipped)
         self._added: dict[str, KindT] = dict(_ADOPTED.get(what, {}))
@@ -52,10 +54,14 @@ class Register(Generic[KindT]):
         """Make `value` known as `kind`; the same value may be added again.
 
         Raises:
-            ConfigurationError: An empty name, or a name that something else has already.
+            ConfigurationError: An empty name, a name that something else has already, or no class of this kind.
         """
         if not isinstance(kind, str) or not kind:
             raise ConfigurationError(f"a kind of {self.what} needs a name, got {kind!r}")
+        if self._base is not None and not (isinstance(value, type) and issubclass(value, self._base)):
+            raise ConfigurationError(
+                f"{self.what} {kind!r}: expected a class that inherits from {self._base.__name__}, got {value!r}"
+            )
         if kind in self and self[kind] is not value:
             raise ConfigurationError(f"{self.what} {kind!r} is {self[kind]!r} already; take another name")
         self._added[kind] = value

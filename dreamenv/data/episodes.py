@@ -11,6 +11,7 @@ import time
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile
@@ -28,6 +29,7 @@ ASIDE = "damaged"
 _MOST_INDEX = 8 << 30
 _NUMBERED = re.compile(r"[0-9]+\.h5$")
 _SECONDS_OF_A_BUILD = 24 * 3600
+_ROWS_AT_ONCE = 1024
 # What reading a damaged .npz raises: RuntimeError for a part that seems encrypted or of an unknown compression,
 # zlib's and lzma's for one that seems compressed, MemoryError for an array that seems enormous
 _DAMAGED = (
@@ -156,6 +158,14 @@ class EpisodeCache:
     def first_step(self) -> NDArray[np.int64]:
         """`[E]` row of each episode's first action and reward."""
         return self.first - np.arange(len(self.first))
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Sixteen hexadecimal digits that change with any number of the episodes."""
+        seen = self.observations
+        arrays = (self.lengths, self.actions, self.rewards, self.terminated, self.final_valid)
+        rows = (seen[first : first + _ROWS_AT_ONCE] for first in range(0, len(seen), _ROWS_AT_ONCE))
+        return fingerprint(np.ascontiguousarray(part).tobytes() for part in (*arrays, *rows))
 
 
 def build_cache(store: EpisodeStore, path: str | Path) -> EpisodeCache:

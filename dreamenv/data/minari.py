@@ -180,9 +180,9 @@ def _append(store: EpisodeStore, episodes: list[Episode], dataset_id: str, real:
                 f"{store.path}: an import of {source} has not come to its end; import it again first, or take another "
                 "folder"
             )
-    for file in store.own_files():
-        if int(file.stem) >= begun:
-            file.unlink()
+        for file in store.own_files():
+            if int(file.stem) >= begun:
+                file.unlink()
     if real is not None:
         record_origin(store.path, real, dataset_id, importing_from=begun)
     for episode in episodes:

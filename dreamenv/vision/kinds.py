@@ -16,6 +16,7 @@ VISIONS: Register[type[Vision]] = Register(
         "symlog_mlp": "dreamenv.vision.joint:SymlogMLP",
         "vector_encoder": "dreamenv.vision.encoder:VectorEncoder",
     },
+    Vision,
 )
 
 
@@ -25,6 +26,6 @@ def register_vision(kind: str, vision: type[Vision]) -> None:
     Packages can name theirs in the entry-point group `dreamenv.vision`.
 
     Raises:
-        ConfigurationError: Another vision has this name.
+        ConfigurationError: Another vision has this name, or it is no class of visions.
     """
     VISIONS.add(kind, vision)

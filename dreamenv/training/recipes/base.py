@@ -21,7 +21,6 @@ from torch import Tensor, nn
 from dreamenv.bundle import StartStates
 from dreamenv.data.episodes import EpisodeCache
 from dreamenv.errors import ConfigurationError
-from dreamenv.files import fingerprint
 from dreamenv.memory.base import MemoryModel
 from dreamenv.noise.base import seeded_weights
 from dreamenv.training.fit import Scalars
@@ -34,7 +33,6 @@ from dreamenv.world_model import WorldModel
 
 OptionsT = TypeVar("OptionsT")
 Progress = Callable[[str, int, int, Scalars], None]
-_ROWS_AT_ONCE = 1024
 
 
 def _silent(stage: str, step: int, steps: int, scalars: Scalars) -> None:
@@ -73,17 +71,14 @@ class Job(Generic[OptionsT]):
 
     @cached_property
     def given(self) -> dict[str, str | None]:
-        """What belongs into the settings of every checkpoint: none of other episodes, or of another model to begin
-        with, is continued."""
+        """What every checkpoint's settings hold: none of other episodes, or of another model to begin with, is
+        continued."""
         return {"data": self.data, "begin": None if self.begin is None else self.begin.fingerprint()}
 
-    @cached_property
+    @property
     def data(self) -> str:
         """Sixteen hexadecimal digits that change with the episodes."""
-        cache, seen = self.cache, self.cache.observations
-        arrays = (cache.lengths, cache.actions, cache.rewards, cache.terminated, cache.final_valid)
-        rows = (seen[first : first + _ROWS_AT_ONCE] for first in range(0, len(seen), _ROWS_AT_ONCE))
-        return fingerprint(np.ascontiguousarray(part).tobytes() for part in (*arrays, *rows))
+        return self.cache.fingerprint
 
     def world_model(self, vision: Vision, memory: MemoryModel[Any]) -> WorldModel:
         """V and M as one model without start states, in evaluation mode: for pictures while they are fitted."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from dreamenv.errors import ConfigurationError
 from dreamenv.kinds import Register
 from dreamenv.training.recipes.base import Recipe
 
@@ -17,6 +16,7 @@ RECIPES: Register[type[Recipe[Any]]] = Register(
         "tabular": "dreamenv.training.recipes.tabular:TabularRecipe",
         "value_equivalent": "dreamenv.training.recipes.value_equivalent:ValueEquivalentRecipe",
     },
+    Recipe,
 )
 
 
@@ -34,6 +34,4 @@ def register_recipe(name: str, recipe: type[Recipe[Any]]) -> None:
     Raises:
         ConfigurationError: Another recipe has this name, or it is no class of recipes.
     """
-    if not (isinstance(recipe, type) and issubclass(recipe, Recipe)):
-        raise ConfigurationError(f"recipe {name!r}: expected a class that inherits from Recipe, got {recipe!r}")
     RECIPES.add(name, recipe)
