@@ -26,10 +26,12 @@ class Gaussian(NamedTuple):
     mean: Tensor
     log_variance: Tensor
 
-    def nll(self, value: Tensor) -> Tensor:
-        """Negative log-likelihood of `value` in nats, `[..., D]`."""
+    def nll(self, value: Tensor, beta: float = 0.0) -> Tensor:
+        """Negative log-likelihood of `value` in nats, `[..., D]`, times the variance to the power `beta`, which has no
+        gradient (β-NLL, Seitzer et al. 2022)."""
         square = (value - self.mean).square()
-        return 0.5 * (square * (-self.log_variance).exp() + self.log_variance) + _HALF_LOG_2PI
+        nats = 0.5 * (square * (-self.log_variance).exp() + self.log_variance) + _HALF_LOG_2PI
+        return nats * (beta * self.log_variance.detach()).exp() if beta else nats
 
 
 class MemberLinear(nn.Module):

@@ -301,13 +301,15 @@ class ProbabilisticEnsemble(MemoryModel[EnsembleState]):
         least, most = rewards.aminmax()
         self.reward_range.copy_(torch.stack([least - (most - least), most + (most - least)]))
 
-    def likelihood(self, latent: Tensor, action: Tensor, next_latent: Tensor, reward: Tensor) -> Tensor:
+    def likelihood(
+        self, latent: Tensor, action: Tensor, next_latent: Tensor, reward: Tensor, *, beta: float = 0.0
+    ) -> Tensor:
         """Negative log-likelihood `[E, B, Z + 1]` in nats (normalised units), the reward in the last column.
 
-        Shapes as for `gaussian`; `reward` is `[E, B]` or `[B]`.
+        Shapes as for `gaussian`; `reward` is `[E, B]` or `[B]`; `beta` as in `EnsembleFitOptions`.
         """
         outcome = torch.cat([next_latent - latent, reward.unsqueeze(-1)], dim=-1)
-        return self.gaussian(latent, action).nll((outcome - self.change_mean) / self.change_std)
+        return self.gaussian(latent, action).nll((outcome - self.change_mean) / self.change_std, beta)
 
     def termination_loss(self, latent: Tensor, action: Tensor, next_latent: Tensor, terminated: Tensor) -> Tensor:
         """Weighted cross-entropy in nats of the head, of the shape of `terminated`."""

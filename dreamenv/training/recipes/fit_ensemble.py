@@ -44,6 +44,9 @@ class EnsembleFitOptions:
         improvement: What counts as improvement, as a share.
         max_epochs: Epochs at most.
         max_steps: Optimiser steps at most; None sets no limit.
+        beta: Each likelihood counts by its variance to this power, in [0, 1] (β-NLL, Seitzer et al. 2022). With 0, the
+            likelihood itself, what is rarely seen, such as the reward at a goal, passes for noise: its variance grows
+            before its mean is learned. With 1 the means are learned as by squared errors.
     """
 
     held_out: float = 0.2
@@ -54,6 +57,7 @@ class EnsembleFitOptions:
     improvement: float = 0.01
     max_epochs: int = 200
     max_steps: int | None = None
+    beta: float = 0.0
 
     def __post_init__(self) -> None:
         if (
@@ -72,6 +76,8 @@ class EnsembleFitOptions:
                 "need learning_rate above 0, weight_decay of at least 0 and max_steps of at least 1; got "
                 f"{self.learning_rate}, {self.weight_decay}, {self.max_steps}"
             )
+        if not 0 <= self.beta <= 1:
+            raise ConfigurationError(f"beta must be in [0, 1], got {self.beta}")
 
 
 @dataclass(frozen=True)
@@ -226,7 +232,7 @@ def fit_ensemble(
             begins = range(0, rows, options.batch_size)
             for begin in begins[: None if options.max_steps is None else options.max_steps - state["steps"]]:
                 index = torch.from_numpy(order[:, begin : begin + options.batch_size]).to(device)
-                _step(memory, optimiser, [part[index] for part in training])
+                _step(memory, optimiser, [part[index] for part in training], options.beta)
                 state["steps"] += 1
             memory.eval()
             error, termination = _held_out_losses(memory, validation)
@@ -261,11 +267,11 @@ def _optimiser(memory: ProbabilisticEnsemble, options: EnsembleFitOptions) -> to
     return torch.optim.Adam(groups, lr=options.learning_rate)
 
 
-def _step(memory: ProbabilisticEnsemble, optimiser: torch.optim.Adam, batch: list[Tensor]) -> None:
+def _step(memory: ProbabilisticEnsemble, optimiser: torch.optim.Adam, batch: list[Tensor], beta: float) -> None:
     latents, actions, next_latents, rewards, terminated = batch
     optimiser.zero_grad(set_to_none=True)
     # Summed over the members, so that each learns as if it were alone.
-    nll = memory.likelihood(latents, actions, next_latents, rewards).mean((1, 2)).sum()
+    nll = memory.likelihood(latents, actions, next_latents, rewards, beta=beta).mean((1, 2)).sum()
     ends = memory.termination_loss(latents, actions, next_latents, terminated.float()).mean()
     loss = nll + ends + memory.networks.bound_penalty()
     if not math.isfinite(float(loss.detach())):

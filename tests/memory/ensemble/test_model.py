@@ -14,6 +14,7 @@ from torch import Tensor
 from dreamenv.bundle import StartStates
 from dreamenv.envs import DreamVectorEnv
 from dreamenv.errors import ConfigurationError
+from dreamenv.memory.ensemble.members import Gaussian
 from dreamenv.memory.ensemble.model import EnsembleState, ProbabilisticEnsemble
 from dreamenv.memory.sequences import SequenceBatch
 from dreamenv.memory.states import select
@@ -215,6 +216,19 @@ def test_the_loss_is_the_likelihood_of_what_counts(space: str) -> None:
     torch.testing.assert_close(found["loss"], parts + memory.networks.bound_penalty())
     found["loss"].backward()
     assert all(p.grad is not None and p.grad.isfinite().all() and p.grad.any() for p in memory.parameters())
+
+
+def test_a_likelihood_may_count_by_its_variance() -> None:
+    mean, log_variance = torch.zeros(1, requires_grad=True), torch.full((1,), math.log(4.0), requires_grad=True)
+    normal, value = Gaussian(mean, log_variance), torch.tensor([2.0])
+    nats = 0.5 * (1 + math.log(4)) + 0.5 * math.log(2 * math.pi)
+    for beta in (0.0, 0.5, 1.0):
+        found = normal.nll(value, beta)
+        assert found.item() == pytest.approx(4**beta * nats)
+        # -(2 - 0) / 4 and (1 - 2² / 4) / 2, as if the factor were a number
+        by_mean, by_variance = torch.autograd.grad(found, (mean, log_variance))
+        assert by_mean.item() == pytest.approx(-0.5 * 4**beta)
+        assert by_variance.item() == pytest.approx(0, abs=1e-6)
 
 
 def test_variances_lie_between_their_bounds() -> None:

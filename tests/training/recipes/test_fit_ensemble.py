@@ -114,6 +114,22 @@ def test_an_output_that_cannot_be_predicted_does_not_end_a_fit() -> None:
     assert level(np.array([[1e-9, 0.5]])) == level(np.array([[1e-6, 0.5]]))
 
 
+def test_a_rare_reward_passes_for_noise_unless_likelihoods_count_by_their_variance() -> None:
+    rng = np.random.default_rng(0)
+    latents = rng.uniform(0, 1, (2000, 1)).astype(np.float32)
+    actions = rng.uniform(-1, 1, (2000, 1)).astype(np.float32)
+    goal = latents[:, 0] > 0.98
+    data = Transitions(latents, actions, latents + actions / 10, np.where(goal, 100, 0).astype(np.float32), goal)
+    paid = []
+    for beta in (0.0, 1.0):
+        memory = small(hidden_size=32)
+        fit(memory, data, beta=beta, max_epochs=12, patience=12)
+        with torch.no_grad():
+            mean = memory.gaussian(torch.ones(1, 1), torch.zeros(1, 1)).mean[..., -1].mean()
+        paid.append(float(mean * memory.change_std[-1] + memory.change_mean[-1]))
+    assert paid[0] < 12 < 30 < paid[1]
+
+
 def test_what_never_changes_neither_prolongs_a_fit_nor_ends_it() -> None:
     """Such as the walls of a room, whose errors go up and down by nothing but what else is learned."""
     errors = np.array([[0.5, 0.3, 1e-4], [0.5, 0.3, 1e-2]])
@@ -236,7 +252,7 @@ def test_transitions_of_episodes() -> None:
 def test_bad_data_and_options() -> None:
     with pytest.raises(ConfigurationError, match="3 transitions leave"):
         fit(small(), walk(3))
-    for options in ({"held_out": 1.0}, {"batch_size": 0}, {"patience": 0}, {"improvement": 1.0}):
+    for options in ({"held_out": 1.0}, {"batch_size": 0}, {"patience": 0}, {"improvement": 1.0}, {"beta": 1.5}):
         with pytest.raises(ConfigurationError, match=next(iter(options))):
             fit(small(), walk(50), **options)
     memory, data = small(), walk(100)
