@@ -83,7 +83,7 @@ def distill(
             torch's threads, with other random numbers. They are spawned, so a script needs its
             `if __name__ == "__main__"`.
         progress: Called with a round's stage, its step, steps and scalars.
-        report: Receives a line whenever a worker dies.
+        report: Receives a line whenever a worker dies, and one where the planner takes no guide.
 
     Raises:
         ConfigurationError: A planner that cannot plan in this dream, or that local processes cannot be given; a folder
@@ -100,6 +100,11 @@ def distill(
         check_on_cpu(world_model)
     check_discount(options.discount)  # a dream has one player
     expert, how = planner, _how(options)
+    if options.rounds > 1 and not hasattr(expert, "guided"):
+        report(
+            f"planner {planner.scheme!r} takes no guide: it decides alike in all {options.rounds} rounds, in the later "
+            "ones where the network of the round before leads"
+        )
 
     def decide(student: PolicyValue | None, number: int) -> Decisions:
         searching = expert

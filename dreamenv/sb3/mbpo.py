@@ -24,7 +24,7 @@ from dreamenv.files import atomic, read_json, write_json
 from dreamenv.options import plain, plain_values
 from dreamenv.run_lock import alone_in
 from dreamenv.sb3.branches import BranchSchedule
-from dreamenv.sb3.critic import CriticCallback
+from dreamenv.sb3.critic import CriticCallback, check_gamma
 from dreamenv.sb3.mixed_buffer import MixedReplayBuffer
 from dreamenv.sb3.mixing import MixingCallback
 from dreamenv.sb3.models import algorithm, check_settings, new_model, write_provenance
@@ -126,11 +126,13 @@ class MBPOOptions:
             )
         if self.episode is not None and self.episode < 1:
             raise ConfigurationError(f"episode must be at least 1 real step, or None; got {self.episode}")
-        if self.learning_starts > self.steps:
+        if self.learning_starts >= self.steps:
             raise ConfigurationError(
                 f"learning_starts={self.learning_starts} of steps={self.steps}: nothing would ever be learned. Take "
                 "more steps, or fewer learning_starts"
             )
+        if isinstance(gamma := self.agent.get("gamma", 0.99), (int, float)):
+            check_gamma(gamma)
 
 
 @dataclass(frozen=True)
@@ -279,7 +281,10 @@ def _write_bundle(
 def _new_model(real: RealEnvSpec, options: MBPOOptions, seed: int) -> WorldModel:
     """The ensemble before its first fit."""
     with closing(make_real_env(real)) as env:
-        return ensemble_world_model(env, seed=seed, **asdict(options.model))
+        model = ensemble_world_model(env, seed=seed, **asdict(options.model))
+    # The environment's limit is in frames, a dream's in actions
+    model.max_episode_steps = math.ceil(model.max_episode_steps / real.action_repeat)
+    return model
 
 
 def _checkpoint(folder: Path, number: int) -> Path:
@@ -336,7 +341,11 @@ class _Epoch:
         critic = CriticCallback(every=options.critic_every)
         steps = min(options.epoch, options.steps - self._number * options.epoch)
         callbacks = [mixing, critic, _WholeRun(options.steps)]
-        self._agent.learn(steps, callback=callbacks, reset_num_timesteps=False)
+        try:
+            self._agent.learn(steps, callback=callbacks, reset_num_timesteps=False)
+        except ValueError:
+            critic.check_policy()  # torch refuses to draw from what is NaN, and does not say why it is
+            raise
         critic.look()
         self._keep(_checkpoint(self._folder, self._number))
         returns = self._score()

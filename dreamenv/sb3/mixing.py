@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -11,6 +12,7 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 
 from dreamenv.errors import ConfigurationError, missing_extra
+from dreamenv.planners.arguments import check_temperature
 from dreamenv.sb3.branches import Branches, BranchSchedule, dream_branches
 from dreamenv.sb3.mixed_buffer import MixedReplayBuffer
 from dreamenv.training.refits import REFITS
@@ -85,8 +87,12 @@ class MixingCallback(BaseCallback):
                 f"branches of up to {self.schedule.last} steps; the model's horizon is "
                 f"{world_model.max_episode_steps} steps (max_episode_steps). Shorten the schedule."
             )
-        if explore is not None and explore < 0:
-            raise ConfigurationError(f"explore must be at least 0, got {explore}")
+        largest = 1.0 if isinstance(world_model.action_space, spaces.Discrete) else math.inf
+        if explore is not None and not (0 <= explore <= largest and math.isfinite(explore)):
+            raise ConfigurationError(
+                f"explore must be a finite number of at least 0, and a probability for Discrete actions; got {explore}"
+            )
+        check_temperature(temperature)
         self.world_model = world_model
         self.refit = refit
         self.refit_every = refit_every

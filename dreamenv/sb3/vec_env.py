@@ -9,7 +9,7 @@ from typing import Any, cast
 import gymnasium as gym
 import numpy as np
 from gymnasium import spaces
-from gymnasium.vector import AutoresetMode
+from gymnasium.vector import AutoresetMode, VectorEnv
 from numpy.typing import NDArray
 
 from dreamenv import registry
@@ -28,7 +28,8 @@ class DreamVecEnv(VecEnv):
     """N dreams as a Stable-Baselines3 `VecEnv`, one batched computation a step.
 
     An ended dream begins anew in the same step: its `infos` entry holds `terminal_observation` and
-    `TimeLimit.truncated`. Every entry holds `predicted_reward` and `termination_probability`.
+    `TimeLimit.truncated`. Every entry holds `predicted_reward`, `termination_probability` and what else the memory says
+    of a step, such as an ensemble's `disagreement`.
 
     Actions of a Discrete space count from 0 here, as Stable-Baselines3 wants them, whatever the dream's `start`.
 
@@ -82,14 +83,14 @@ class DreamVecEnv(VecEnv):
         self._actions = None
         dones = terminated | truncated
         final: dict[str, Any] = infos.get("final_info", {})
+        figures = {
+            name: _of_all_rows(infos, final, name, dones).tolist()
+            for name in ("termination_probability", *self.env.world_model.memory.figures)
+        }
         entries: list[dict[str, Any]] = [
-            {"predicted_reward": reward, "termination_probability": probability, "TimeLimit.truncated": cut}
-            for reward, probability, cut in zip(
-                rewards.tolist(),
-                _of_all_rows(infos, final, "termination_probability", dones).tolist(),
-                (truncated & ~terminated).tolist(),
-                strict=True,
-            )
+            {"predicted_reward": reward, "TimeLimit.truncated": cut}
+            | {name: said[row] for name, said in figures.items()}
+            for row, (reward, cut) in enumerate(zip(rewards.tolist(), (truncated & ~terminated).tolist(), strict=True))
         ]
         for row in np.flatnonzero(dones).tolist():
             entries[row]["terminal_observation"] = infos["final_obs"][row]
@@ -150,6 +151,12 @@ def _vector_env(
                 f"the DreamVectorEnv has autoreset_mode {dream.autoreset_mode.name}, expected SAME_STEP"
             )
         return dream
+    if isinstance(dream, VectorEnv):
+        raise ConfigurationError(
+            f"got {type(dream).__name__}; DreamVecEnv takes a DreamVectorEnv without wrappers, since they do not know "
+            "of ends in the same step. A model that pays for disagreement is world_model.with_bonus(1.0); for others "
+            "there are the wrappers of stable_baselines3.common.vec_env."
+        )
     options = {**kwargs, "autoreset_mode": AutoresetMode.SAME_STEP}
     count = 1 if num_envs is None else num_envs
     if isinstance(dream, str) and not Path(dream).is_dir():

@@ -222,8 +222,9 @@ class PlannerLearner(Learner[NoOptions]):
     def player(self, folder: Path) -> Player:
         name = f"planner:{self.detail}"
         # Gumbel's root draws what it tries, which is how it explores
-        explores = isinstance(self._planner, MCTS) and self._planner.gumbel and "gumbel_noise=" not in self.detail
-        return Player(name, greedy=f"{name},gumbel_noise=0" if explores else None)
+        explores = isinstance(self._planner, MCTS) and self._planner.gumbel and self._planner.gumbel_noise > 0
+        settings = [part for part in name.split(",") if not part.startswith("gumbel_noise=")]
+        return Player(name, greedy=",".join([*settings, "gumbel_noise=0"]) if explores else None)
 
     def live(self, model: WorldModel, *, seed: int, checkpoint: Path) -> LiveAgent:
         return LivePlanner(model, f"planner:{self.detail}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import warnings
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass, field
@@ -134,6 +135,12 @@ def run_loop(
         table.append(row)
         write_json(run_dir / "rounds.json", [asdict(entry) for entry in table])
         on_round(row)
+    if len(table) <= options.curious_rounds:
+        warnings.warn(
+            f"all {len(table)} rounds are curious (curious_rounds={options.curious_rounds}): the agent has learned for "
+            "disagreement alone, not for the reward. The same call with more rounds goes on",
+            stacklevel=2,
+        )
     _keep_best(run_dir, best_round(table, options.best_over), table)
     return table
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -92,8 +93,8 @@ class LoopOptions:
                 f"curious_rounds={self.curious_rounds}, update_every={self.update_every}: curious_rounds must be at "
                 "least 0, and curiosity learns by rounds; leave update_every out"
             )
-        if self.train_ratio is not None and not self.train_ratio > 0:
-            raise ConfigurationError(f"train_ratio must be above 0, got {self.train_ratio}")
+        if self.train_ratio is not None and not 0 < self.train_ratio < math.inf:
+            raise ConfigurationError(f"train_ratio must be a finite number above 0, got {self.train_ratio}")
         if self.update_every is not None and (self.update_every < 1 or self.train_ratio is None):
             raise ConfigurationError(
                 f"update_every={self.update_every}, train_ratio={self.train_ratio}: update_every must be at least 1, "

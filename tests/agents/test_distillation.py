@@ -270,6 +270,16 @@ def test_a_planner_that_takes_no_guide(tmp_path: Path) -> None:
     model = small_dream(TargetMemory(), MOVE)
     options = replace(TINY, rounds=1, decisions=20, steps=1)
     distill(model, RandomShooting(horizon=1, candidates=2), out_dir=tmp_path, options=options)
+    told: list[str] = []
+    distill(
+        model,
+        "planner:gradient,horizon=1,starts=1,iterations=1",
+        out_dir=tmp_path / "gradient",
+        options=replace(options, rounds=2),
+        report=told.append,
+    )
+    (line,) = told
+    assert line.startswith("planner 'gradient' takes no guide: it decides alike in all 2 rounds")
     with pytest.raises(ConfigurationError, match="takes no guide; 'mcts', 'cem', 'mppi' and 'shooting' do"):
         mpc_agent(f"planner:gradient,guide={tmp_path}", model)
     with pytest.raises(SpaceMismatchError, match="action spaces differ"):

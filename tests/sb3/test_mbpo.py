@@ -14,7 +14,9 @@ import torch
 
 pytest.importorskip("stable_baselines3")
 
+from gymnasium import spaces
 from gymnasium.wrappers import TransformObservation
+from sb3_contrib import QRDQN
 from stable_baselines3 import PPO, SAC
 from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
@@ -164,7 +166,8 @@ def test_a_damaged_run_is_named(tmp_path: Path) -> None:
         ({"updates": 1001}, "updates must be from 1 to 1000 a real step, got 1001"),
         ({"epoch": 0}, "must be at least 1"),
         ({"refit_every": 1000}, "rollout_every and refit_every are at most that"),
-        ({"learning_starts": 61}, "nothing would ever be learned"),
+        ({"learning_starts": 60}, "nothing would ever be learned"),
+        ({"agent": {"gamma": 1.01}}, r"gamma must be in \[0, 1\], got 1\.01"),
     ],
 )
 def test_options_out_of_range_are_refused(wrong: dict[str, Any], message: str) -> None:
@@ -177,6 +180,9 @@ def test_what_it_cannot_learn_from_is_refused(tmp_path: Path) -> None:
         learn_mbpo(RealEnvSpec("LineSeen-v0"), tmp_path / "a", TINY)
     with pytest.raises(ConfigurationError, match="branches of up to 9 steps; the model's horizon is 8 steps"):
         learn_mbpo(LINE, tmp_path / "b", replace(TINY, branches=BranchSchedule(1, 9, 0, 5)))
+    two_at_once = replace(LINE, action_repeat=2)
+    with pytest.raises(ConfigurationError, match="branches of up to 5 steps; the model's horizon is 4 steps"):
+        learn_mbpo(two_at_once, tmp_path / "d", replace(TINY, branches=BranchSchedule(1, 5, 0, 5)))
     with pytest.raises(ConfigurationError, match="algo='ppo' learns from its own steps alone"):
         learn_mbpo(LINE, tmp_path / "c", replace(TINY, algo="ppo"))
 
@@ -244,6 +250,13 @@ def test_a_reward_that_is_no_number_is_named(tmp_path: Path) -> None:
         learn_mbpo(replace(LINE, kwargs={"paid": float("inf")}), tmp_path, TINY)
 
 
+def test_an_agent_that_diverges_is_named(tmp_path: Path) -> None:
+    """By its policy, before torch is to draw from a distribution that is none."""
+    options = replace(TINY, agent={**TINY.agent, "learning_rate": 1e12})
+    with pytest.raises(NonFiniteError, match=r"the (policy|critic) is not finite after \d+ real steps.*learning rate"):
+        learn_mbpo(LINE, tmp_path, options)
+
+
 def sac(**options: Any) -> Any:
     kept = {"policy_kwargs": {"net_arch": [8, 8]}, "learning_starts": 30, "device": "cpu", "seed": 0}
     return SAC("MlpPolicy", Line(), **(kept | options))
@@ -270,7 +283,7 @@ def test_a_critic_beyond_what_rewards_allow_is_told_once() -> None:
     assert critic.diverged_at == 20
     with torch.no_grad():
         next(agent.critic.parameters()).fill_(torch.nan)
-    with pytest.raises(NonFiniteError, match="the critic is nan after 20 real steps"):
+    with pytest.raises(NonFiniteError, match="the critic is not finite after 20 real steps"):
         critic.look()
 
 
@@ -287,6 +300,28 @@ def test_a_critic_is_asked_of_what_it_learns_from() -> None:
         said = torch.cat(agent.critic(seen.float(), torch.from_numpy(buffer.actions[:20, 0])), 1)
     assert critic.value == pytest.approx(float(said.abs().mean()), rel=1e-3)
     assert critic.limit < 1.01 * 2 * (envs.clip_reward + 2) / 0.01
+
+
+def test_the_values_of_qrdqn_are_the_means_of_its_quantiles() -> None:
+    agent = QRDQN("MlpPolicy", Line(discrete=True), policy_kwargs={"net_arch": [8]}, learning_starts=30, device="cpu")
+    critic = CriticCallback(every=20)
+    agent.learn(20, callback=critic)
+    buffer: Any = agent.replay_buffer
+    with torch.no_grad():
+        said = agent.quantile_net(torch.from_numpy(buffer.observations[:20, 0])).mean(1).amax(1)
+    assert critic.value == pytest.approx(float(said.abs().mean()), rel=1e-3)
+
+
+def test_what_cannot_be_looked_at_is_refused() -> None:
+    named = TransformObservation(Line(), lambda seen: {"x": seen}, spaces.Dict({"x": Line().observation_space}))
+    agent = SAC("MultiInputPolicy", named, buffer_size=50, device="cpu")
+    with pytest.raises(ConfigurationError, match="critic of Dict observations"):
+        agent.learn(2, callback=CriticCallback())
+    with pytest.raises(ConfigurationError, match="gamma must be in"):
+        sac(gamma=2.0).learn(2, callback=CriticCallback())
+    endless = CriticCallback(every=5)
+    sac(gamma=1.0).learn(20, callback=endless)
+    assert endless.limit == float("inf")
 
 
 def test_an_algorithm_without_a_critic_to_look_at_is_refused() -> None:

@@ -236,6 +236,12 @@ def test_bad_input() -> None:
         mixing(model, rollout_batch=0)
     with pytest.raises(ConfigurationError, match="explore"):
         mixing(model, explore=-1.0)
+    with pytest.raises(ConfigurationError, match="explore must be a finite number"):
+        mixing(model, explore=float("nan"))
+    with pytest.raises(ConfigurationError, match="a probability for Discrete actions; got 7"):
+        mixing(model_of(CountingMemory(1), action_space=gym.spaces.Discrete(3)), explore=7.0)
+    with pytest.raises(ConfigurationError, match="temperature must be a finite number of at least 0"):
+        mixing(model, temperature=-1.0)
     with pytest.raises(ConfigurationError, match="fit_options are for a registered refit.*'counting'"):
         mixing(model, fit_options={"max_epochs": 2})
     with pytest.raises(ConfigurationError, match="fit_options are for a registered refit"):

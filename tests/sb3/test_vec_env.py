@@ -16,8 +16,10 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecMonitor
 
 import dreamenv
 from dreamenv import registry
-from dreamenv.envs import DreamEnv, DreamVectorEnv
+from dreamenv.envs import DreamEnv, DreamVectorEnv, VectorDisagreementBonus
 from dreamenv.errors import ConfigurationError, InvalidActionError, StepError, UnknownDreamError
+from dreamenv.memory.ensemble.model import ProbabilisticEnsemble
+from dreamenv.noise.base import seeded_weights
 from dreamenv.sb3 import DreamVecEnv
 from tests.fakes import BOX, DISCRETE, CountingMemory, NoisyMemory, fake_world_model, write_registry
 from tests.fakes import trained_like_world_model as small_model
@@ -96,6 +98,26 @@ def test_ids_and_folders(tmp_path: Path) -> None:
         for registered in (name, "LatentTestSb3-v0"):
             del gym.registry[registered]
         del registry.entries()[name]
+
+
+def test_what_else_the_memory_says_of_a_step_is_told_in_every_row() -> None:
+    with seeded_weights(0):
+        memory = ProbabilisticEnsemble(3, BOX, members=3, elites=2, hidden_size=8, layers=1)
+    model = fake_world_model(memory, action_space=BOX, max_episode_steps=2)
+    ours, batch = DreamVecEnv(model, ROWS), DreamVectorEnv(model, ROWS, autoreset_mode="SameStep")
+    ours.seed(4)
+    ours.reset()
+    batch.reset(seed=[4, 5, 6])
+    for ended in (False, True):
+        actions = np.stack([BOX.sample() for _ in range(ROWS)])
+        _, _, dones, infos = ours.step(actions)
+        *_, told = batch.step(actions)
+        assert (dones == ended).all()
+        expected = (told["final_info"] if ended else told)["disagreement"]
+        assert [info["disagreement"] for info in infos] == expected.tolist()
+        assert (expected > 0).all()
+    with pytest.raises(ConfigurationError, match=r"got VectorDisagreementBonus; .*world_model\.with_bonus"):
+        DreamVecEnv(VectorDisagreementBonus(batch))  # type: ignore[arg-type]
 
 
 def test_bad_calls() -> None:

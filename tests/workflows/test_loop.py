@@ -187,7 +187,9 @@ def test_a_planner_dreams_little_and_is_scored_without_what_it_explores_by() -> 
     assert searching.agent == "planner:mcts,gumbel=true,simulations=4"
     assert searching.greedy == "planner:mcts,gumbel=true,simulations=4,gumbel_noise=0"
     assert make_learner("planner:mcts,gumbel=True", NoOptions()).player(Path()).greedy is not None
-    for name in ("mcts,simulations=4", "mcts,gumbel=true,gumbel_noise=0.5", "cem"):
+    noisy = make_learner("planner:mcts,gumbel_noise=0.5,gumbel=true,simulations=4", NoOptions()).player(Path())
+    assert (noisy.agent.count("=0.5"), noisy.greedy) == (1, searching.greedy)
+    for name in ("mcts,simulations=4", "mcts,gumbel=true,gumbel_noise=0", "cem"):
         assert make_learner(f"planner:{name}", NoOptions()).player(Path()).greedy is None
 
 
@@ -195,8 +197,8 @@ def test_bad_options() -> None:
     for options in ({"rounds": 0}, {"rounds": 101}, {"first_frames": 0}, {"validation_episodes": 0}):
         with pytest.raises(ConfigurationError, match="must be at least 1"):
             LoopOptions(**options)
-    for ratio in (0.0, -1.0, float("nan")):
-        with pytest.raises(ConfigurationError, match="train_ratio must be above 0"):
+    for ratio in (0.0, -1.0, float("nan"), float("inf")):
+        with pytest.raises(ConfigurationError, match="train_ratio must be a finite number above 0"):
             LoopOptions(train_ratio=ratio)
     for options in ({"greedy_episodes": 0, "noisy_episodes": 0}, {"greedy_episodes": -1}):
         with pytest.raises(ConfigurationError, match="a later round needs episodes"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -70,6 +71,11 @@ def test_the_episode_behind_a_curious_round_is_another_one(run: tuple[Path, list
     run_loop(REAL, tmp_path, plain, explore=(Exploration("uniform"),), workers=0, seed=2)
     found = [next(iter(EpisodeStore(root / "episodes" / "01"))).actions for root in (folder, tmp_path)]
     assert (found[0] != found[1]).any()
+
+
+def test_a_loop_of_curious_rounds_alone_says_so(tmp_path: Path) -> None:
+    with pytest.warns(UserWarning, match=r"all 1 rounds are curious \(curious_rounds=2\)"):
+        run_loop(REAL, tmp_path, replace(PETS, rounds=1), explore=(Exploration("uniform"),), workers=0)
 
 
 def test_bad_options() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import warnings
 from collections import defaultdict
 from dataclasses import asdict, replace
 from typing import Any
@@ -297,7 +298,14 @@ class Networks(nn.Module):
         batch = unrolls.draw(_MEASURED, np.random.default_rng([seed, 2**31])).to(device)
         losses = self.losses_of(batch, step_generator(seed, 2**31, device), vision, memory)
         scalars = {name: float(part) for name, part in losses.items()}
-        policy, _, _ = self.targets(batch, step_generator(seed, 2**31, device))
+        policy, value, _ = self.targets(batch, step_generator(seed, 2**31, device))
+        if (largest := float(value.abs().max())) > memory.value_head.largest:
+            warnings.warn(
+                f"values of up to {largest:.4g} are to be learned, and memory.support={self._options.memory.support} "
+                f"reaches {memory.value_head.largest:.4g}: what is beyond looks alike to the search. Take a larger "
+                "support, or a smaller discount",
+                stacklevel=2,
+            )
         state = memory.initial(vision.encode(batch.observations[:, 0]), noise=step_generator(seed, 0, device))
         same = (memory.prior(state).argmax(-1) == policy[:, 0].argmax(-1)).float()
         for step in range(batch.actions.shape[1]):

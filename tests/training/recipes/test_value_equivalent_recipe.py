@@ -254,5 +254,8 @@ def test_bad_input(tmp_path: Path) -> None:
     large = replace(made.cache, rewards=made.cache.rewards * 1e4)
     with pytest.raises(ConfigurationError, match=r"rewards of up to 10000; memory\.support=8 reaches"):
         ValueEquivalentRecipe().fit(replace(made, cache=large))
+    promised = replace(made.cache, rewards=np.full_like(made.cache.rewards, 70.0))
+    with pytest.warns(UserWarning, match=r"values of up to [\d.]+ are to be learned, and memory\.support=8 reaches"):
+        ValueEquivalentRecipe().fit(replace(made, cache=promised, folder=tmp_path / "beyond"))
     assert ValueEquivalentRecipe().refit(made.options, replayed=160).fit.steps == 10
     assert ValueEquivalentRecipe().refit(made.options).fit.steps == made.options.refit_steps
