@@ -16,7 +16,6 @@ pytest.importorskip("stable_baselines3")
 
 from gymnasium import spaces
 from gymnasium.wrappers import TransformObservation
-from sb3_contrib import QRDQN
 from stable_baselines3 import PPO, SAC
 from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
@@ -303,7 +302,10 @@ def test_a_critic_is_asked_of_what_it_learns_from() -> None:
 
 
 def test_the_values_of_qrdqn_are_the_means_of_its_quantiles() -> None:
-    agent = QRDQN("MlpPolicy", Line(discrete=True), policy_kwargs={"net_arch": [8]}, learning_starts=30, device="cpu")
+    contrib = pytest.importorskip("sb3_contrib")
+    agent = contrib.QRDQN(
+        "MlpPolicy", Line(discrete=True), policy_kwargs={"net_arch": [8]}, learning_starts=30, device="cpu"
+    )
     critic = CriticCallback(every=20)
     agent.learn(20, callback=critic)
     buffer: Any = agent.replay_buffer
