@@ -66,6 +66,10 @@ class EpisodeStore:
     def __getitem__(self, index: int) -> Episode:
         return read_episode(self.files()[index])
 
+    def file(self, number: int) -> Path:
+        """Where episode `number` of the folder itself lies, if it is there."""
+        return self.path / f"{number:08d}.h5"
+
     def append(self, episode: Episode) -> Path:
         """Write `episode` behind the last one and return its file."""
         numbers = [int(file.stem) for file in self.own_files()]
@@ -78,7 +82,7 @@ class EpisodeStore:
     def put(self, index: int, content: bytes) -> Path:
         """Write what `episode_bytes` has made, perhaps on another machine, as number `index`, whole or not at all."""
         writable_folder(self.path)
-        file = self.path / f"{index:08d}.h5"
+        file = self.file(index)
         write_bytes(file, content)
         return file
 

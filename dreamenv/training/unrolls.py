@@ -13,6 +13,16 @@ from dreamenv.data.episodes import EpisodeCache
 from dreamenv.errors import ConfigurationError
 
 
+def check_oldest_returns(oldest: int | None, returns: int) -> None:
+    """Refuses returns that would be longer where the experience is older.
+
+    Raises:
+        ConfigurationError: `oldest` is below 1 or above `returns`.
+    """
+    if oldest is not None and not 1 <= oldest <= returns:
+        raise ConfigurationError(f"oldest_returns must be in [1, returns={returns}], got {oldest}")
+
+
 @dataclass(frozen=True)
 class UnrollBatch:
     """B moments and the K steps behind each; step k leads from moment k to moment k + 1.
@@ -55,24 +65,38 @@ class Unrolls:
         steps: K.
         returns: n, real rewards of a return.
         discount: γ.
+        oldest_returns: n at the oldest moment; with a moment's place in the order of experience it rises to `returns`,
+            since what followed an old moment was chosen by a worse policy (Ye et al. 2021, "Mastering Atari games with
+            limited data", appendix A.1). None: `returns` at all.
 
     Raises:
         ConfigurationError: There are no moments, or a number is out of range.
     """
 
     def __init__(
-        self, cache: EpisodeCache, episodes: NDArray[np.int64], *, steps: int, returns: int, discount: float
+        self,
+        cache: EpisodeCache,
+        episodes: NDArray[np.int64],
+        *,
+        steps: int,
+        returns: int,
+        discount: float,
+        oldest_returns: int | None = None,
     ) -> None:
         if min(steps, returns) < 1 or not 0 < discount <= 1:
             raise ConfigurationError(
                 f"need unroll and returns of at least 1 and discount in (0, 1], got {steps}, {returns}, {discount}"
             )
+        check_oldest_returns(oldest_returns, returns)
         lengths = cache.lengths[episodes]
         self._cache, self._steps, self._returns, self._discount = cache, steps, returns, discount
         self._episode = np.repeat(episodes, lengths)
         self._step = np.concatenate([np.arange(n) for n in lengths]) if len(lengths) else np.zeros(0, np.int64)
         if not len(self._step):
             raise ConfigurationError("the episodes hold no steps; collect more")
+        oldest = returns if oldest_returns is None else oldest_returns
+        place = np.linspace(0.0, 1.0, len(self._step)) if len(self._step) > 1 else np.ones(1)
+        self._rewards = np.rint(oldest + (returns - oldest) * place).astype(np.int64)
 
     def __len__(self) -> int:
         """How many moments there are."""
@@ -92,7 +116,7 @@ class Unrolls:
         last = np.minimum(step, length - 1)
         rows = cache.first_step[episode] + last
         end = cache.terminated[episode]
-        returns, until = self._returns_of(episode, np.minimum(moment, length))
+        returns, until = self._returns_of(episode, np.minimum(moment, length), self._rewards[which][:, None])
         weight = self._discount ** (until - np.minimum(moment, length)) * ~(end & (until == length))
         first = cache.first[episode]
         return UnrollBatch(
@@ -109,12 +133,12 @@ class Unrolls:
         )
 
     def _returns_of(
-        self, episode: NDArray[np.int64], moment: NDArray[np.int64]
+        self, episode: NDArray[np.int64], moment: NDArray[np.int64], rewards: NDArray[np.int64]
     ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-        """Discounted rewards `[B, K + 1]` from `moment` on, and the moment up to which they reach."""
+        """The sum, discounted, of as many rewards `[B, 1]` from each `moment` `[B, K + 1]` on, and where they end."""
         cache = self._cache
         length = cache.lengths[episode]
-        until = np.minimum(moment + self._returns, length)
+        until = np.minimum(moment + rewards, length)
         total = np.zeros(moment.shape)
         for ahead in range(self._returns):
             at = moment + ahead

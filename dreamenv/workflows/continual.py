@@ -12,7 +12,7 @@ import torch
 
 from dreamenv.bundle import StartStates
 from dreamenv.data.collect import MOST_EPISODES, Collected
-from dreamenv.data.episode_file import read_attributes
+from dreamenv.data.episode_file import read_attributes, read_episode
 from dreamenv.data.episodes import EpisodeStore
 from dreamenv.data.preprocess import make_real_env
 from dreamenv.errors import BundleError
@@ -92,11 +92,11 @@ class Continually(Grain):
         plays = [
             Play(index, seeds[index], seeds[-1 - index], (seed, number, index), share)
             for index in indices
-            if not (store.path / f"{index:08d}.h5").exists()
+            if not store.file(index).exists()
         ]
         for index, file in self._learner.played(players, plays):
             store.put(index, file)
-        return [store[index] for index in indices]
+        return [read_episode(store.file(index)) for index in indices]
 
 
 class ContinualLearner:
@@ -126,11 +126,13 @@ class ContinualLearner:
         self._growing = GrowingCache()
         self._step, self._round = int(record["step"]), int(record["round"])
         for earlier in range(self._round + 1):
-            store = EpisodeStore(settings.episodes(earlier))
-            files = store.own_files()
-            self.episodes = int(record.get("episodes", len(files))) if earlier == self._round else len(files)
-            for index in range(self.episodes):
-                self._growing.append(store[index])
+            files = EpisodeStore(settings.episodes(earlier)).own_files()
+            if earlier == self._round:
+                self.episodes = int(record.get("episodes", len(files)))
+                # By their numbers, since some may have been set aside
+                files = [file for file in files if int(file.stem) < self.episodes]
+            for file in files:
+                self._growing.append(read_episode(file))
         env = make_real_env(settings.real)
         env.close()
         self._env, self._action_space = env, env.action_space
@@ -206,8 +208,9 @@ class ContinualLearner:
 
     def world_model(self, provenance: dict[str, Any]) -> WorldModel:
         """The model as it is, with start states of the episodes so far."""
-        self.fit.finish()
         options, cache = self._settings.options, self._growing.cache()
+        self.fit.take(cache)  # the last episodes may have brought no update
+        self.fit.finish()
         starts = make_start_states(
             self.fit.memory,
             cache,

@@ -59,3 +59,14 @@ def test_draws_and_bad_arguments() -> None:
             Unrolls(CACHE, np.arange(2), **({"steps": 1, "returns": 1, "discount": 1.0} | options))
     with pytest.raises(ConfigurationError, match="hold no steps"):
         Unrolls(CACHE, np.arange(0), steps=1, returns=1, discount=1.0)
+
+
+def test_returns_are_shorter_where_the_experience_is_older() -> None:
+    unrolls = Unrolls(CACHE, np.arange(2), steps=1, returns=3, discount=1.0, oldest_returns=1)
+    batch = unrolls.moments(np.arange(5))
+    # n is 1, 1.5, 2, 2.5 and 3, and even where it lies between two; ends cut the last ones
+    assert batch.returns[:, 0].tolist() == [1, 6, 4, 24, 16]
+    assert batch.ahead[:, 0, 0].tolist() == [1, 3, 3, 12, 12]
+    for oldest in (0, 4):
+        with pytest.raises(ConfigurationError, match=r"oldest_returns must be in \[1, returns=3\]"):
+            Unrolls(CACHE, np.arange(2), steps=1, returns=3, discount=1.0, oldest_returns=oldest)

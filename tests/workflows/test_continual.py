@@ -130,6 +130,37 @@ def test_a_killed_loop_ends_as_an_unbroken_one(
 
 
 @pytest.mark.integration
+def test_a_killed_loop_measures_all_its_episodes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Killed before its last bundle, where the last episode has brought no update."""
+    lazy = replace(TINY, train_ratio=0.5)
+    loop(tmp_path / "unbroken", lazy)
+    whole = continual.ContinualLearner.world_model
+
+    def deadly(self: continual.ContinualLearner, provenance: dict[str, Any]) -> WorldModel:
+        if provenance["round"] == 1:
+            raise Killed
+        return whole(self, provenance)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(continual.ContinualLearner, "world_model", deadly)
+        with pytest.raises(Killed):
+            loop(tmp_path / "killed", lazy)
+    loop(tmp_path / "killed", lazy)
+    assert contents(tmp_path / "killed") == contents(tmp_path / "unbroken")
+
+
+@pytest.mark.integration
+def test_a_loop_goes_on_without_an_episode_that_was_set_aside(tmp_path: Path) -> None:
+    loop(tmp_path)
+    for number in ("00", "01"):
+        store = EpisodeStore(tmp_path / "episodes" / number)
+        store.set_aside(store.file(1))
+    table = loop(tmp_path, replace(TINY, rounds=3))
+    assert len(table) == 3
+    assert [len(EpisodeStore(tmp_path / "episodes" / f"0{number}")) for number in range(3)] == [1, 2, 3]
+
+
+@pytest.mark.integration
 def test_a_loop_without_its_checkpoint_cannot_go_on(unbroken: Path, tmp_path: Path) -> None:
     loop(tmp_path, replace(TINY, rounds=1))
     (tmp_path / "continual.safetensors").unlink()

@@ -208,7 +208,12 @@ class Networks(nn.Module):
         episodes = np.arange(cache.episodes) if held_out is None else np.flatnonzero(held_out)
         targets = self._options.targets
         return Unrolls(
-            cache, episodes, steps=targets.unroll, returns=targets.returns, discount=self._options.search.discount
+            cache,
+            episodes,
+            steps=targets.unroll,
+            returns=targets.returns,
+            discount=self._options.search.discount,
+            oldest_returns=targets.oldest_returns,
         )
 
     def check_rewards(self, cache: EpisodeCache) -> None:
@@ -327,7 +332,7 @@ class Networks(nn.Module):
 
 
 class ContinualValueEquivalent(ContinualFit):
-    """V and M of MuZero that learn on while episodes come in; the learning rate is constant."""
+    """V and M of MuZero that learn on while episodes come in."""
 
     def __init__(self, job: Job[ValueEquivalentOptions], tensors: dict[str, Tensor] | None = None) -> None:
         self._options, self._seed, self._device = job.options, job.seed, job.device
@@ -349,6 +354,8 @@ class ContinualValueEquivalent(ContinualFit):
 
     def update(self, step: int) -> tuple[Scalars, Replayed]:
         batch = self._networks.drawn(self._unrolls, step, self._seed)
+        for group in self._optimiser.param_groups:
+            group["lr"] = self._options.fit.rate(step)
         scalars = training_step(
             self._networks,
             lambda number: self._networks.losses(batch, number, self._seed),

@@ -9,6 +9,7 @@ from dreamenv.memory.value_equivalent.model import ValueEquivalent
 from dreamenv.planners.mcts import MCTS
 from dreamenv.training.fit import FitOptions, check_batch_size
 from dreamenv.training.recipes.base import check_options
+from dreamenv.training.unrolls import check_oldest_returns
 
 
 @dataclass(frozen=True)
@@ -74,6 +75,7 @@ class TargetOptions:
     Attributes:
         unroll: Dreamed steps behind each real observation (K).
         returns: Real rewards of a return, behind which a value follows (n).
+        oldest_returns: n of the oldest experience, which rises to `returns` with the newest (`Unrolls`); None: the same.
         rate: How far the slow copy, which gives values and searches, moves at each step.
         value: Weight of the value's loss next to those of reward, end and policy.
         consistency: Weight of the distance of dreamed states from what is then seen (`Consistency`); 0: none.
@@ -81,6 +83,7 @@ class TargetOptions:
 
     unroll: int = 5
     returns: int = 10
+    oldest_returns: int | None = None
     rate: float = 0.01
     value: float = 0.25
     consistency: float = 0.0
@@ -91,6 +94,7 @@ class TargetOptions:
                 "need unroll and returns of at least 1, rate in (0, 1], value and consistency of at least 0; got "
                 f"{self.unroll}, {self.returns}, {self.rate}, {self.value}, {self.consistency}"
             )
+        check_oldest_returns(self.oldest_returns, self.returns)
 
 
 @dataclass(frozen=True)
@@ -101,6 +105,8 @@ class UnrolledFitOptions:
         average: How far a running mean of the weights moves at each step (Polyak & Juditsky 1992). The mean plays and
             is kept, since single steps make a model better and worse at random, and nothing is learned from it; None:
             the weights themselves.
+        decay_steps: Updates in which the learning rate of a model that learns on falls to a tenth (Schrittwieser et al.
+            2020, appendix G); None: it is constant. A fit from all episodes at once decays by a cosine instead.
     """
 
     steps: int = 5000
@@ -109,16 +115,23 @@ class UnrolledFitOptions:
     clip: float = 5.0
     validate_every: int = 250
     average: float | None = None
+    decay_steps: int | None = None
 
     def __post_init__(self) -> None:
         check_batch_size(self.batch_size)
         if self.average is not None and not 0 < self.average <= 1:
             raise ConfigurationError(f"average must be in (0, 1], got {self.average}")
+        if self.decay_steps is not None and self.decay_steps < 1:
+            raise ConfigurationError(f"decay_steps must be at least 1, or None, got {self.decay_steps}")
         self.optimiser()  # refuses what is out of range
 
     def optimiser(self) -> FitOptions:
         """The part of it that `fit` takes."""
         return FitOptions(self.steps, self.learning_rate, self.clip, self.validate_every, None, "float32")
+
+    def rate(self, step: int) -> float:
+        """The learning rate at an update of a model that learns on."""
+        return self.learning_rate * (1.0 if self.decay_steps is None else 0.1 ** (step / self.decay_steps))
 
 
 @dataclass(frozen=True)
