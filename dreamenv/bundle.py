@@ -87,7 +87,10 @@ def write_bundle(path: str | Path, bundle: Bundle, *, half: bool = False) -> dic
 
     Raises:
         ConfigurationError: `half` would change the dream; see `check_half`.
+        BundleError: A memory or vision that could not be read again: its kind is not registered, or is another class.
     """
+    _check_kind(MEMORIES, bundle.memory)
+    _check_kind(VISIONS, bundle.vision)
     path = Path(path)
     path.mkdir(parents=True, exist_ok=True)
     sweep(path)
@@ -106,6 +109,21 @@ def write_bundle(path: str | Path, bundle: Bundle, *, half: bool = False) -> dic
     }
     seal_bundle(path, config)
     return {name: sha256_of(path / name) for name in (CONFIG_FILE, WEIGHTS_FILE, STARTS_FILE)}
+
+
+def _check_kind(register: Register[Any], part: MemoryModel[Any] | Vision) -> None:
+    """Refuse a part that would be read as another class, or as none."""
+    kind, name = str(part.config().get("kind")), type(part).__name__
+    if kind not in register:
+        raise BundleError(
+            f"{name}.config() gives kind={kind!r}, which nothing is registered as, so that the bundle could not be "
+            f"read again: register_{register.what}({kind!r}, {name}) before saving"
+        )
+    if register[kind] is not type(part):
+        raise BundleError(
+            f"{name}.config() gives kind={kind!r}, which is {register[kind].__name__}, and the bundle would be read as "
+            f"that. Give {name} a kind of its own in config(), and register it"
+        )
 
 
 def seal_bundle(path: Path, config: Mapping[str, Any]) -> None:
@@ -307,14 +325,14 @@ def _full(tensor: Tensor) -> Tensor:
 def resolve_bundle(id_or_path: str | Path) -> tuple[Path, dict[str, str]]:
     """Folder of a bundle and the sha256 that registry.yaml wants of its files (empty for a plain folder).
 
-    A run's folder names the bundle in it.
+    A run's folder names the bundle in it. A registered id goes before a folder of that name (`registry.folder_of`).
 
     Raises:
         UnknownDreamError: Neither a folder nor a registered id.
         BundleError: A run's folder in which no bundle has been fitted yet.
     """
-    path = Path(id_or_path)
-    if path.is_dir():
+    path = registry.folder_of(id_or_path)
+    if path is not None:
         if (path / CONFIG_FILE).exists():
             return path, {}
         if (path / "bundle" / CONFIG_FILE).exists():

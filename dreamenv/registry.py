@@ -248,6 +248,24 @@ def find_in(known_entries: dict[str, DreamEntry], name: str) -> DreamEntry:
     )
 
 
+def folder_of(id_or_path: str | Path) -> Path | None:
+    """The folder that is meant; None where a registered id is, or where there is none.
+
+    An id goes before a folder of the same name in the working directory, which would otherwise take the dream's place
+    unseen and unchecked: `./NAME`, or a `Path`, means the folder.
+    """
+    path = Path(id_or_path)
+    if isinstance(id_or_path, str) and path.name == id_or_path and is_registered(id_or_path):
+        return None
+    return path if path.is_dir() else None
+
+
+def is_registered(name: str) -> bool:
+    """Whether `name` is the id of a known dream or of its latent twin."""
+    bare = name.removeprefix("dreamenv:")
+    return any(bare in (entry.id, entry.section.latent_id) for entry in entries().values())
+
+
 def real_env_spec(stored: Mapping[str, Any]) -> RealEnvSpec:
     """The real environment of `RealEnvSpec.to_json`, as a file holds it.
 

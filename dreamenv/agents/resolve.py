@@ -8,6 +8,7 @@ from typing import overload
 
 import gymnasium as gym
 
+from dreamenv import registry
 from dreamenv.agents.base import Agent, SavableAgent, check_fits, observation_kind
 from dreamenv.agents.kinds import AGENTS, FOREIGN_FORMATS
 from dreamenv.agents.mpc import PREFIX, MPCAgent, mpc_agent
@@ -262,9 +263,10 @@ def _bundle_with_agent(id_or_path: str | Path) -> tuple[Path, dict[str, str]]:
 
 def _agent_folder(id_or_path: str | Path) -> Path | None:
     """Where the agent of an id, a run or a bundle lies: with the bundle, or in the folder `agent` of its run."""
-    path, bundle = Path(id_or_path), resolve_bundle(id_or_path)[0]
+    path, bundle = registry.folder_of(id_or_path), resolve_bundle(id_or_path)[0]
     run = bundle.parent if bundle.name == "bundle" else bundle
-    own = (path,) if path.is_dir() else ()
+    # What a run has learned last goes before what was published with its bundle
+    own = () if path is None else (path,) if path == bundle else (path, path / "agent")
     return next((place for place in (*own, bundle, run / "agent") if (place / AGENT_FILE).exists()), None)
 
 

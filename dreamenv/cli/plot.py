@@ -69,12 +69,14 @@ Folders = dict[str, tuple[str, Path]]
 def _folders(sources: list[str]) -> Folders:
     from dreamenv.bundle import resolve_bundle
     from dreamenv.errors import ConfigurationError
+    from dreamenv.registry import folder_of
 
     found: Folders = {}
     for source in sources:
         # A run is drawn as a run, although its folder is the id of its bundle too
-        folder = Path(source) if _is_run(Path(source)) else resolve_bundle(source)[0]
-        name = Path(source).resolve().name if Path(source).is_dir() else source
+        own = folder_of(source)
+        folder = own if own is not None and _is_run(own) else resolve_bundle(source)[0]
+        name = source if own is None else own.resolve().name
         if name in found:
             raise ConfigurationError(f"{found[name][0]} and {source} would both be called {name!r} in the pictures")
         found[name] = source, folder

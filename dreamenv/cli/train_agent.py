@@ -89,7 +89,7 @@ def train_agent(
     beside = agent_folder(model)
     folder = beside if out is None else out
     world_model = WorldModel.load(model, device=device)
-    if Path(model).is_dir():
+    if registry.folder_of(model) is not None:
         section = section_of(world_model.real.id, recipe=world_model.provenance.get("recipe"))
     else:
         section = registry.find(model).section

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path
 
 from dreamenv import registry
 from dreamenv.agents.base import Agent
@@ -71,7 +70,7 @@ def open_dream(
         SpaceMismatchError: The agent is not one for this model.
         ConfigurationError: A temperature below 0, or start states that the model lacks.
     """
-    defaults = None if Path(name).is_dir() else registry.find(name)
+    defaults = None if registry.folder_of(name) is not None else registry.find(name)
     source = name if defaults is None else defaults.id
     model = open_world_model(source)
     section = None if defaults is None else defaults.section.dream

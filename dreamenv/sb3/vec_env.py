@@ -159,7 +159,7 @@ def _vector_env(
         )
     options = {**kwargs, "autoreset_mode": AutoresetMode.SAME_STEP}
     count = 1 if num_envs is None else num_envs
-    if isinstance(dream, str) and not Path(dream).is_dir():
+    if isinstance(dream, str) and registry.folder_of(dream) is None:
         entry = registry.find(dream)
         if dream.removeprefix("dreamenv:") != entry.id:
             raise ConfigurationError(

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from dreamenv.errors import ConfigurationError, DreamEnvError, missing_extra
 from dreamenv.memory.base import MemoryModel, Prediction
+from dreamenv.memory.kinds import MEMORIES
 from dreamenv.memory.states import flatten_state, merge, select, unflatten_state
 from dreamenv.noise.branching import RowNoise
 from dreamenv.noise.hashed import EpisodeNoise
@@ -272,6 +273,11 @@ class _Checks:
     def rebuilding(self) -> None:
         config = self.memory.config()
         assert isinstance(config.get("kind"), str), f"{self.name}.config() has no 'kind'"
+        kind = config["kind"]
+        known = MEMORIES[kind] if kind in MEMORIES else type(self.memory)
+        assert known is type(self.memory), (
+            f"{self.name}.config() gives kind={kind!r}, which is {known.__name__}: a bundle would be read as that"
+        )
         assert json.loads(json.dumps(config)) == config, f"{self.name}.config() does not survive JSON: {config}"
         options = {name: value for name, value in config.items() if name != "kind"}
         try:

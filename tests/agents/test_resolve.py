@@ -182,6 +182,19 @@ def test_workers_elsewhere_get_the_file_of_the_agent_that_is_loaded(tmp_path: Pa
     assert find_agent_file("random") is None
 
 
+def test_a_run_plays_by_what_it_has_learned_last(tmp_path: Path) -> None:
+    """`publish` puts an agent into the bundle; what is evolved in the run afterwards is the run's agent."""
+    model = model_of(tmp_path / "bundle")
+    shipped, later = linear(model), linear(model)
+    later.provenance = {"note": "later"}
+    save_agent(shipped, tmp_path / "bundle")
+    assert load_agent(tmp_path).provenance == shipped.provenance
+    save_agent(later, tmp_path / "agent")
+    assert load_agent(tmp_path).provenance == later.provenance != shipped.provenance
+    assert load_agent(tmp_path / "bundle").provenance == shipped.provenance
+    assert find_agent_file(str(tmp_path)) == tmp_path / "agent" / "agent.safetensors"
+
+
 def test_a_bundle_without_an_agent(tmp_path: Path) -> None:
     model = model_of(tmp_path)
     with pytest.raises(BundleError, match=r"no agent here yet .* dreamenv evolve"):

@@ -75,7 +75,7 @@ class TargetOptions:
     Attributes:
         unroll: Dreamed steps behind each real observation (K).
         returns: Real rewards of a return, behind which a value follows (n).
-        oldest_returns: n of the oldest experience, which rises to `returns` with the newest (`Unrolls`); None: the same.
+        oldest_returns: n of the oldest experience, which rises to `returns` with the newest (`Unrolls`); None: no less.
         rate: How far the slow copy, which gives values and searches, moves at each step.
         value: Weight of the value's loss next to those of reward, end and policy.
         consistency: Weight of the distance of dreamed states from what is then seen (`Consistency`); 0: none.
