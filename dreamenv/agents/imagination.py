@@ -312,13 +312,17 @@ def train_actor_critic(
     Raises:
         NonFiniteError: A loss or gradient is not finite.
         ConfigurationError: A checkpoint of other settings or another agent in `out_dir`, gradients through a memory
-            that carries none, dreams that are longer than the model's time limit, or networks to begin with that keep
-            a mean actor where the options have none, or the other way round.
+            that carries none, dreams that are longer than the model's time limit, no step for the actor, or networks
+            to begin with that keep a mean actor where the options have none, or the other way round.
     """
     out_dir, options = Path(out_dir), options or ImaginationOptions()
     space = world_model.observation_space("features")
     check_free(out_dir, CHECKPOINT_FILE)
     check_dream_length(options.horizon, world_model.max_episode_steps, "the model's time limit")
+    if options.critic_first >= options.steps:
+        raise ConfigurationError(
+            f"critic_first={options.critic_first} leaves the actor nothing of {options.steps} steps; take fewer"
+        )
     networks = begin or new_actor_critic(world_model, options, seed=seed)
     if (networks.mean_actor is None) != (options.actor_average is None):
         kept = "no mean of their actor" if networks.mean_actor is None else "a mean of their actor"

@@ -277,8 +277,8 @@ def _check_count(name: str, value: int | None) -> None:
 
 
 def _check_positive(name: str, value: float | None) -> None:
-    if value is not None and not value > 0:
-        raise ConfigurationError(f"{name} must be above 0, got {value}")
+    if value is not None and not 0 < value < math.inf:
+        raise ConfigurationError(f"{name} must be above 0 and finite, got {value}")
 
 
 def _check_rate(name: str, value: float | None) -> None:

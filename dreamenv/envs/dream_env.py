@@ -86,6 +86,19 @@ class DreamEnv(gym.Env[NDArray[Any], Any]):
         """What only one thread at a time may hold; `reset` and `step` do."""
         return self.rollout.one_thread
 
+    @property
+    def temperature(self) -> float:
+        """Spread of what M draws; set, it holds from the next step on.
+
+        Raises:
+            ConfigurationError: Set to what is no finite number of at least 0.
+        """
+        return self.rollout.temperature
+
+    @temperature.setter
+    def temperature(self, value: float) -> None:
+        self.rollout.temperature = value
+
     @by_one_thread
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None

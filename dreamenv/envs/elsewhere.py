@@ -37,8 +37,13 @@ class PackedModel:
 
         `far` is for other machines: they dream in the precision that is faster here. If each measured for itself, a
         planner's returns would be rounded by where it plans.
+
+        Raises:
+            ConfigurationError: Another class is registered as the kind of its V or M.
         """
         kinds = model.vision.config()["kind"], model.memory.config()["kind"]
+        register_vision(kinds[0], type(model.vision))
+        register_memory(kinds[1], type(model.memory))
         with tempfile.TemporaryDirectory(prefix="dreamenv-") as folder:
             model.save(folder)
             bundle = Parcel.of(folder)
@@ -49,7 +54,7 @@ class PackedModel:
         return cls(bundle, type(model.vision), type(model.memory), kinds, precisions)
 
     def unpack(self) -> WorldModel:
-        """The same model on the CPU; its kinds of V and M are known to this process from now on."""
+        """The same model on the CPU; its kinds of V and M are known to this process from now on, as to that of `of`."""
         register_vision(self._kinds[0], self._vision)
         register_memory(self._kinds[1], self._memory)
         with tempfile.TemporaryDirectory(prefix="dreamenv-") as folder:

@@ -140,16 +140,11 @@ class DreamRollout:
     ) -> None:
         if isinstance(rows, bool) or not isinstance(rows, (int, np.integer)) or rows < 1:
             raise ConfigurationError(f"the number of dreams must be an integer of at least 1, got {rows!r}")
-        temperature = world_model.temperature if temperature is None else temperature
-        if not isinstance(temperature, (int, float, np.number)) or not (
-            math.isfinite(temperature) and temperature >= 0
-        ):
-            raise ConfigurationError(f"temperature must be a finite number of at least 0, got {temperature!r}")
         self.world_model = world_model
         self.rows = int(rows)
         self.observation = observation
         self.observation_space = world_model.observation_space(observation)
-        self.temperature = float(temperature)
+        self.temperature = world_model.temperature if temperature is None else temperature
         self.start = start
         self.compiled = compiled
         self.max_disagreement = checked_threshold(max_disagreement, world_model)
@@ -164,6 +159,21 @@ class DreamRollout:
         self._noise = EpisodeNoise(self.rows, device=self._device)
         # In the form of the stepper's, which alone knows what it is
         self._dreams: Any = None
+
+    @property
+    def temperature(self) -> float:
+        """Spread of what M draws, which may be set between two steps.
+
+        Raises:
+            ConfigurationError: Set to what is no finite number of at least 0.
+        """
+        return self._temperature
+
+    @temperature.setter
+    def temperature(self, value: float) -> None:
+        if not isinstance(value, (int, float, np.number)) or not (math.isfinite(value) and value >= 0):
+            raise ConfigurationError(f"temperature must be a finite number of at least 0, got {value!r}")
+        self._temperature = float(value)
 
     @property
     def started(self) -> bool:
@@ -241,19 +251,29 @@ class DreamRollout:
                 f"number. Reset, and lower temperature={self.temperature} if it comes again."
             )
 
+    def _finite(self, observations: NDArray[Any]) -> NDArray[Any]:
+        """The same, unless the dream became NaN or infinite, though its rewards may not."""
+        if not math.isfinite(observations.sum()) and not np.isfinite(observations).all():
+            self._dreams = None
+            raise NonFiniteError(
+                f"the dream's {self.observation} are NaN or infinite. Reset, and lower "
+                f"temperature={self.temperature:g} if it comes again."
+            )
+        return observations
+
     def observations(self, rows: NDArray[np.int64] | None = None) -> NDArray[Any]:
         """Fresh observations of `rows` (None: all), `[R, F]` or `[R, Z]` float32, or `[R, 64, 64, 3]` uint8."""
         if self.observation == "pixels":
             return self.pictures(rows)
         if self.observation == "features" and rows is None and self._dreams is not None:
-            return self._stepper.features(self._dreams)
+            return self._finite(self._stepper.features(self._dreams))
         state = self._rows_of_state(rows)
         with torch.no_grad():
             seen = self.world_model.observation(state, self.observation).float()
         storage = seen.untyped_storage().data_ptr()
         if any(part.untyped_storage().data_ptr() == storage for part in state):
             seen = seen.clone()
-        return seen.cpu().numpy()
+        return self._finite(seen.cpu().numpy())
 
     @in_ordinary_torch
     @torch.no_grad()

@@ -33,8 +33,10 @@ class RewardHead(nn.Module):
         super().__init__()
         if kind not in REWARD_HEADS:
             raise ConfigurationError(f"reward_head={kind!r}; expected one of {REWARD_HEADS}")
-        if bins % 2 == 0 or bins < 3 or bound <= 0:
-            raise ConfigurationError(f"reward bins must be odd and at least 3, bound positive; got {bins}, {bound}")
+        if bins % 2 == 0 or bins < 3 or not 0 < bound < math.inf:
+            raise ConfigurationError(
+                f"reward bins must be odd and at least 3, bound positive and finite; got {bins}, {bound}"
+            )
         self.kind, self.bound = kind, float(bound)
         outputs = bins if kind == "two_hot" else 1
         last = nn.Linear(width, outputs)
@@ -102,8 +104,8 @@ class TerminationHead(nn.Module):
 
     def __init__(self, features: int, *, weight: float, width: int = 128) -> None:
         super().__init__()
-        if weight <= 0:
-            raise ConfigurationError(f"termination_weight must be positive, got {weight}")
+        if not 0 < weight < math.inf:
+            raise ConfigurationError(f"termination_weight must be positive and finite, got {weight}")
         self.weight = weight
         self.network = nn.Sequential(nn.Linear(features, width), nn.SiLU(), nn.Linear(width, 1))
 

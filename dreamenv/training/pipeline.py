@@ -61,9 +61,10 @@ class TrainOptions:
     def __post_init__(self) -> None:
         options = options_from(RECIPES[self.recipe].options_type, self.options, where=self.recipe)
         object.__setattr__(self, "options", options)
-        if min(self.temperature, self.replay_starts) < 0:
+        if not 0 <= self.temperature < math.inf or self.replay_starts < 0:
             raise ConfigurationError(
-                f"temperature and replay_starts must be at least 0, got {self.temperature} and {self.replay_starts}"
+                "temperature must be a finite number of at least 0, and replay_starts at least 0; got "
+                f"{self.temperature} and {self.replay_starts}"
             )
 
 

@@ -14,6 +14,9 @@ from dreamenv.data.episodes import EpisodeCache
 from dreamenv.errors import ConfigurationError
 from dreamenv.training.mirror import Mirror
 
+# exp() of more overflows soon, and even this draws from a seven-hundredth of the experience
+_MOST_RECENCY = 700
+
 
 @dataclass(frozen=True)
 class ReplayBatch:
@@ -74,8 +77,10 @@ def check_windows(length: int, recency: float) -> None:
     Raises:
         ConfigurationError: A number out of range.
     """
-    if length < 2 or not recency >= 0:
-        raise ConfigurationError(f"need sequence_length >= 2 and recency >= 0, got {length} and {recency}")
+    if length < 2 or not 0 <= recency <= _MOST_RECENCY:
+        raise ConfigurationError(
+            f"need sequence_length >= 2 and recency in [0, {_MOST_RECENCY}], got {length} and {recency}"
+        )
 
 
 class Replay:

@@ -257,6 +257,47 @@ def test_out_of_order_and_other_bad_calls() -> None:
         env.step([1, 1])
 
 
+class Dissolving(CountingMemory):
+    """Its rewards stay as they are while its latents are no numbers any more."""
+
+    def features(self, state: Any) -> torch.Tensor:
+        seen = super().features(state)
+        return torch.where(state.age >= 2, torch.nan, seen)
+
+
+def test_latents_that_are_no_numbers_are_not_handed_out() -> None:
+    for env, action in (
+        (DreamVectorEnv(fake_world_model(Dissolving()), 2), [1, 1]),
+        (DreamEnv(fake_world_model(Dissolving())), 1),
+    ):
+        env.reset()
+        env.step(action)
+        with pytest.raises(NonFiniteError, match="the dream's features are NaN or infinite. Reset"):
+            env.step(action)
+        with pytest.raises(StepError, match="before reset"):
+            env.step(action)
+        env.reset()
+
+
+def test_the_temperature_of_a_dream_may_be_changed() -> None:
+    model = trained_like_world_model(image=False)
+    env, other = (DreamVectorEnv(model, 4, temperature=value) for value in (1.0, 0.0))
+    for dreams in (env, other):
+        dreams.reset(seed=5)
+    env.temperature = 0.0
+    assert env.temperature == 0.0
+    actions = env.action_space.sample()
+    np.testing.assert_array_equal(env.step(actions)[0], other.step(actions)[0])
+    other.temperature = 2.0
+    assert not np.array_equal(env.step(actions)[0], other.step(actions)[0])
+    scalar = DreamEnv(model)
+    scalar.temperature = 0.5
+    assert scalar.rollout.temperature == 0.5
+    for bad in (-1.0, np.nan, "hot"):
+        with pytest.raises(ConfigurationError, match="temperature must be a finite number of at least 0"):
+            scalar.temperature = bad  # type: ignore[assignment]
+
+
 def test_the_time_limit_is_the_models_unless_given() -> None:
     for limit, expected in ((None, 7), (3, 3)):
         env = DreamVectorEnv(fake_world_model(), 2, max_episode_steps=limit)

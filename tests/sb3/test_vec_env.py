@@ -148,6 +148,8 @@ def test_attributes_and_methods_are_those_of_the_batch() -> None:
     env.set_attr("max_episode_steps", 2)
     with pytest.raises(ConfigurationError, match="shared by all 3"):
         env.set_attr("max_episode_steps", 5, indices=0)
+    env.set_attr("temperature", 0.25)
+    assert env.env.rollout.temperature == 0.25
     env.reset()
     env.step(np.ones(3, int))
     assert env.step(np.ones(3, int))[2].all()

@@ -292,8 +292,8 @@ def test_what_is_not_the_recipes_is_checked_too() -> None:
         TrainOptions("mdn_rn")
     with pytest.raises(ConfigurationError, match="expected options by name"):
         TrainOptions("tabular", TINY.options)
-    for values in ({"temperature": -0.1}, {"replay_starts": -1}):
-        with pytest.raises(ConfigurationError, match="temperature and replay_starts must be at least 0"):
+    for values in ({"temperature": -0.1}, {"temperature": np.inf}, {"temperature": np.nan}, {"replay_starts": -1}):
+        with pytest.raises(ConfigurationError, match=r"temperature must be a finite number .* and replay_starts"):
             TrainOptions(**values)
 
 

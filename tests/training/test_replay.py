@@ -49,6 +49,8 @@ def test_recency_prefers_what_came_late_by_its_weight() -> None:
 def test_too_little_experience_is_refused() -> None:
     with pytest.raises(ConfigurationError, match="3 episodes hold 12 moments, less than a window of 13"):
         Replay(counted([3, 2, 4]), ALL, length=13)
-    for bad in ({"length": 1}, {"length": 4, "recency": -1.0}):
-        with pytest.raises(ConfigurationError, match="sequence_length >= 2 and recency >= 0"):
+    for bad in ({"length": 1}, {"length": 4, "recency": -1.0}, {"length": 4, "recency": 701.0}):
+        with pytest.raises(ConfigurationError, match=r"sequence_length >= 2 and recency in \[0, 700\]"):
             Replay(counted([3, 2, 4]), ALL, **bad)
+    newest = Replay(counted([3, 2, 4]), ALL, length=2, recency=700.0).draw(50, np.random.default_rng(0))
+    assert (newest.observations[:, 0, 0] >= 200).all()
