@@ -150,7 +150,7 @@ class ContinualLearner:
             recorder=self._recorder,
         )
         self.fit = RECIPES[options.train.recipe]().continual(job, below("fit.", tensors) or None)
-        self._live = self._model(max_episode_steps=int(self._growing.cache().lengths.max()))
+        self._live = self._model()
         self.agent = options.make_learner().live(self._live, seed=settings.seed, checkpoint=self._file)
         if tensors:
             self.agent.load(below("agent.", tensors))
@@ -220,9 +220,7 @@ class ContinualLearner:
             margin=self._settings.real.margin_actions,
             seed=self._seed,
         )
-        model = self._model(
-            starts, self._settings.max_episode_steps or time_limit(self._settings.real, self._env, cache)
-        )
+        model = self._model(starts)
         model.provenance = self._settings.provenance | provenance
         model.provenance |= {
             "seed": self._seed,
@@ -231,14 +229,14 @@ class ContinualLearner:
         }
         return model
 
-    def _model(self, starts: StartStates | None = None, max_episode_steps: int = 1) -> WorldModel:
-        nothing = StartStates(torch.zeros(0, self.fit.memory.embedding_size, device=self._device))
+    def _model(self, starts: StartStates | None = None) -> WorldModel:
+        settings, nothing = self._settings, StartStates(torch.zeros(0, self.fit.memory.embedding_size))
         return WorldModel(
             self.fit.vision,
             self.fit.memory,
-            self._settings.real,
+            settings.real,
             self._action_space,
-            starts or nothing,
-            max_episode_steps=max_episode_steps,
-            temperature=self._settings.options.train.temperature,
+            starts or nothing.to(self._device),
+            max_episode_steps=settings.max_episode_steps or time_limit(settings.real, self._env, self._growing.cache()),
+            temperature=settings.options.train.temperature,
         )

@@ -11,6 +11,8 @@ from typing import Any, ClassVar, Generic, TypeVar
 import gymnasium as gym
 import torch
 
+from dreamenv.agents.action_map import ActionMap
+from dreamenv.agents.action_noise import ActionNoise
 from dreamenv.agents.actor_critic import ActorCritic
 from dreamenv.agents.controller import LinearController
 from dreamenv.agents.evolution import evolve
@@ -145,6 +147,9 @@ class ActorCriticLearner(Learner[ImaginationOptions]):
         super().__init__(detail, options)
         _refuse_detail("actor-critic", detail)
 
+    def check_actions(self, action_space: gym.Space[Any]) -> None:
+        ActionMap(action_space, self.options.action_map)
+
     def check_dream_length(self, longest: int) -> None:
         check_dream_length(self.options.horizon, longest, "the time limit")
 
@@ -170,6 +175,10 @@ class EvolutionLearner(Learner[EvolutionOptions]):
     def __init__(self, detail: str, options: EvolutionOptions) -> None:
         super().__init__(detail, options)
         _refuse_detail("evolve", detail)
+
+    def check_actions(self, action_space: gym.Space[Any]) -> None:
+        ActionMap(action_space, self.options.action_map)
+        ActionNoise(action_space, self.options.action_noise)
 
     def learn(self, model: WorldModel, folder: Path, *, before: Path | None, seed: int, progress: Progress) -> Player:
         begin = None

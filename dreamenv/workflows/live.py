@@ -108,7 +108,7 @@ class LiveActorCritic(LiveAgent):
 
     def __init__(self, model: WorldModel, options: ImaginationOptions, *, seed: int, checkpoint: Path) -> None:
         super().__init__(model)
-        check_dream_length(options.horizon, model.max_episode_steps, "the longest episode")
+        check_dream_length(options.horizon, model.max_episode_steps, "the model's time limit")
         self._options, self._seed = options, seed
         self._networks = new_actor_critic(model, options, seed=seed)
         self._step = RepeatedStep(

@@ -119,6 +119,11 @@ class LoopOptions:
                 f"curious_rounds={self.curious_rounds}: models of the recipe {self.train.recipe!r} have no members "
                 "that could disagree; take the recipe 'ensemble'"
             )
+        if getattr(self.agent, "max_disagreement", None) is not None and not recipe.disagrees:
+            raise ConfigurationError(
+                f"agent.max_disagreement={self.agent.max_disagreement}: models of the recipe {self.train.recipe!r} "
+                "have no members that could disagree; take the recipe 'ensemble'"
+            )
         if self.update_every is not None and not recipe.learns_continually():
             raise ConfigurationError(
                 f"the recipe {self.train.recipe!r} fits V and M once a round: leave update_every out, or take 'rssm' "

@@ -209,6 +209,28 @@ def test_dreams_longer_than_any_episode_are_refused(tmp_path: Path) -> None:
     assert not list(tmp_path.rglob("*.*")), "nothing was collected"
 
 
+@pytest.mark.parametrize(
+    ("learner", "agent", "message"),
+    [
+        ("actor-critic", {"action_map": "argmax"}, r"action_map='argmax' does not fit Box"),
+        ("evolve", {"action_map": "throttle"}, "needs at least two action dimensions"),
+    ],
+)
+def test_what_an_agent_cannot_do_is_refused_before_anything_is_collected(
+    learner: str, agent: dict[str, Any], message: str, tmp_path: Path
+) -> None:
+    by_rounds = {"train_ratio": None, "update_every": None} if learner == "evolve" else {}
+    with pytest.raises(ConfigurationError, match=message):
+        loop(tmp_path, replace(TINY, **{"learner": learner, "agent": agent, **by_rounds}))
+    assert not list(tmp_path.rglob("*.*"))
+
+
+def test_disagreement_needs_an_ensemble() -> None:
+    with pytest.raises(ConfigurationError, match=r"agent\.max_disagreement=0\.5: models of the recipe 'rssm' have no"):
+        LoopOptions(learner="evolve", agent={"max_disagreement": 0.5}, train=TrainOptions("rssm"))
+    LoopOptions(learner="evolve", agent={"max_disagreement": 0.5}, train=TrainOptions("ensemble"))
+
+
 def test_a_recipe_that_fits_whole_data_sets(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="'ensemble' fits V and M once a round: leave update_every out"):
         loop(tmp_path, replace(TINY, train=TrainOptions("ensemble")))
