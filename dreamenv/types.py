@@ -41,8 +41,8 @@ def episode_seeds(role: str, seed: int, count: int) -> list[int]:
     """
     if role not in SEED_ROLES:
         raise ConfigurationError(f"role must be one of {sorted(SEED_ROLES)}, got {role!r}")
-    if not 0 <= seed < 5000:
-        raise ConfigurationError(f"seed must be in [0, 5000), got {seed}")
+    if not isinstance(seed, (int, np.integer)) or not 0 <= seed < 5000:
+        raise ConfigurationError(f"seed must be an integer in [0, 5000), got {seed!r}")
     if not 0 <= count <= 100_000:
         raise ConfigurationError(f"count must be in [0, 100000], got {count}")
     first = SEED_ROLES[role] + seed * 100_000

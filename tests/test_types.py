@@ -47,8 +47,8 @@ def test_more_episodes_begin_with_the_same(role: str, seed: int, few: int, more:
     ("role", "seed", "count", "message"),
     [
         ("test", 0, 1, "role must be one of"),
-        ("collect", -1, 1, "seed must be in"),
-        ("collect", 5000, 1, "seed must be in"),
+        ("collect", -1, 1, "seed must be an integer in"),
+        ("collect", 5000, 1, "seed must be an integer in"),
         ("collect", 0, 100_001, "count must be in"),
         ("collect", 0, -1, "count must be in"),
     ],

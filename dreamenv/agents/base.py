@@ -15,6 +15,7 @@ from dreamenv.vision.identity import IdentityVision
 from dreamenv.world_model import OBSERVATION_KINDS, WorldModel
 
 
+@runtime_checkable
 class Agent(Protocol):
     """Chooses actions from observations, one at a time or a batch at once; models of stable-baselines3 fit too.
 

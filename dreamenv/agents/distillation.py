@@ -26,6 +26,7 @@ from dreamenv.agents.mpc import guided, planner_called
 from dreamenv.agents.options import DistillationOptions
 from dreamenv.agents.saved import AGENT_FILE, check_free, read_agent, save_agent
 from dreamenv.envs.elsewhere import check_on_cpu
+from dreamenv.envs.loading import open_world_model
 from dreamenv.errors import ConfigurationError
 from dreamenv.keywords import check_known
 from dreamenv.planners.arguments import check_discount
@@ -58,7 +59,7 @@ def _silent(stage: str, step: int, steps: int, scalars: Scalars) -> None:
 
 @alone_in("out_dir")
 def distill(
-    world_model: WorldModel,
+    world_model: WorldModel | str | Path,
     planner: Planner | str,
     *,
     out_dir: str | Path,
@@ -73,7 +74,7 @@ def distill(
     A call that was killed continues when it is made again, round by round; on the CPU it ends as an unbroken one.
 
     Args:
-        world_model: The dream in which the planner plans and plays.
+        world_model: The dream in which the planner plans and plays, its id or its folder.
         planner: The expert, or its name ("planner:cem,horizon=12").
         out_dir: Folder of rounds/ and agent.safetensors.
         options: Hyperparameters; None takes their defaults.
@@ -91,13 +92,14 @@ def distill(
         NonFiniteError: A dreamed return or a loss that is not finite.
         FolderInUseError: Another process works in `out_dir`.
     """
+    model = open_world_model(world_model)
     options = options or DistillationOptions()
     if isinstance(planner, str):
-        planner = _expert_called(planner, world_model)
-    planner.cold(world_model, 1)  # refuses actions that cannot be planned
+        planner = _expert_called(planner, model)
+    planner.cold(model, 1)  # refuses actions that cannot be planned
     place = None if workers is None else find_place(workers, -(-options.dreams // options.part))
     if place is not None:
-        check_on_cpu(world_model)
+        check_on_cpu(model)
     check_discount(options.discount)  # a dream has one player
     expert, how = planner, _how(options)
     if options.rounds > 1 and not hasattr(expert, "guided"):
@@ -114,21 +116,21 @@ def distill(
         def tell(step: int, steps: int) -> None:
             progress(f"round {number} decide", step, steps, {})
 
-        dreamed = (world_model, searching, student, how)
+        dreamed = (model, searching, student, how)
         if place is None:
             return decide_in_dream(*dreamed, seed=[seed, number], progress=tell)
         return decide_in_parts(
             *dreamed, size=options.part, place=place, seed=[seed, number], progress=tell, report=report
         )
 
-    record = {"real_id": world_model.real.id, "real_frames": 0, "trained_in": "dream", "planner": _described(planner)}
-    record |= {"model": world_model.fingerprint(), "weights": world_model.weights_digest()} | (
+    record = {"real_id": model.real.id, "real_frames": 0, "trained_in": "dream", "planner": _described(planner)}
+    record |= {"model": model.fingerprint(), "weights": model.weights_digest()} | (
         {} if place is None else {"part": options.part}
     )
     return _Rounds(Path(out_dir), options, seed, record, progress).run(
         decide,
-        (world_model.observation_space("features"), world_model.action_space, "features"),
-        world_model.device,
+        (model.observation_space("features"), model.action_space, "features"),
+        model.device,
     )
 
 

@@ -24,6 +24,7 @@ from dreamenv.agents.population import initial_weights, score_population
 from dreamenv.agents.population_parts import PopulationParts, population_parts
 from dreamenv.agents.saved import check_free, save_agent
 from dreamenv.envs.elsewhere import check_on_cpu
+from dreamenv.envs.loading import open_world_model
 from dreamenv.errors import ConfigurationError, NonFiniteError, missing_extra
 from dreamenv.noise.base import step_generator
 from dreamenv.run_lock import alone_in
@@ -56,7 +57,7 @@ class Evolution:
 
 @alone_in("out_dir")
 def evolve(
-    world_model: WorldModel,
+    world_model: WorldModel | str | Path,
     *,
     out_dir: str | Path,
     options: EvolutionOptions | None = None,
@@ -76,7 +77,7 @@ def evolve(
     checkpoint), evolution.json (the history to read) and ledger.json (real frames consumed).
 
     Args:
-        world_model: The dream.
+        world_model: The dream, its id or its folder; it is not changed.
         out_dir: Folder.
         options: Hyperparameters; None takes their defaults.
         seed: Of candidates and dreams.
@@ -93,6 +94,7 @@ def evolve(
         NonFiniteError: A dreamed return is not finite; the last checkpoint stays good.
         MissingExtraError: `cma` or `tensorboard` is needed and not installed.
     """
+    model = open_world_model(world_model)
     options = options or EvolutionOptions()
     if (validate is None) != (validate_every == 0) or validate_every < 0:
         raise ConfigurationError(
@@ -101,7 +103,7 @@ def evolve(
         )
     if time_limit is not None and time_limit <= 0:
         raise ConfigurationError(f"time_limit must be above 0 seconds, got {time_limit}")
-    weights = _first_weights(world_model, options, begin)
+    weights = _first_weights(model, options, begin)
     search = make_optimiser(
         options.optimiser,
         weights.ravel(),
@@ -110,7 +112,7 @@ def evolve(
         seed=seed,
         **options.optimiser_options,
     )
-    settings = _settings(world_model, options) | {
+    settings = _settings(model, options) | {
         "seed": seed,
         "begin": None if begin is None else hashlib.sha256(weights.tobytes()).hexdigest()[:16],
         "validate_every": validate_every,
@@ -119,12 +121,12 @@ def evolve(
     check_free(folder, CHECKPOINT_FILE)
     folder.mkdir(parents=True, exist_ok=True)
     state = EvolutionState.resume(folder, settings)
-    state.precision = state.precision or _precision(world_model, options)
+    state.precision = state.precision or _precision(model, options)
     for fitness in state.fitness:
         search.ask()
         search.tell(fitness)
     writer = _summary_writer(folder, len(state.history)) if tensorboard else None
-    run = _Run(world_model, search, state, weights.shape, options.max_batch)
+    run = _Run(model, search, state, weights.shape, options.max_batch)
     began = time.monotonic() - state.elapsed
 
     def time_is_up() -> bool:

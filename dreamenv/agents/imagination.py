@@ -19,6 +19,7 @@ from dreamenv.agents.base import Agent, check_spaces
 from dreamenv.agents.evolution_state import ValidationScore
 from dreamenv.agents.options import ImaginationOptions
 from dreamenv.agents.saved import check_free, save_agent
+from dreamenv.envs.loading import open_world_model
 from dreamenv.errors import ConfigurationError
 from dreamenv.memory.base import MemoryModel, PlainStepper, Stepper
 from dreamenv.memory.heads import masked_mean
@@ -284,7 +285,7 @@ def replay_critic_loss(networks: ActorCritic, windows: Windows, options: Imagina
 
 @alone_in("out_dir")
 def train_actor_critic(
-    world_model: WorldModel,
+    world_model: WorldModel | str | Path,
     *,
     out_dir: str | Path,
     options: ImaginationOptions | None = None,
@@ -300,7 +301,7 @@ def train_actor_critic(
     CPU a resumed run ends as an unbroken one.
 
     Args:
-        world_model: The dream; it is not changed.
+        world_model: The dream, its id or its folder; it is not changed.
         out_dir: Folder.
         options: Hyperparameters; None takes their defaults.
         seed: Initial weights and dreams.
@@ -315,15 +316,16 @@ def train_actor_critic(
             that carries none, dreams that are longer than the model's time limit, no step for the actor, or networks
             to begin with that keep a mean actor where the options have none, or the other way round.
     """
+    model = open_world_model(world_model)
     out_dir, options = Path(out_dir), options or ImaginationOptions()
-    space = world_model.observation_space("features")
+    space = model.observation_space("features")
     check_free(out_dir, CHECKPOINT_FILE)
-    check_dream_length(options.horizon, world_model.max_episode_steps, "the model's time limit")
+    check_dream_length(options.horizon, model.max_episode_steps, "the model's time limit")
     if options.critic_first >= options.steps:
         raise ConfigurationError(
             f"critic_first={options.critic_first} leaves the actor nothing of {options.steps} steps; take fewer"
         )
-    networks = begin or new_actor_critic(world_model, options, seed=seed)
+    networks = begin or new_actor_critic(model, options, seed=seed)
     if (networks.mean_actor is None) != (options.actor_average is None):
         kept = "no mean of their actor" if networks.mean_actor is None else "a mean of their actor"
         raise ConfigurationError(f"actor_average={options.actor_average}, and the networks to begin with keep {kept}")
@@ -332,22 +334,22 @@ def train_actor_critic(
             f"value_bound={options.value_bound:g}, and the critic to begin with reaches {networks.critic.head.bound:g}"
         )
     begun = tensors_fingerprint(networks.state_dict())
-    temperature = world_model.temperature if options.temperature is None else options.temperature
-    replay_share = options.replay_share if world_model.starts.replay else 0.0
+    temperature = model.temperature if options.temperature is None else options.temperature
+    replay_share = options.replay_share if model.starts.replay else 0.0
     shares: dict[Start, float] = {"replay": replay_share, "first": options.first_share}
-    device = world_model.device
-    imagined = Imagination(world_model.memory, networks, options, temperature=temperature)
+    device = model.device
+    imagined = Imagination(model.memory, networks, options, temperature=temperature)
     reached = 0
 
     def agent() -> ActorCriticAgent:
-        return ActorCriticAgent(networks.player, space, world_model.action_space)
+        return ActorCriticAgent(networks.player, space, model.action_space)
 
     def losses(step: int) -> Losses:
         nonlocal reached
         reached = step + 1
         networks.actor.requires_grad_(step >= options.critic_first)
         noise = as_noise(step_generator(seed, step, device))
-        state = _starts(world_model, options.batch_size, shares, np.random.default_rng([seed, step]), noise)
+        state = _starts(model, options.batch_size, shares, np.random.default_rng([seed, step]), noise)
         return imagined.losses(state, noise)
 
     def check() -> Scalars:
@@ -361,7 +363,7 @@ def train_actor_critic(
         warn_beyond_bound({name.removeprefix("train/"): value for name, value in scalars.items()}, options)
         progress(step, steps, {name: value for name, value in scalars.items() if name != "held_out/loss"})
 
-    with frozen(world_model.memory, world_model.vision):
+    with frozen(model.memory, model.vision):
         fitted = fit(
             networks,
             losses,
@@ -377,7 +379,7 @@ def train_actor_critic(
             settings={
                 "options": _json_ready(asdict(options)),
                 "seed": seed,
-                "model": world_model.fingerprint(),
+                "model": model.fingerprint(),
                 "begin": begun,
             },
             progress=report,
@@ -387,10 +389,10 @@ def train_actor_critic(
     validation = fitted.best.get("real_return")
     learned = agent()
     learned.provenance = {
-        "real_id": world_model.real.id,
+        "real_id": model.real.id,
         "real_frames": frames,
         "trained_in": "dream",
-        "weights": world_model.weights_digest(),
+        "weights": model.weights_digest(),
         "settings": _json_ready(asdict(options)) | {"seed": seed},
         "validation": None if validation is None else {"mean": validation},
     }

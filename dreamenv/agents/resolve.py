@@ -157,7 +157,8 @@ def resolve_agent(
     Raises:
         UnknownDreamError, BundleError, MissingExtraError: It cannot be loaded.
         SpaceMismatchError: Its spaces are not those of the model.
-        ConfigurationError: There is no agent to take, `algo` for what is not a file, or as for `load_agent`.
+        ConfigurationError: There is no agent to take, what is no agent, `algo` for what is not a file, or as for
+            `load_agent`.
     """
     is_random = isinstance(agent, str) and agent == RANDOM
     if algo is not None and (is_random or not isinstance(agent, (str, Path))):
@@ -176,8 +177,13 @@ def resolve_agent(
         found, shown = load_agent(source), str(place) if beside else SHIPPED
     elif isinstance(agent, (str, Path)):
         found, shown = load_agent(agent, algo=algo, world_model=model), str(agent)
-    else:
+    elif isinstance(agent, Agent):
         found, shown = agent, getattr(agent, "kind", type(agent).__name__)
+    else:
+        raise ConfigurationError(
+            f"got {type(agent).__name__}, expected an agent: its name, or an object with observation_space, "
+            "action_space and predict(observation, state, episode_start, deterministic)"
+        )
     blind = is_random or (isinstance(agent, ResolvedAgent) and agent.blind)
     kind = observation_kind(found, model)
     check_fits(found, model, kind)

@@ -49,7 +49,8 @@ def open_world_model(
 
     Raises:
         UnknownDreamError, BundleError: See `WorldModel.load`.
-        ConfigurationError: The device cannot be used, or the memory model does not take `termination`.
+        ConfigurationError: What is no model and names none, a device that cannot be used, or a memory model that does
+            not take `termination`.
     """
     source = checkpoint if checkpoint is not None else world_model
     if isinstance(source, WorldModel):
@@ -57,6 +58,10 @@ def open_world_model(
         if device is not None and _device(device) != _device(model.device):
             model = copy.deepcopy(model).to(device)
     else:
+        if not isinstance(source, (str, Path)):
+            raise ConfigurationError(
+                f"got {type(source).__name__}, expected a WorldModel, a registered id or a bundle's folder"
+            )
         model = _load_cached(source, _device("cpu" if device is None else device))
     return model if termination is None else model.with_termination(termination)
 

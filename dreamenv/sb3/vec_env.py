@@ -157,6 +157,11 @@ def _vector_env(
             "of ends in the same step. A model that pays for disagreement is world_model.with_bonus(1.0); for others "
             "there are the wrappers of stable_baselines3.common.vec_env."
         )
+    if isinstance(dream, gym.Env):
+        raise ConfigurationError(
+            "got a single environment; DreamVecEnv takes a dream's id, a bundle's folder, a WorldModel or a "
+            "DreamVectorEnv, or wrap single ones with stable_baselines3's make_vec_env"
+        )
     options = {**kwargs, "autoreset_mode": AutoresetMode.SAME_STEP}
     count = 1 if num_envs is None else num_envs
     if isinstance(dream, str) and registry.folder_of(dream) is None:

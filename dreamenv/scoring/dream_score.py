@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import closing
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -10,6 +11,7 @@ from numpy.typing import NDArray
 
 from dreamenv.agents.resolve import AnyAgent, resolve_agent
 from dreamenv.envs.dream_vector_env import DreamVectorEnv
+from dreamenv.envs.loading import open_world_model
 from dreamenv.errors import ConfigurationError
 from dreamenv.scoring.play import play
 from dreamenv.types import Start
@@ -17,7 +19,7 @@ from dreamenv.world_model import WorldModel
 
 
 def dream_returns(
-    world_model: WorldModel,
+    world_model: WorldModel | str | Path,
     agent: AnyAgent,
     *,
     episodes: int = 64,
@@ -28,7 +30,7 @@ def dream_returns(
     """Undiscounted returns `[episodes]` of whole dreams up to their end or the time limit, all dreamed together.
 
     Args:
-        world_model: The dream.
+        world_model: The dream, its id or its folder.
         agent: An agent or its name, as for `resolve_agent`; it acts deterministically and keeps its own state within an
             episode.
         episodes: How many dreams.
@@ -40,11 +42,12 @@ def dream_returns(
         ConfigurationError: No episodes, or start states that the model does not hold.
         SpaceMismatchError: The agent's spaces are not those of the model.
     """
+    model = open_world_model(world_model)
     if episodes < 1:
         raise ConfigurationError(f"episodes must be at least 1, got {episodes}")
-    player = resolve_agent(agent, world_model)
+    player = resolve_agent(agent, model)
     envs = DreamVectorEnv(
-        world_model, num_envs=episodes, observation=player.observation, temperature=temperature, start=start
+        model, num_envs=episodes, observation=player.observation, temperature=temperature, start=start
     )
     total, alive = np.zeros(episodes), np.ones(episodes, bool)
     with torch.inference_mode(), closing(envs):

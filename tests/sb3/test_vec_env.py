@@ -126,6 +126,8 @@ def test_bad_calls() -> None:
         DreamVecEnv(model, 2, autoreset_mode="NextStep")
     with pytest.raises(ConfigurationError, match="NEXT_STEP, expected SAME_STEP"):
         DreamVecEnv(DreamVectorEnv(model, 2))
+    with pytest.raises(ConfigurationError, match="got a single environment; DreamVecEnv takes"):
+        DreamVecEnv(DreamEnv(model))  # type: ignore[arg-type]
     given = DreamVectorEnv(model, 2, autoreset_mode="SameStep")
     with pytest.raises(ConfigurationError, match="num_envs"):
         DreamVecEnv(given, 3)

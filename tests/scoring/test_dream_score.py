@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -7,10 +8,13 @@ import pytest
 from gymnasium import spaces
 
 from dreamenv.agents import RandomAgent
+from dreamenv.agents.evolution import evolve
+from dreamenv.agents.imagination import train_actor_critic
+from dreamenv.agents.options import EvolutionOptions, ImaginationOptions
 from dreamenv.errors import ConfigurationError, SpaceMismatchError
 from dreamenv.scoring.dream_score import dream_returns
 from dreamenv.world_model import WorldModel
-from tests.fakes import DISCRETE, CountingMemory, NoisyMemory, fake_world_model
+from tests.fakes import DISCRETE, CountingMemory, NoisyMemory, fake_world_model, trained_like_world_model
 
 
 class Constant:
@@ -64,6 +68,24 @@ def test_temperature_reaches_the_dream() -> None:
     own = dream_returns(model, agent, episodes=4)
     assert np.array_equal(own, dream_returns(model, agent, episodes=4, temperature=1.0))
     assert not np.allclose(own, dream_returns(model, agent, episodes=4, temperature=2.0))
+
+
+def test_a_dream_by_its_folder(tmp_path: Path) -> None:
+    model = trained_like_world_model(image=False)
+    model.save(tmp_path)
+    own = dream_returns(model, "random", episodes=3)
+    for source in (tmp_path, str(tmp_path)):
+        np.testing.assert_array_equal(dream_returns(source, "random", episodes=3), own)
+    evolved = evolve(tmp_path, out_dir=tmp_path / "linear", options=EvolutionOptions(generations=1, population=4))
+    assert evolved.agent.observation_space == model.observation_space()
+    learned = train_actor_critic(
+        str(tmp_path), out_dir=tmp_path / "actor", options=ImaginationOptions(steps=1, batch_size=2, horizon=2, width=4)
+    )
+    assert learned.agent.action_space == model.action_space
+    with pytest.raises(
+        ConfigurationError, match="got int, expected a WorldModel, a registered id or a bundle"
+    ):
+        evolve(3, out_dir=tmp_path / "none")  # type: ignore[arg-type]
 
 
 def test_bad_input() -> None:

@@ -205,7 +205,8 @@ def test_bad_input(tmp_path: Path) -> None:
         ({"episodes": 0}, "episodes must be at least 1"),
         ({"at_once": 0}, "at_once must be at least 1"),
         ({"workers": -1}, "workers must be at least 0"),
-        ({"seed": -1}, "seed must be in"),
+        ({"seed": -1}, "seed must be an integer in"),
+        ({"seed": None}, "seed must be an integer in"),
         ({"role": "test"}, "role must be one of"),
     ):
         with pytest.raises(ConfigurationError, match=message):
@@ -217,6 +218,8 @@ def test_bad_input(tmp_path: Path) -> None:
         GapOptions(temperature=-1.0)
     with pytest.raises(ConfigurationError, match="give an agent"):
         evaluate(model, episodes=1)
+    with pytest.raises(ConfigurationError, match="got function, expected an agent: its name, or an object"):
+        evaluate(model, lambda observation: 0, episodes=1)  # type: ignore[arg-type]
     with pytest.raises(UnknownDreamError, match="no dream is called 'rando'"):
         evaluate(model, "rando", episodes=1)
     with pytest.raises(SpaceMismatchError, match=r"(action|observation) spaces differ"):
