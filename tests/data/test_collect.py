@@ -349,7 +349,7 @@ def test_what_players_see_of_an_environment_is_no_other_setting(tmp_path: Path) 
         ({"episodes": 1, "frames": 1}, "either episodes or frames"),
         ({"frames": 0}, "frames >= 1"),
         ({"episodes": 100_001}, "episodes in"),
-        ({"episodes": 1, "seed": 5000}, "seed must be in"),
+        ({"episodes": 1, "seed": 5000}, "seed must be an integer in"),
         ({"episodes": 1, "explore": [Exploration("unifrm")]}, "Did you mean uniform"),
         ({"episodes": 1, "explore": [Exploration("agent")]}, "needs a world model"),
     ],

@@ -302,7 +302,7 @@ def test_bad_input(tmp_path: Path) -> None:
     for settings, message in (
         ({"episodes": 0}, "episodes must be at least 1, got 0"),
         ({"workers": -1}, "workers must be at least 0"),
-        ({"seed": 5000}, "seed must be in"),
+        ({"seed": 5000}, "seed must be an integer in"),
     ):
         with pytest.raises(ConfigurationError, match=message):
             dream_gap(bundle, **({"workers": 0, "episodes": 1} | settings))  # type: ignore[arg-type]
