@@ -25,6 +25,9 @@ def publish(
     half: Annotated[
         bool, typer.Option("--half", help="Keep the weights in float16; refused where that changes the dream.")
     ] = False,
+    license_name: Annotated[
+        str | None, typer.Option("--license", help="License of the weights, for the model card.")
+    ] = None,
 ) -> None:
     """Put a run's bundle and agent where the registry looks for them.
 
@@ -43,5 +46,6 @@ def publish(
         baseline=read_any(baseline),
         commands=commands.read_text(encoding="utf-8") if commands else "",
         half=half,
+        license_name=license_name,
     )
     print(f"published {name} in {target}; sha256 sums recorded in {registry_file}")

@@ -115,7 +115,8 @@ def _shown(space: gym.Space[Any]) -> str:
 def _played(env: PreprocessedEnv, steps: int, seed: int) -> dict[str, Any]:
     rng = np.random.default_rng(seed)
     seeds = iter(episode_seeds("collect", 4999, 100_000))
-    rewards, lengths, returns = [0.0], [], []
+    rewards: list[float] = []
+    lengths, returns = [], []
     frames = length = 0
     total = 0.0
     if steps:
@@ -133,7 +134,7 @@ def _played(env: PreprocessedEnv, steps: int, seed: int) -> dict[str, Any]:
     seconds = time.perf_counter() - began
     return {
         "frames": frames,
-        "rewards": (min(rewards), max(rewards)),
+        "rewards": (min(rewards, default=0.0), max(rewards, default=0.0)),
         "lengths": tuple(lengths),
         "returns": tuple(returns),
         "frames_per_second": frames / seconds if frames else 0.0,

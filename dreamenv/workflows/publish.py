@@ -56,6 +56,7 @@ def publish_bundle(
     baseline: dict[str, Any],
     commands: str = "",
     half: bool = False,
+    license_name: str | None = None,
 ) -> Path:
     """Copy `<run_dir>/bundle` and `<run_dir>/agent` to the checkpoint folder of dream `name`.
 
@@ -68,6 +69,7 @@ def publish_bundle(
         commands: The commands that made the run, for the model card.
         half: Keep the weights in float16, where that does not change the dream (`WorldModel.save`). The score is of
             the run's own weights; the card tells the difference.
+        license_name: Of the weights, for the model card; None says nothing of it.
 
     Returns:
         The checkpoint folder.
@@ -106,7 +108,7 @@ def publish_bundle(
     hashes = model.save(target, half=half)
     write_bytes(target / AGENT_FILE, agent_file.read_bytes())
     hashes[AGENT_FILE] = sha256_of(target / AGENT_FILE)
-    write_text(target / "README.md", _card(name, model, agent, commands, half=half))
+    write_text(target / "README.md", _card(name, model, agent, commands, half=half, license_name=license_name))
     _record_hashes(registry_file, name, hashes)
     return target
 
@@ -129,7 +131,9 @@ def _record_hashes(file: Path, name: str, hashes: dict[str, str]) -> None:
     write_text(file, text[: section.start()] + body + text[section.end() :])
 
 
-def _card(name: str, model: WorldModel, agent: SavableAgent, commands: str, *, half: bool) -> str:
+def _card(
+    name: str, model: WorldModel, agent: SavableAgent, commands: str, *, half: bool, license_name: str | None
+) -> str:
     provenance = model.provenance
     score, baseline = provenance["score"], provenance["baseline"]
     parts = [("vision", model.vision.config()), ("memory", model.memory.config())]
@@ -144,10 +148,13 @@ def _card(name: str, model: WorldModel, agent: SavableAgent, commands: str, *, h
             f"float16 safetensors, rounded from float32 {when} the score below; the rounding passed the check of "
             "`WorldModel.save`"
         )
+    trained = "trained in the real environment" if _learned_in_reality(agent) else "trained only in the dream"
     held_out = {key: f"{value:.4g}" for key, value in provenance.get("held_out", {}).items()}
     card = f"""# {name}
 
-A world model of `{model.real.id}`. Weights are {precision}; the license is that of dreamenv (MIT).
+A world model of `{model.real.id}`. Weights are {precision}{
+        "" if license_name is None else f"; the license is {license_name}"
+    }.
 
 {_table(("part", "kind", "settings"), [_part(*part) for part in (*parts, ("agent", _of_agent(agent)))])}
 
@@ -159,7 +166,7 @@ learned from them or was chosen by them.
 {
         _table(
             ("agent", "mean", "standard deviation", "95% interval of the mean"),
-            [_scored("shipped, trained only in the dream", score), _scored("uniform random", baseline)],
+            [_scored(f"shipped, {trained}", score), _scored("uniform random", baseline)],
         )
     }
 
@@ -179,6 +186,10 @@ One frame of the real environment, action repeat counted.
 Intended for learning inside the dream and for research on model exploitation. The dream is wrong wherever its data was
 thin; score every agent on the real environment.
 """
+
+
+def _learned_in_reality(agent: SavableAgent) -> bool:
+    return bool(agent.provenance.get("trained_in", "dream") != "dream")
 
 
 def _table(columns: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:

@@ -82,9 +82,7 @@ def test_a_dream_by_its_folder(tmp_path: Path) -> None:
         str(tmp_path), out_dir=tmp_path / "actor", options=ImaginationOptions(steps=1, batch_size=2, horizon=2, width=4)
     )
     assert learned.agent.action_space == model.action_space
-    with pytest.raises(
-        ConfigurationError, match="got int, expected a WorldModel, a registered id or a bundle"
-    ):
+    with pytest.raises(ConfigurationError, match="got int, expected a WorldModel, a registered id or a bundle"):
         evolve(3, out_dir=tmp_path / "none")  # type: ignore[arg-type]
 
 

@@ -89,7 +89,9 @@ def test_a_run_with_any_kind_of_memory_is_published(tmp_path: Path, kind: str) -
     )
     file = write_registry(tmp_path)
     baseline = SCORE | {"mean": 9.0, "agent": "random", "real_frames": 0}
-    target = publish_bundle("DreamPole-v0", run, file, score=SCORE, baseline=baseline, commands="dreamenv train\n")
+    target = publish_bundle(
+        "DreamPole-v0", run, file, score=SCORE, baseline=baseline, commands="dreamenv train\n", license_name="CC0"
+    )
     assert target == (tmp_path / "published").resolve()
     published = WorldModel.load(target)
     assert (published.temperature, published.max_episode_steps) == (1.25, 30)
@@ -99,6 +101,7 @@ def test_a_run_with_any_kind_of_memory_is_published(tmp_path: Path, kind: str) -
     for told in (f"| memory | {kind} |", *settings, "| vision | identity |", "| agent | linear |", "1,000", "0.8765"):
         assert told in card, told
     assert "| shipped, trained only in the dream | 21.5 | 2.2 | 19.0 to 24.0 |" in card
+    assert "Weights are float32 safetensors; the license is CC0." in card
     assert "| in all | 1,234 |" in card
     assert "dreamenv train" in card
     assert "that M explains one step ahead" in card
