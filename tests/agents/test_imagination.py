@@ -107,6 +107,40 @@ def test_termination_discounts_what_follows() -> None:
     assert float(hand_made_losses((0.0, 1.0))["actor"]) == pytest.approx(-0.5)
 
 
+def test_entropy_is_paid_for_where_the_dream_gets() -> None:
+    entropy = column(0.3, 0.7).requires_grad_()
+    networks = ActorCritic(1, MOVE, width=8)
+    dreamed = Dream(torch.zeros(3, 1, 1), column(1, 2), column(0.5, 1), entropy, torch.zeros(2, 1))
+    loss = imagination_losses(networks, dreamed, ImaginationOptions(discount=0.9, trace=1.0, entropy=0.2))["loss"]
+    (gradient,) = torch.autograd.grad(loss, entropy)
+    # The loss falls with it, by its weight over two steps, of which the second is reached by a chance of 0.45
+    assert gradient.squeeze(1).tolist() == pytest.approx([-0.1, -0.1 * 0.45])
+
+
+def test_the_critic_counts_a_step_by_the_chance_of_getting_there() -> None:
+    def critic(continuation: float) -> float:
+        return float(hand_made_losses((continuation, 1.0), slow_critic="target")["critic"])
+
+    # A critic that says the same of every return makes each error the same: ln of its bins
+    assert critic(0.0) == pytest.approx(critic(1.0) * 1 / 1.9, rel=1e-4)
+    assert critic(0.5) == pytest.approx(critic(1.0) * 1.45 / 1.9, rel=1e-4)
+
+
+def test_dreams_are_as_warm_as_is_asked_for() -> None:
+    model = trained_like_world_model(image=False)
+    networks = new_actor_critic(model, TINY, seed=0)
+    state = model.memory.initial(torch.zeros(8, 4), noise=torch.Generator().manual_seed(0))
+    found = [
+        float(
+            Imagination(model.memory, networks, TINY, temperature=temperature).losses(
+                state, as_noise(torch.Generator().manual_seed(1))
+            )["dream_reward"]
+        )
+        for temperature in (0.0, 0.0, 1.0)
+    ]
+    assert found[0] == found[1] != found[2]
+
+
 def test_returns_beyond_what_the_critic_can_say_are_told() -> None:
     assert float(hand_made_losses((1.0, 1.0))[BEYOND_BOUND]) == 0.0
     networks = ActorCritic(1, MOVE, width=8, value_bound=2.5)
