@@ -13,6 +13,8 @@ from dreamenv.errors import ConfigurationError
 REWARD_HEADS = ("two_hot", "mse")
 # The largest reward of a two_hot head, unless the data hold larger ones
 REWARD_BOUND = 150.0
+# Nats by which a value that was out of reach is less likely than the nearest one
+_NEVER_SEEN = 10.0
 
 
 class RewardHead(nn.Module):
@@ -46,6 +48,24 @@ class RewardHead(nn.Module):
         self.network = nn.Sequential(nn.Linear(features, width), nn.SiLU(), last)
         even = torch.linspace(-math.log1p(bound), math.log1p(bound), bins)
         self.register_buffer("values", even.sign() * even.abs().expm1(), persistent=False)
+
+    @torch.no_grad()
+    def respace(self, bound: float) -> None:
+        """Turn outputs that were learned for values up to `bound` into outputs for this head's own values.
+
+        Logits are interpolated, so that what was expected stays as nearly as the new values can say it.
+        """
+        if self.kind != "two_hot" or bound == self.bound:
+            return
+        last, bins = self.network[-1], len(self.values)
+        assert isinstance(last, nn.Linear)
+        centre = (bins - 1) / 2
+        place = centre + torch.linspace(-centre, centre, bins) * math.log1p(self.bound) / math.log1p(bound)
+        below = place.clamp(0, bins - 1).floor().long().clamp(max=bins - 2).to(last.bias.device)
+        share = (place.clamp(0, bins - 1).to(last.bias.device) - below).clamp(0, 1)
+        last.weight.copy_(torch.lerp(last.weight[below], last.weight[below + 1], share.unsqueeze(1)))
+        last.bias.copy_(torch.lerp(last.bias[below], last.bias[below + 1], share))
+        last.bias[((place < 0) | (place > bins - 1)).to(last.bias.device)] -= _NEVER_SEEN
 
     def forward(self, features: Tensor) -> Tensor:
         """Expected reward `[...]`."""

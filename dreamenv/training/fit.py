@@ -107,7 +107,7 @@ def fit(
         validate: Scalars on held-out data; `"loss"` chooses the best weights.
         options: How it is trained.
         checkpoint: File that is written at each validation.
-        settings: What must agree for a checkpoint to be continued, with steps, learning rate and precision; JSON-ready.
+        settings: What must agree for a checkpoint to be continued, with all of `options`; JSON-ready.
         progress: Called at each validation with step, steps and scalars.
 
     Raises:
@@ -154,6 +154,9 @@ def _begin_or_continue(
     settings = settings | {
         "steps": options.steps,
         "learning_rate": options.learning_rate,
+        "clip": options.clip,
+        "validate_every": options.validate_every,
+        "patience": options.patience,
         "asked_precision": options.precision,
     }
     if checkpoint.exists():

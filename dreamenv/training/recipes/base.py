@@ -288,8 +288,12 @@ def begin_with(module: nn.Module, other: nn.Module) -> None:
     """Give `module` the weights of `other`.
 
     Raises:
-        ConfigurationError: They are of other shapes.
+        ConfigurationError: They are of another class or of other shapes.
     """
+    if type(module) is not type(other):
+        raise ConfigurationError(
+            f"the model to begin with has a {type(other).__name__}, and a {type(module).__name__} is to be fitted"
+        )
     try:
         module.load_state_dict(other.state_dict())
     except RuntimeError as error:

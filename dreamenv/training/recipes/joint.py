@@ -263,4 +263,5 @@ def new_joint_model(
     if job.begin is not None:
         begin_with(model.vision, begin or job.begin.vision)
         begin_with(model.memory, job.begin.memory)
+        model.memory.reward_head.respace(float(job.begin.memory.config()["reward_bound"]))
     return model

@@ -129,6 +129,7 @@ def _fitted_memory(job: Job[MDNRNNOptions], vision: Vision, latents: LatentEpiso
         memory = MDNRNN(vision.latent_size, job.action_space, **sizes).to(job.device)
     if job.begin is not None and not options.fresh_memory:
         begin_with(memory, job.begin.memory)
+        memory.reward_head.respace(float(job.begin.memory.config()["reward_bound"]))
     episode = _panel_episode(cache) if vision.is_image else None
 
     def progress(step: int, steps: int, scalars: Scalars) -> None:

@@ -237,6 +237,22 @@ def test_the_reward_heads_range_follows_the_data(tmp_path: Path) -> None:
         RSSMRecipe().fit(job(large, tmp_path / "fixed", options(memory={"reward_bound": 150.0})))
 
 
+def test_a_head_of_a_wider_range_begins_with_what_it_knew(tmp_path: Path) -> None:
+    cache = rotation(episodes=3, steps=8)
+    wanted = options(fit={"sequence_length": 6})
+    made = job(cache, tmp_path, wanted)
+    before = made.world_model(*dataclasses.astuple(RSSMRecipe().fit(made))[:2])
+    draw_weights(before.memory.reward_head, torch.Generator().manual_seed(0))
+    large = dataclasses.replace(cache, rewards=cache.rewards * 1000)
+    later = new_joint_model(job(large, tmp_path, wanted, begin=before), large)
+    assert later.memory.reward_head.bound > before.memory.reward_head.bound
+    features = torch.randn(50, before.memory.feature_size, generator=torch.Generator().manual_seed(1))
+    known, begun = before.memory.reward_head(features), later.memory.reward_head(features)
+    before.memory.reward_head.values.copy_(later.memory.reward_head.values)
+    stretched = before.memory.reward_head(features)
+    assert float((begun - known).abs().mean()) < 0.1 * float((stretched - known).abs().mean())
+
+
 def test_larger_rewards_than_ever_do_not_stop_a_loop_for_good(tmp_path: Path) -> None:
     cache = rotation(episodes=3, steps=8)
     large = dataclasses.replace(cache, rewards=cache.rewards * 1000)
