@@ -8,6 +8,7 @@ from typing import Any, Protocol
 import gymnasium as gym
 
 from dreamenv.agents.base import Agent, SavableAgent
+from dreamenv.errors import ConfigurationError
 from dreamenv.kinds import Register
 
 AGENTS: Register[type[SavableAgent]] = Register(
@@ -27,8 +28,17 @@ def register_agent(kind: str, agent: type[SavableAgent]) -> None:
     `[project.entry-points."dreamenv.agent"]` with `kind = "package.module:Class"`.
 
     Raises:
-        ConfigurationError: Another class has this name.
+        ConfigurationError: Another class has this name; or it is no class, has another `kind`, or lacks methods of
+            `SavableAgent`.
     """
+    methods = ("predict", "tensors", "config", "from_tensors")
+    missing = [name for name in methods if not callable(getattr(agent, name, None))]
+    if not isinstance(agent, type) or missing:
+        lacks = f", which lacks {', '.join(missing)}" if missing else ""
+        raise ConfigurationError(f"agent {kind!r}: expected a class of SavableAgent, got {agent!r}{lacks}")
+    if getattr(agent, "kind", None) != kind:
+        own = getattr(agent, "kind", None)
+        raise ConfigurationError(f"agent {kind!r}: {agent.__name__}.kind is {own!r}, by which its files are read")
     AGENTS.add(kind, agent)
 
 

@@ -25,6 +25,8 @@ from dreamenv.world_model import WorldModel
 
 PREFIX = "planner:"
 _OWN_SETTINGS: dict[str, Any] = {"seed": int, "execute": int, "guide": str}
+# Types of the settings that a name can say
+_IN_NAMES = {int, float, bool, NoneType, str}
 
 
 class MPCState(NamedTuple):
@@ -163,10 +165,14 @@ class MPCAgent:
 
     @property
     def name(self) -> str | None:
-        """The name that `mpc_agent` and `load_agent` read; None where functions or a planner of one's own forbid it."""
+        """The name that `mpc_agent` and `load_agent` read; None where no name says it.
+
+        That is so of functions, of settings that are no plain number or word, and of a planner that is not registered.
+        """
         if self.planner.scheme not in PLANNERS or PLANNERS[self.planner.scheme] is not type(self.planner):
             return None
         parts = [PREFIX + self.planner.scheme]
+        hints = get_type_hints(PLANNERS[self.planner.scheme])
         for entry in fields(PLANNERS[self.planner.scheme]):
             value = getattr(self.planner, entry.name)
             if callable(value) and self.guide is None:
@@ -174,6 +180,8 @@ class MPCAgent:
             if callable(value) or (self.guide is not None and entry.name == "rollout"):
                 continue  # the guide's
             if value != entry.default:
+                if not _kinds(hints[entry.name]) <= _IN_NAMES:
+                    return None  # such as a tuple, which no name says
                 parts.append(f"{entry.name}={value}")
         parts += [f"{key}={value}" for key, value in (("seed", self.seed), ("execute", self.execute))]
         parts += [] if self.guide is None else [f"guide={self.guide}"]
@@ -270,7 +278,7 @@ def planner_called(name: str) -> tuple[Planner, dict[str, Any]]:
         make_planner(scheme)  # says which there are
     hints = get_type_hints(PLANNERS[scheme]) | _OWN_SETTINGS
     own = {entry.name for entry in fields(PLANNERS[scheme])} | set(_OWN_SETTINGS)
-    known = {key: hints[key] for key in own if _kinds(hints[key]) <= {int, float, bool, NoneType, str}}
+    known = {key: hints[key] for key in own if _kinds(hints[key]) <= _IN_NAMES}
     values: dict[str, Any] = {}
     for setting in settings:
         key, equals, text = setting.partition("=")

@@ -33,6 +33,13 @@ class AgentSection(Strict):
     sha256: Sha256
 
 
+# Of `SavableAgent`
+_MEMBERS = (
+    *("kind", "provenance", "observation", "observation_space", "action_space"),
+    *("predict", "tensors", "config", "from_tensors"),
+)
+
+
 def save_agent(agent: SavableAgent, path: str | Path) -> Path:
     """Write `agent` to `path` (a .safetensors file, or a folder, where it is called agent.safetensors), atomically.
 
@@ -44,6 +51,9 @@ def save_agent(agent: SavableAgent, path: str | Path) -> Path:
     Raises:
         BundleError: An agent of a kind that could not be loaded again.
     """
+    missing = [name for name in _MEMBERS if not hasattr(agent, name)]
+    if missing and getattr(agent, "kind", None) in AGENTS:
+        raise BundleError(f"{type(agent).__name__} lacks {', '.join(missing)}, which SavableAgent has")
     if not is_savable(agent):
         kind = getattr(agent, "kind", type(agent).__name__)
         raise BundleError(f"agents of kind {kind!r} cannot be saved; these can: {', '.join(AGENTS.names())}")

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import gymnasium as gym
 import numpy as np
@@ -16,6 +17,7 @@ from dreamenv.agents import MPCAgent, load_agent, mpc_agent, resolve_agent
 from dreamenv.envs import DreamEnv, DreamVectorEnv, LatentObservation
 from dreamenv.errors import BundleError, ConfigurationError, SpaceMismatchError, UnknownDreamError
 from dreamenv.planners import CEM, MCTS, RandomShooting
+from dreamenv.planners.schemes import PLANNERS, register_planner
 from dreamenv.scoring import evaluate
 from dreamenv.scoring.dream_score import dream_returns
 from dreamenv.types import RealEnvSpec
@@ -177,6 +179,25 @@ def test_names_say_all_settings() -> None:
     stairs = small_dream(StairsMemory(), CHOICE)
     assert mpc_agent("planner:mcts,rollout=none", stairs).planner == MCTS()
     assert mpc_agent("planner:mcts,rollout=2", stairs).planner == MCTS(rollout=2)
+
+
+@dataclass(frozen=True)
+class Weighing(CEM):
+    """A planner of one's own with a setting that no name says."""
+
+    scheme: ClassVar[str] = "weighing"
+    weights: tuple[float, ...] = (1.0,)
+
+
+def test_settings_that_no_name_says_have_none() -> None:
+    model = small_dream(TargetMemory(), MOVE)
+    register_planner("weighing", Weighing)
+    try:
+        assert MPCAgent(model, Weighing(horizon=3)).name == "planner:weighing,horizon=3,seed=0,execute=1"
+        assert MPCAgent(model, Weighing(weights=(2.0,))).name is None
+        assert not resolve_agent(MPCAgent(model, Weighing(weights=(2.0,))), model).portable
+    finally:
+        del PLANNERS._added["weighing"]
 
 
 def test_only_what_has_a_name_is_handed_to_workers() -> None:

@@ -250,8 +250,16 @@ def test_own_kinds_are_saved_and_loaded_once_they_are_registered(tmp_path: Path)
     with own_kinds.own_kinds():
         assert isinstance(load_agent(save_agent(agent, tmp_path)), own_kinds.SpyAgent)
         assert resolve_agent(agent, model).portable
-        with pytest.raises(ConfigurationError, match="agent 'linear' is <class"):
+        with pytest.raises(ConfigurationError, match=r"agent 'linear': SpyAgent\.kind is 'spy'"):
             register_agent("linear", own_kinds.SpyAgent)
+        other = type("Other", (own_kinds.SpyAgent,), {})
+        with pytest.raises(ConfigurationError, match="agent 'spy' is <class"):
+            register_agent("spy", other)
+    for found in (OwnAgent, "spy"):
+        with pytest.raises(
+            ConfigurationError, match="expected a class of SavableAgent, .* lacks .*tensors, config, from"
+        ):
+            register_agent("own", found)  # type: ignore[arg-type]
     with pytest.raises(BundleError, match="kind is 'spy'"):
         load_agent(tmp_path)
 
