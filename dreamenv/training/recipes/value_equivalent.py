@@ -332,7 +332,7 @@ class Networks(nn.Module):
 
 
 class ContinualValueEquivalent(ContinualFit):
-    """V and M of MuZero that learn on while episodes come in."""
+    """V and M of MuZero that learn on while episodes come in; the learning rate is constant."""
 
     def __init__(self, job: Job[ValueEquivalentOptions], tensors: dict[str, Tensor] | None = None) -> None:
         self._options, self._seed, self._device = job.options, job.seed, job.device
@@ -354,8 +354,6 @@ class ContinualValueEquivalent(ContinualFit):
 
     def update(self, step: int) -> tuple[Scalars, Replayed]:
         batch = self._networks.drawn(self._unrolls, step, self._seed)
-        for group in self._optimiser.param_groups:
-            group["lr"] = self._options.fit.rate(step)
         scalars = training_step(
             self._networks,
             lambda number: self._networks.losses(batch, number, self._seed),

@@ -105,8 +105,6 @@ class UnrolledFitOptions:
         average: How far a running mean of the weights moves at each step (Polyak & Juditsky 1992). The mean plays and
             is kept, since single steps make a model better and worse at random, and nothing is learned from it; None:
             the weights themselves.
-        decay_steps: Updates in which the learning rate of a model that learns on falls to a tenth (Schrittwieser et al.
-            2020, appendix G); None: it is constant. A fit from all episodes at once decays by a cosine instead.
     """
 
     steps: int = 5000
@@ -115,23 +113,16 @@ class UnrolledFitOptions:
     clip: float = 5.0
     validate_every: int = 250
     average: float | None = None
-    decay_steps: int | None = None
 
     def __post_init__(self) -> None:
         check_batch_size(self.batch_size)
         if self.average is not None and not 0 < self.average <= 1:
             raise ConfigurationError(f"average must be in (0, 1], got {self.average}")
-        if self.decay_steps is not None and self.decay_steps < 1:
-            raise ConfigurationError(f"decay_steps must be at least 1, or None, got {self.decay_steps}")
         self.optimiser()  # refuses what is out of range
 
     def optimiser(self) -> FitOptions:
         """The part of it that `fit` takes."""
         return FitOptions(self.steps, self.learning_rate, self.clip, self.validate_every, None, "float32")
-
-    def rate(self, step: int) -> float:
-        """The learning rate at an update of a model that learns on."""
-        return self.learning_rate * (1.0 if self.decay_steps is None else 0.1 ** (step / self.decay_steps))
 
 
 @dataclass(frozen=True)

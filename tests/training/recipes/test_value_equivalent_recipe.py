@@ -193,20 +193,6 @@ def test_it_goes_on_to_the_bit(tmp_path: Path, consistency: float, average: floa
     again.finish()
 
 
-def test_a_model_that_learns_on_takes_smaller_steps_with_time(tmp_path: Path) -> None:
-    made = job(tmp_path)
-    made = replace(made, options=replace(made.options, fit=replace(made.options.fit, decay_steps=4)))
-    moved = []
-    for step in (0, 8):
-        learner = ValueEquivalentRecipe().continual(made)
-        before = [part.clone() for part in learner.memory.parameters()]
-        learner.update(step)
-        pairs = zip(before, learner.memory.parameters(), strict=True)
-        moved.append(max(float((after - part).abs().max()) for part, after in pairs))
-    # Adam's first step is the learning rate itself; after twice so many updates that is a hundredth
-    assert moved[1] == pytest.approx(moved[0] / 100, rel=0.05)
-
-
 @pytest.mark.integration
 def test_larger_rewards_than_ever_do_not_stop_a_loop_for_good(tmp_path: Path) -> None:
     made = job(tmp_path)
@@ -262,8 +248,6 @@ def test_bad_input(tmp_path: Path) -> None:
         ValueEquivalentOptions(fit=UnrolledFitOptions(batch_size=0))
     with pytest.raises(ConfigurationError, match=r"average must be in \(0, 1\], got 0"):
         UnrolledFitOptions(average=0.0)
-    with pytest.raises(ConfigurationError, match="decay_steps must be at least 1, or None, got 0"):
-        UnrolledFitOptions(decay_steps=0)
     with pytest.raises(ConfigurationError, match=r"oldest_returns must be in \[1, returns=10\], got 11"):
         TargetOptions(oldest_returns=11)
     made = job(tmp_path)
