@@ -87,10 +87,7 @@ def write_bundle(path: str | Path, bundle: Bundle, *, half: bool = False) -> dic
 
     Raises:
         ConfigurationError: `half` would change the dream; see `check_half`.
-        BundleError: A memory or vision that could not be read again: its kind is not registered, or is another class.
     """
-    _check_kind(MEMORIES, bundle.memory)
-    _check_kind(VISIONS, bundle.vision)
     path = Path(path)
     path.mkdir(parents=True, exist_ok=True)
     sweep(path)
@@ -111,8 +108,17 @@ def write_bundle(path: str | Path, bundle: Bundle, *, half: bool = False) -> dic
     return {name: sha256_of(path / name) for name in (CONFIG_FILE, WEIGHTS_FILE, STARTS_FILE)}
 
 
+def check_kinds(vision: Vision, memory: MemoryModel[Any]) -> None:
+    """Refuse parts that a bundle would give back as another class, or not at all.
+
+    Raises:
+        BundleError: A kind is not registered, or is another class.
+    """
+    _check_kind(MEMORIES, memory)
+    _check_kind(VISIONS, vision)
+
+
 def _check_kind(register: Register[Any], part: MemoryModel[Any] | Vision) -> None:
-    """Refuse a part that would be read as another class, or as none."""
     kind, name = str(part.config().get("kind")), type(part).__name__
     if kind not in register:
         raise BundleError(

@@ -13,7 +13,7 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 from torch import Tensor
 
-from dreamenv.bundle import Bundle, StartStates, read_bundle, start_tensors, write_bundle
+from dreamenv.bundle import Bundle, StartStates, check_kinds, read_bundle, start_tensors, write_bundle
 from dreamenv.errors import ConfigurationError, SpaceMismatchError, did_you_mean
 from dreamenv.memory.base import MemoryModel, Prediction
 from dreamenv.memory.ordinary import in_ordinary_torch
@@ -260,9 +260,15 @@ class WorldModel:
 
         Raises:
             ConfigurationError: `half` would change the dream by more than 2% of its spread.
+            BundleError: V or M could not be read again: its kind is not registered, or is another class.
         """
+        check_kinds(self.vision, self.memory)
+        return write_bundle(path, self.as_bundle(), half=half)
+
+    def as_bundle(self) -> Bundle:
+        """What a bundle holds of it, not copied."""
         parts = (self.vision, self.memory, self.real, self.action_space, self.starts)
-        return write_bundle(path, Bundle(*parts, self.max_episode_steps, self.temperature, self.provenance), half=half)
+        return Bundle(*parts, self.max_episode_steps, self.temperature, self.provenance)
 
     @classmethod
     @in_ordinary_torch

@@ -313,17 +313,18 @@ def train_actor_critic(
     Raises:
         NonFiniteError: A loss or gradient is not finite.
         ConfigurationError: A checkpoint of other settings or another agent in `out_dir`, gradients through a memory
-            that carries none, dreams that are longer than the model's time limit, no step for the actor, or networks
-            to begin with that keep a mean actor where the options have none, or the other way round.
+            that carries none, dreams that are longer than the model's time limit, no step for an actor that has
+            learned nothing, or networks to begin with that keep a mean actor where the options have none, or the other
+            way round.
     """
     model = open_world_model(world_model)
     out_dir, options = Path(out_dir), options or ImaginationOptions()
     space = model.observation_space("features")
     check_free(out_dir, CHECKPOINT_FILE)
     check_dream_length(options.horizon, model.max_episode_steps, "the model's time limit")
-    if options.critic_first >= options.steps:
+    if begin is None and options.critic_first >= options.steps:
         raise ConfigurationError(
-            f"critic_first={options.critic_first} leaves the actor nothing of {options.steps} steps; take fewer"
+            f"critic_first={options.critic_first} leaves a new actor nothing of {options.steps} steps; take fewer"
         )
     networks = begin or new_actor_critic(model, options, seed=seed)
     if (networks.mean_actor is None) != (options.actor_average is None):

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from dreamenv.bundle import write_bundle
 from dreamenv.errors import ConfigurationError
 from dreamenv.memory.base import MemoryModel
 from dreamenv.memory.kinds import register_memory
@@ -37,15 +38,10 @@ class PackedModel:
 
         `far` is for other machines: they dream in the precision that is faster here. If each measured for itself, a
         planner's returns would be rounded by where it plans.
-
-        Raises:
-            ConfigurationError: Another class is registered as the kind of its V or M.
         """
         kinds = model.vision.config()["kind"], model.memory.config()["kind"]
-        register_vision(kinds[0], type(model.vision))
-        register_memory(kinds[1], type(model.memory))
         with tempfile.TemporaryDirectory(prefix="dreamenv-") as folder:
-            model.save(folder)
+            write_bundle(folder, model.as_bundle())  # which the other process reads with these classes
             bundle = Parcel.of(folder)
         precisions = None
         if far:
@@ -54,7 +50,7 @@ class PackedModel:
         return cls(bundle, type(model.vision), type(model.memory), kinds, precisions)
 
     def unpack(self) -> WorldModel:
-        """The same model on the CPU; its kinds of V and M are known to this process from now on, as to that of `of`."""
+        """The same model on the CPU; its kinds of V and M are known to this process from now on."""
         register_vision(self._kinds[0], self._vision)
         register_memory(self._kinds[1], self._memory)
         with tempfile.TemporaryDirectory(prefix="dreamenv-") as folder:

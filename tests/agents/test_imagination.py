@@ -417,7 +417,7 @@ def test_a_run_may_begin_with_given_networks(tmp_path: Path) -> None:
     learned = train_actor_critic(model, out_dir=tmp_path, options=TINY, begin=begin)
     assert learned.agent.actor is begin.actor
     assert not torch.equal(begin.actor.network[0].weight, before)
-    with pytest.raises(ConfigurationError, match="critic_first=4 leaves the actor nothing of 4 steps"):
+    with pytest.raises(ConfigurationError, match="critic_first=4 leaves a new actor nothing of 4 steps"):
         train_actor_critic(model, out_dir=tmp_path / "still", options=replace(TINY, steps=4, critic_first=4))
     with pytest.raises(ConfigurationError, match=r"actor_average=0\.1, and .* keep no mean of their actor"):
         train_actor_critic(model, out_dir=tmp_path / "mean", options=replace(TINY, actor_average=0.1), begin=begin)

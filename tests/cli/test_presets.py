@@ -93,7 +93,7 @@ def test_init_writes_what_it_found_and_train_takes_it(own_module: Path) -> None:
 
 def test_init_tries_the_environment(own_module: Path) -> None:
     shown = call("init", "CartPole-v1", "--file", "new/cart.yaml", "--steps", "60").stdout
-    assert "60 random frames: rewards from 0 to 1" in shown
+    assert "60 random frames: rewards from 1 to 1" in shown
     text = Path("new/cart.yaml").read_text(encoding="utf-8")
     assert "# time limit: 500 real frames" in text
     assert "- policy: sticky" in text
