@@ -99,6 +99,13 @@ def test_the_next_episode_is_played_by_what_was_learned(unbroken: Path, tmp_path
     assert not np.array_equal(ours[2].actions, other[2].actions)
 
 
+@pytest.mark.integration
+@pytest.mark.parametrize(("greedy", "policy"), [(2, "agent"), (0, "agent, sampled")])
+def test_episodes_are_greedy_or_noisy_as_asked(greedy: int, policy: str, tmp_path: Path) -> None:
+    loop(tmp_path, replace(TINY, greedy_episodes=greedy, noisy_episodes=2 - greedy))
+    assert [episode.policy for episode in EpisodeStore(tmp_path / "episodes" / "01")] == [policy, policy]
+
+
 class Killed(Exception):
     pass
 
