@@ -231,9 +231,8 @@ def find(name: str) -> DreamEntry:
 def find_in(known_entries: dict[str, DreamEntry], name: str) -> DreamEntry:
     """The entry of `known_entries` whose dream id or latent twin's id is `name`; errors as `find`."""
     bare = name.removeprefix("dreamenv:")
-    for entry in known_entries.values():
-        if bare in (entry.id, entry.section.latent_id):
-            return entry
+    if (found := _called(known_entries, bare)) is not None:
+        return found
     known = [i for entry in known_entries.values() for i in (entry.id, entry.section.latent_id)]
     if bare in gym.registry:
         raise UnknownDreamError(
@@ -262,8 +261,12 @@ def folder_of(id_or_path: str | Path) -> Path | None:
 
 def is_registered(name: str) -> bool:
     """Whether `name` is the id of a known dream or of its latent twin."""
-    bare = name.removeprefix("dreamenv:")
-    return any(bare in (entry.id, entry.section.latent_id) for entry in entries().values())
+    return _called(entries(), name.removeprefix("dreamenv:")) is not None
+
+
+def _called(known_entries: dict[str, DreamEntry], bare: str) -> DreamEntry | None:
+    """The entry of which `bare` is the dream's id or its latent twin's, if there is one."""
+    return next((entry for entry in known_entries.values() if bare in (entry.id, entry.section.latent_id)), None)
 
 
 def real_env_spec(stored: Mapping[str, Any]) -> RealEnvSpec:

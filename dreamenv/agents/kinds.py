@@ -20,6 +20,9 @@ AGENTS: Register[type[SavableAgent]] = Register(
     },
 )
 
+# Of `SavableAgent`
+SAVABLE_METHODS = ("predict", "tensors", "config", "from_tensors")
+
 
 def register_agent(kind: str, agent: type[SavableAgent]) -> None:
     """Make agents of class `agent`, whose `kind` this is, known to `save_agent`, `load_agent` and worker processes.
@@ -31,8 +34,7 @@ def register_agent(kind: str, agent: type[SavableAgent]) -> None:
         ConfigurationError: Another class has this name; or it is no class, has another `kind`, or lacks methods of
             `SavableAgent`.
     """
-    methods = ("predict", "tensors", "config", "from_tensors")
-    missing = [name for name in methods if not callable(getattr(agent, name, None))]
+    missing = [name for name in SAVABLE_METHODS if not callable(getattr(agent, name, None))]
     if not isinstance(agent, type) or missing:
         lacks = f", which lacks {', '.join(missing)}" if missing else ""
         raise ConfigurationError(f"agent {kind!r}: expected a class of SavableAgent, got {agent!r}{lacks}")

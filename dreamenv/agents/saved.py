@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeGuard
 
 from dreamenv.agents.base import SavableAgent
-from dreamenv.agents.kinds import AGENTS
+from dreamenv.agents.kinds import AGENTS, SAVABLE_METHODS
 from dreamenv.bundle_config import space_from_json, space_to_json
 from dreamenv.errors import BundleError, ConfigurationError, DreamEnvError, did_you_mean
 from dreamenv.files import parse_json
@@ -34,10 +34,7 @@ class AgentSection(Strict):
 
 
 # Of `SavableAgent`
-_MEMBERS = (
-    *("kind", "provenance", "observation", "observation_space", "action_space"),
-    *("predict", "tensors", "config", "from_tensors"),
-)
+_MEMBERS = ("kind", "provenance", "observation", "observation_space", "action_space", *SAVABLE_METHODS)
 
 
 def save_agent(agent: SavableAgent, path: str | Path) -> Path:

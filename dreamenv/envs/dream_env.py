@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from dreamenv.envs.loading import open_world_model
 from dreamenv.envs.render import RENDER_MODES, Window, check_render_mode, draw_dreams
-from dreamenv.envs.rollout import DreamRollout, OneThread, by_one_thread, check_environment_snapshot
+from dreamenv.envs.rollout import DreamRollout, OverRollout, by_one_thread, check_environment_snapshot
 from dreamenv.errors import InvalidActionError, StepError
 from dreamenv.types import Start
 from dreamenv.world_model import WorldModel
@@ -22,7 +22,7 @@ from dreamenv.world_model import WorldModel
 _ROW = np.zeros(1, np.int64)
 
 
-class DreamEnv(gym.Env[NDArray[Any], Any]):
+class DreamEnv(OverRollout, gym.Env[NDArray[Any], Any]):
     """One dream of a world model.
 
     `gym.make` adds the time limit. A step's `info` holds `predicted_reward` (the reward), `termination_probability`,
@@ -80,24 +80,6 @@ class DreamEnv(gym.Env[NDArray[Any], Any]):
         self.metadata = {**type(self).metadata, "render_fps": self.world_model.real.steps_per_second}
         self._ended = False
         self._window: Window | None = None
-
-    @property
-    def one_thread(self) -> OneThread:
-        """What only one thread at a time may hold; `reset` and `step` do."""
-        return self.rollout.one_thread
-
-    @property
-    def temperature(self) -> float:
-        """Spread of what M draws; set, it holds from the next step on.
-
-        Raises:
-            ConfigurationError: Set to what is no finite number of at least 0.
-        """
-        return self.rollout.temperature
-
-    @temperature.setter
-    def temperature(self, value: float) -> None:
-        self.rollout.temperature = value
 
     @by_one_thread
     def reset(

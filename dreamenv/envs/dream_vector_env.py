@@ -18,14 +18,14 @@ from numpy.typing import NDArray
 from dreamenv.envs.arguments import checked_autoreset_mode, checked_reset_mask, checked_time_limit, row_seeds
 from dreamenv.envs.loading import open_world_model
 from dreamenv.envs.render import RENDER_MODES, Window, check_render_mode, draw_dreams, window_frame
-from dreamenv.envs.rollout import DreamRollout, OneThread, by_one_thread, check_environment_snapshot
+from dreamenv.envs.rollout import DreamRollout, OverRollout, by_one_thread, check_environment_snapshot
 from dreamenv.errors import StepError
 from dreamenv.memory.base import Outcome
 from dreamenv.types import Start
 from dreamenv.world_model import WorldModel
 
 
-class DreamVectorEnv(VectorEnv[NDArray[Any], NDArray[Any], NDArray[Any]]):
+class DreamVectorEnv(OverRollout, VectorEnv[NDArray[Any], NDArray[Any], NDArray[Any]]):
     """N dreams of one world model, with their own time limit.
 
     With the same seed it equals a `gymnasium.vector.SyncVectorEnv` of N `DreamEnv`: row i depends on its own seed and
@@ -115,24 +115,6 @@ class DreamVectorEnv(VectorEnv[NDArray[Any], NDArray[Any], NDArray[Any]]):
         """Seed of each row's generator."""
         _ = self.np_random
         return tuple(self._seeds)
-
-    @property
-    def one_thread(self) -> OneThread:
-        """What only one thread at a time may hold; `reset` and `step` do."""
-        return self.rollout.one_thread
-
-    @property
-    def temperature(self) -> float:
-        """Spread of what M draws; set, it holds from the next step on, for all dreams.
-
-        Raises:
-            ConfigurationError: Set to what is no finite number of at least 0.
-        """
-        return self.rollout.temperature
-
-    @temperature.setter
-    def temperature(self, value: float) -> None:
-        self.rollout.temperature = value
 
     @by_one_thread
     def reset(

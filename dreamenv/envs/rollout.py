@@ -376,3 +376,31 @@ def checked_threshold(most: float | None, world_model: WorldModel) -> float | No
             "it out, or take a model of the recipe 'ensemble'"
         )
     return float(most)
+
+
+class OverRollout:
+    """What environments have of the rollout that they step.
+
+    Attributes:
+        rollout: Their dreams.
+    """
+
+    rollout: DreamRollout
+
+    @property
+    def one_thread(self) -> OneThread:
+        """What only one thread at a time may hold; `reset` and `step` do."""
+        return self.rollout.one_thread
+
+    @property
+    def temperature(self) -> float:
+        """Spread of what M draws; set, it holds from the next step on, for all dreams.
+
+        Raises:
+            ConfigurationError: Set to what is no finite number of at least 0.
+        """
+        return self.rollout.temperature
+
+    @temperature.setter
+    def temperature(self, value: float) -> None:
+        self.rollout.temperature = value

@@ -114,16 +114,16 @@ class LoopOptions:
         self._check_windows(learner, recipe)
 
     def _check_recipe(self, recipe: type[Recipe[Any]]) -> None:
-        if self.curious_rounds and not recipe.disagrees:
-            raise ConfigurationError(
-                f"curious_rounds={self.curious_rounds}: models of the recipe {self.train.recipe!r} have no members "
-                "that could disagree; take the recipe 'ensemble'"
-            )
-        if getattr(self.agent, "max_disagreement", None) is not None and not recipe.disagrees:
-            raise ConfigurationError(
-                f"agent.max_disagreement={self.agent.max_disagreement}: models of the recipe {self.train.recipe!r} "
-                "have no members that could disagree; take the recipe 'ensemble'"
-            )
+        asked = {
+            "curious_rounds": self.curious_rounds,
+            "agent.max_disagreement": getattr(self.agent, "max_disagreement", None),
+        }
+        for name, value in asked.items():
+            if value and not recipe.disagrees:
+                raise ConfigurationError(
+                    f"{name}={value}: models of the recipe {self.train.recipe!r} have no members that could disagree; "
+                    "take the recipe 'ensemble'"
+                )
         if self.update_every is not None and not recipe.learns_continually():
             raise ConfigurationError(
                 f"the recipe {self.train.recipe!r} fits V and M once a round: leave update_every out, or take 'rssm' "
