@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import importlib
 import weakref
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from importlib.metadata import entry_points
 from typing import Any, Generic, TypeVar, cast
 
@@ -65,6 +66,16 @@ class Register(Generic[KindT]):
         if kind in self and self[kind] is not value:
             raise ConfigurationError(f"{self.what} {kind!r} is {self[kind]!r} already; take another name")
         self._added[kind] = value
+
+    @contextmanager
+    def meanwhile(self, kind: str, value: KindT) -> Iterator[None]:
+        """Within it `kind` is `value`, whatever it is before and after."""
+        before = dict(self._added)
+        self._added[kind] = value
+        try:
+            yield
+        finally:
+            self._added = before
 
     def names(self) -> list[str]:
         """All known kinds, sorted."""

@@ -14,10 +14,10 @@ import torch
 from dreamenv.bundle import write_bundle
 from dreamenv.errors import ConfigurationError
 from dreamenv.memory.base import MemoryModel
-from dreamenv.memory.kinds import register_memory
+from dreamenv.memory.kinds import MEMORIES
 from dreamenv.memory.precision import adopt, decisions
 from dreamenv.vision.base import Vision
-from dreamenv.vision.kinds import register_vision
+from dreamenv.vision.kinds import VISIONS
 from dreamenv.workers import Parcel
 from dreamenv.world_model import WorldModel
 
@@ -50,10 +50,12 @@ class PackedModel:
         return cls(bundle, type(model.vision), type(model.memory), kinds, precisions)
 
     def unpack(self) -> WorldModel:
-        """The same model on the CPU; its kinds of V and M are known to this process from now on."""
-        register_vision(self._kinds[0], self._vision)
-        register_memory(self._kinds[1], self._memory)
-        with tempfile.TemporaryDirectory(prefix="dreamenv-") as folder:
+        """The same model on the CPU, of the same classes of V and M, whatever this process knows by their kinds."""
+        with (
+            VISIONS.meanwhile(self._kinds[0], self._vision),
+            MEMORIES.meanwhile(self._kinds[1], self._memory),
+            tempfile.TemporaryDirectory(prefix="dreamenv-") as folder,
+        ):
             model = WorldModel.load(self._bundle.lay_out(Path(folder)))
         if self._precisions is not None:
             adopt(model.memory, self._precisions)

@@ -126,14 +126,15 @@ def test_a_weight_of_nothing_is_refused() -> None:
         TerminationHead(2, weight=0.0)
 
 
-@pytest.mark.parametrize("bound", [300.0, 2400.0, 150.0])
-def test_what_was_learned_for_smaller_values_stays(bound: float) -> None:
+@pytest.mark.parametrize(("bound", "within"), [(300.0, 0.1), (2400.0, 0.15), (150.0, 0.01)])
+def test_what_was_learned_for_smaller_values_stays(bound: float, within: float) -> None:
+    torch.manual_seed(0)
     head, wider = RewardHead(2, "two_hot", width=32), RewardHead(2, "two_hot", width=32, bound=bound)
     features, rewards = torch.eye(2), torch.tensor([50.0, -3.0])
     fit(head, features, rewards, rate=2e-2)
     wider.load_state_dict(head.state_dict())
     stretched = wider(features).tolist()
     wider.respace(head.bound)
-    assert wider(features).tolist() == pytest.approx(rewards.tolist(), rel=0.15)
+    assert wider(features).tolist() == pytest.approx(rewards.tolist(), rel=within)
     if bound > head.bound:
         assert stretched != pytest.approx(rewards.tolist(), rel=0.2)
