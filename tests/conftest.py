@@ -61,6 +61,14 @@ def no_measured_precision(tmp_path_factory: pytest.TempPathFactory) -> Iterator[
         yield
 
 
+@pytest.fixture(autouse=True)
+def the_same_weights_each_time() -> None:
+    """Weights that a test draws without a seed do not depend on which tests ran before it in its process."""
+    import torch
+
+    torch.manual_seed(0)
+
+
 @pytest.fixture(scope="session")
 def run_python(tmp_path_factory: pytest.TempPathFactory, root: Path) -> RunPython:
     """Run `python ARGUMENTS` in a folder of its own, with dreamenv from `package` (the checkout by default).

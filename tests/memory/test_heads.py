@@ -128,7 +128,6 @@ def test_a_weight_of_nothing_is_refused() -> None:
 
 @pytest.mark.parametrize(("bound", "within"), [(300.0, 0.1), (2400.0, 0.15), (150.0, 0.01)])
 def test_what_was_learned_for_smaller_values_stays(bound: float, within: float) -> None:
-    torch.manual_seed(0)
     head, wider = RewardHead(2, "two_hot", width=32), RewardHead(2, "two_hot", width=32, bound=bound)
     features, rewards = torch.eye(2), torch.tensor([50.0, -3.0])
     fit(head, features, rewards, rate=2e-2)
