@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,17 @@ _LARGEST = float(np.finfo(np.float32).max)
 _ENCODE_ROWS = 256
 
 
+def check_temperature(temperature: float | None) -> None:
+    """Refuse what is neither None, which is the model's own, nor a finite number of at least 0, which is the mode.
+
+    Raises:
+        ConfigurationError: Such a temperature.
+    """
+    number = isinstance(temperature, int | float | np.number) and math.isfinite(temperature)
+    if temperature is not None and not (number and temperature >= 0):
+        raise ConfigurationError(f"temperature must be a finite number of at least 0, got {temperature!r}")
+
+
 class WorldModel:
     """Vision and memory as one model of a real environment.
 
@@ -42,6 +54,9 @@ class WorldModel:
         temperature: Default temperature of the dream.
         starts: Start states.
         provenance: JSON-ready record of how the model came about (commands, seeds, real frames, scores).
+
+    Raises:
+        ConfigurationError: V and M do not fit each other, or a number is out of range.
     """
 
     def __init__(
@@ -62,6 +77,9 @@ class WorldModel:
                 f"vision gives embeddings of {sizes[0][0]} and decodes latents of {sizes[0][1]}; "
                 f"memory takes embeddings of {sizes[1][0]} and has latents of {sizes[1][1]}"
             )
+        if max_episode_steps < 1:
+            raise ConfigurationError(f"max_episode_steps must be at least 1, got {max_episode_steps}")
+        check_temperature(temperature)
         self.vision = vision.eval()
         self.memory = memory.eval()
         self.real = real

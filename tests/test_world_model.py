@@ -264,3 +264,17 @@ def test_an_agent_knows_its_model_by_weights_alone() -> None:
         with torch.no_grad():
             next(part.parameters()).add_(0.5)
         assert like.weights_digest() != before
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"temperature": -1.0}, "temperature must be a finite number of at least 0, got -1.0"),
+        ({"temperature": float("inf")}, "temperature must be"),
+        ({"max_episode_steps": 0}, "max_episode_steps must be at least 1, got 0"),
+    ],
+)
+def test_a_model_that_no_bundle_could_hold_is_not_made(change: dict[str, Any], told: str) -> None:
+    parts, limits = fake_world_model(), {"max_episode_steps": 7, **change}
+    with pytest.raises(ConfigurationError, match=told):
+        WorldModel(parts.vision, parts.memory, parts.real, parts.action_space, parts.starts, **limits)

@@ -9,6 +9,7 @@ from typing import Any
 from dreamenv.errors import ConfigurationError
 from dreamenv.types import Start
 from dreamenv.workers import AnyWorkers
+from dreamenv.world_model import check_temperature
 
 SLOW_CRITICS = ("target", "regulariser")
 GRADIENTS = ("dynamics", "reinforce")
@@ -297,13 +298,3 @@ def _check_guards(options: PopulationOptions | EvolutionOptions) -> None:
 def _check_clip(clip: tuple[float, float] | None) -> None:
     if clip is not None and not (len(clip) == 2 and clip[0] < clip[1]):
         raise ConfigurationError(f"reward_clip must be (least, most), got {clip}")
-
-
-def check_temperature(value: float | None) -> None:
-    """Refuses a dream's temperature out of range.
-
-    Raises:
-        ConfigurationError: Negative, infinite or NaN.
-    """
-    if value is not None and not 0 <= value < math.inf:
-        raise ConfigurationError(f"temperature must be at least 0 and finite, got {value}")

@@ -11,13 +11,13 @@ from torch import Tensor
 
 from dreamenv.agents.action_map import ActionMap
 from dreamenv.agents.action_noise import ActionNoise
-from dreamenv.agents.options import PopulationOptions, check_temperature
+from dreamenv.agents.options import PopulationOptions
 from dreamenv.envs.rollout import checked_threshold
 from dreamenv.errors import ConfigurationError, NonFiniteError, SpaceMismatchError
 from dreamenv.memory.base import Prediction
 from dreamenv.memory.states import select
 from dreamenv.noise.branching import SharedNoise
-from dreamenv.world_model import WorldModel
+from dreamenv.world_model import WorldModel, check_temperature
 
 # What is left of a dream when it may be forgotten, as a share.
 LEAST_REACHED = 0.02

@@ -20,7 +20,7 @@ from dreamenv.memory.ordinary import in_ordinary_torch, ordinary_torch
 from dreamenv.memory.states import select
 from dreamenv.noise.hashed import EpisodeNoise
 from dreamenv.types import Start
-from dreamenv.world_model import WorldModel
+from dreamenv.world_model import WorldModel, check_temperature
 
 # Pictures decoded at once; the decoder's activations are about 100 kB a picture.
 _DECODE_ROWS = 256
@@ -144,7 +144,7 @@ class DreamRollout:
         self.rows = int(rows)
         self.observation = observation
         self.observation_space = world_model.observation_space(observation)
-        self.temperature = world_model.temperature if temperature is None else temperature
+        self.temperature = temperature
         self.start = start
         self.compiled = compiled
         self.max_disagreement = checked_threshold(max_disagreement, world_model)
@@ -162,7 +162,7 @@ class DreamRollout:
 
     @property
     def temperature(self) -> float:
-        """Spread of what M draws, which may be set between two steps.
+        """Spread of what M draws, which may be set between two steps; None sets the model's default.
 
         Raises:
             ConfigurationError: Set to what is no finite number of at least 0.
@@ -170,10 +170,9 @@ class DreamRollout:
         return self._temperature
 
     @temperature.setter
-    def temperature(self, value: float) -> None:
-        if not isinstance(value, (int, float, np.number)) or not (math.isfinite(value) and value >= 0):
-            raise ConfigurationError(f"temperature must be a finite number of at least 0, got {value!r}")
-        self._temperature = float(value)
+    def temperature(self, value: float | None) -> None:
+        check_temperature(value)
+        self._temperature = float(self.world_model.temperature if value is None else value)
 
     @property
     def started(self) -> bool:
@@ -394,7 +393,7 @@ class OverRollout:
 
     @property
     def temperature(self) -> float:
-        """Spread of what M draws; set, it holds from the next step on, for all dreams.
+        """Spread of what M draws; set, it holds from the next step on, for all dreams. None sets the model's default.
 
         Raises:
             ConfigurationError: Set to what is no finite number of at least 0.
@@ -402,5 +401,5 @@ class OverRollout:
         return self.rollout.temperature
 
     @temperature.setter
-    def temperature(self, value: float) -> None:
+    def temperature(self, value: float | None) -> None:
         self.rollout.temperature = value

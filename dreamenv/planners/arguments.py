@@ -47,12 +47,6 @@ def check_positive(**numbers: float) -> None:
             raise ConfigurationError(f"{name} must be a finite number above 0, got {number!r}")
 
 
-def check_temperature(temperature: float | None) -> None:
-    """Refuse what is neither None nor a finite number of at least 0, which is the mode."""
-    if temperature is not None and not (math.isfinite(temperature) and temperature >= 0):
-        raise ConfigurationError(f"temperature must be a finite number of at least 0, got {temperature!r}")
-
-
 def check_share(**shares: float) -> None:
     """Refuse what is not in [0, 1)."""
     for name, share in shares.items():

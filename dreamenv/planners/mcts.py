@@ -22,13 +22,12 @@ from dreamenv.planners.arguments import (
     check_discount,
     check_positive,
     check_rollout,
-    check_temperature,
     checked_discrete,
 )
 from dreamenv.planners.base import Guide, Plan, TerminalValue
 from dreamenv.planners.gumbel import Gumbel, gumbel_numbers
 from dreamenv.planners.tree import PUCT, Floats, Integers, Outcome, SearchTree, Selection, search
-from dreamenv.world_model import WorldModel
+from dreamenv.world_model import WorldModel, check_temperature
 
 # Features `[R, F]` to chances of the n actions `[R, n]`, rows sum to 1.
 Prior = Callable[[Tensor], Tensor]

@@ -15,11 +15,11 @@ from torch import Tensor
 from dreamenv.errors import ConfigurationError
 from dreamenv.memory.base import Stepper
 from dreamenv.noise.base import Noise, as_noise
-from dreamenv.planners.arguments import check_count, check_discount, check_temperature
+from dreamenv.planners.arguments import check_count, check_discount
 from dreamenv.planners.base import Guide, Plan, TerminalValue
 from dreamenv.planners.imagined_return import imagined_returns
 from dreamenv.planners.sequences import Sequences, sequences_of
-from dreamenv.world_model import WorldModel
+from dreamenv.world_model import WorldModel, check_temperature
 
 PlannerT = TypeVar("PlannerT", bound="SequencePlanner")
 # Features `[R, F]` to actions `[R, A]` or `[R]`.

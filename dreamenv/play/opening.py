@@ -10,11 +10,10 @@ from dreamenv import registry
 from dreamenv.agents.base import Agent
 from dreamenv.agents.resolve import RANDOM, SHIPPED, ResolvedAgent, resolve_agent
 from dreamenv.envs.loading import open_world_model
-from dreamenv.errors import ConfigurationError
 from dreamenv.play.good_starts import with_good_starts
 from dreamenv.play.latents import order_of_effect
 from dreamenv.types import Start
-from dreamenv.world_model import WorldModel
+from dreamenv.world_model import WorldModel, check_temperature
 
 
 @dataclass(frozen=True)
@@ -75,8 +74,7 @@ def open_dream(
     model = open_world_model(source)
     section = None if defaults is None else defaults.section.dream
     temperature = temperature if temperature is not None else (section or model).temperature
-    if not temperature >= 0:
-        raise ConfigurationError(f"temperature must be at least 0, got {temperature}")
+    check_temperature(temperature)
     own_start: Start = "initial" if section is None else section.start
     model.start_count(start or own_start)
     if start is None and own_start == "initial":

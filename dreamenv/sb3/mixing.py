@@ -12,12 +12,11 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 
 from dreamenv.errors import ConfigurationError, missing_extra
-from dreamenv.planners.arguments import check_temperature
 from dreamenv.sb3.branches import Branches, BranchSchedule, dream_branches
 from dreamenv.sb3.mixed_buffer import MixedReplayBuffer
 from dreamenv.training.refits import REFITS
 from dreamenv.training.transitions import Transitions
-from dreamenv.world_model import WorldModel
+from dreamenv.world_model import WorldModel, check_temperature
 
 try:
     from stable_baselines3.common.callbacks import BaseCallback

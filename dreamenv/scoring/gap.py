@@ -11,7 +11,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from dreamenv.agents.options import check_temperature
 from dreamenv.agents.resolve import AnyAgent, resolve_agent
 from dreamenv.data.collect import check_collected, record_origin
 from dreamenv.data.episodes import EpisodeStore
@@ -26,7 +25,7 @@ from dreamenv.scoring.teacher_forcing import force_episodes
 from dreamenv.training.explained import explained
 from dreamenv.types import Episode, episode_seeds
 from dreamenv.workers import AnyWorkers
-from dreamenv.world_model import WorldModel
+from dreamenv.world_model import WorldModel, check_temperature
 
 
 @dataclass(frozen=True)

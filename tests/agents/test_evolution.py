@@ -298,7 +298,7 @@ def test_a_dream_that_diverges_stops_with_the_last_good_checkpoint(tmp_path: Pat
         ({"horizon": 0}, "horizon must be at least 1, got 0"),
         ({"max_batch": 0}, "max_batch must be at least 1, got 0"),
         ({"sigma": 0.0}, "sigma must be above 0 and finite, got 0.0"),
-        ({"temperature": -1.0}, "temperature must be at least 0 and finite, got -1.0"),
+        ({"temperature": -1.0}, "temperature must be a finite number of at least 0, got -1.0"),
         ({"validate_every": 3}, "validate_every=3 with validate=None"),
         ({"validate": CountedValidation()}, "validate_every=0 with validate=given"),
         ({"time_limit": 0.0}, "time_limit"),

@@ -64,7 +64,7 @@ def test_first_observations_are_starts_of_their_own(tmp_path: Path) -> None:
         ({"replay_share": -0.1}, "replay_share must be in"),
         ({"target_rate": 2.0}, "target_rate must be in"),
         ({"entropy": -1.0}, "entropy must be at least 0"),
-        ({"temperature": -1.0}, "temperature must be at least 0"),
+        ({"temperature": -1.0}, "temperature must be a finite number of at least 0"),
         ({"reward_clip": (1.0, -1.0)}, "reward_clip must be"),
         ({"reward_squash": 0.0}, "reward_squash must be above 0"),
         ({"gradient_clip": 0.0}, "gradient_clip must be above 0"),

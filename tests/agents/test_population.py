@@ -194,7 +194,7 @@ def test_noise_takes_away_what_a_single_action_is_worth() -> None:
         ({"max_batch": 0}, "max_batch"),
         ({"temperature": -0.5}, "temperature"),
         ({"temperature": float("nan")}, "temperature"),
-        ({"temperature": float("inf")}, "temperature must be at least 0 and finite, got inf"),
+        ({"temperature": float("inf")}, "temperature must be a finite number of at least 0, got inf"),
         ({"compact_below": 1.5}, "compact_below"),
         ({"start": "middle"}, "is not known. Known: first, initial, replay"),
         ({"observation": "pixels"}, "'features' or 'latent'"),

@@ -293,6 +293,8 @@ def test_the_temperature_of_a_dream_may_be_changed() -> None:
     scalar = DreamEnv(model)
     scalar.temperature = 0.5
     assert scalar.rollout.temperature == 0.5
+    scalar.temperature = None
+    assert scalar.temperature == model.temperature
     for bad in (-1.0, np.nan, "hot"):
         with pytest.raises(ConfigurationError, match="temperature must be a finite number of at least 0"):
             scalar.temperature = bad  # type: ignore[assignment]
