@@ -187,7 +187,7 @@ def coloured(white: Tensor, colour: float) -> Tensor:
     """
     entries = white.shape[-2]
     frequency = torch.fft.rfftfreq(entries, device=white.device)
-    scale = frequency.clamp(min=1 / entries) ** (-colour / 2)
+    scale = (frequency * entries).clamp(min=1.0) ** (-colour / 2)  # at most 1, however strong the colour
     counted = torch.full_like(
         scale, 2.0
     )  # of a real signal, each frequency but 0 and the highest even one is there twice

@@ -26,7 +26,7 @@ def generator(seed: int = 0) -> torch.Generator:
 
 
 @pytest.mark.parametrize("entries", [1, 2, 7, 12])
-@pytest.mark.parametrize("colour", [0.0, 1.0, 2.5])
+@pytest.mark.parametrize("colour", [0.0, 1.0, 2.5, 400.0])
 def test_coloured_draws_have_the_variance_of_white_ones(entries: int, colour: float) -> None:
     drawn = coloured(torch.randn(20_000, entries, 2, generator=generator()), colour)
     assert drawn.shape == (20_000, entries, 2)
