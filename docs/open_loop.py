@@ -30,10 +30,13 @@ def main() -> None:
     parser.add_argument("--episodes", type=int, default=10, help="of each model's agent")
     parser.add_argument("--moments", type=int, default=16, help="of an episode, at which dreams begin")
     parser.add_argument("--samples", type=int, default=16, help="dreams of a moment")
+    parser.add_argument("--temperatures", type=float, nargs="+", default=[1.0], help="of the dreams, one after another")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--json", type=Path, help="write the figures to this file")
     given = parser.parse_args()
-    found = compared(given.models, given.episodes, given.moments, given.samples, given.seed)
+    found = compared(
+        given.models, given.episodes, given.moments, given.samples, given.seed, temperatures=given.temperatures
+    )
     for name, rows in found.items():
         for row in rows:
             print(
@@ -45,9 +48,15 @@ def main() -> None:
 
 
 def compared(
-    names: Sequence[str], episodes: int, moments: int, samples: int, seed: int
+    names: Sequence[str],
+    episodes: int,
+    moments: int,
+    samples: int,
+    seed: int,
+    *,
+    temperatures: Sequence[float] = (1.0,),
 ) -> dict[str, tuple[OpenLoopRow, ...]]:
-    """The rows of each model by its name."""
+    """The rows of each model by its name, and by name and temperature where that is not 1."""
     models: dict[str, Any] = {name: open_world_model(name) for name in names}
     driven = [
         (models[name].real, episode)
@@ -59,7 +68,11 @@ def compared(
     for name, model in models.items():
         shown = [episode if real == model.real else played_again(model.real, episode) for real, episode in driven]
         forced = force_episodes(model, shown, moments=moments, horizons=HORIZONS, seed=seed)
-        found[name] = open_loop_errors(model, forced, horizons=HORIZONS, samples=samples, seed=seed)
+        for temperature in temperatures:
+            told = name if temperature == 1 else f"{name} at {temperature:g}"
+            found[told] = open_loop_errors(
+                model, forced, horizons=HORIZONS, samples=samples, seed=seed, temperature=temperature
+            )
     return found
 
 
