@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import gymnasium as gym
@@ -21,7 +21,7 @@ class Survey:
     """What `survey` found.
 
     Attributes:
-        spec: The real environment.
+        spec: The real environment; of a Dict that holds a picture and names no entry, the first picture is chosen.
         observation_space, action_space: Its own spaces, in words.
         keys: The entries of a Dict observation.
         limit: Its own time limit in real frames; None where it has none.
@@ -94,6 +94,7 @@ def survey(spec: RealEnvSpec, *, steps: int = 1000, seed: int = 0) -> Survey:
         known["action_space"] = _shown(env.action_space)
         if isinstance(env.observation_space, gym.spaces.Dict):
             known["keys"] = tuple(env.observation_space.spaces)
+            spec = _with_a_picture(env, spec)
         try:
             prepared = PreprocessedEnv(env, spec)
         except ConfigurationError as error:
@@ -104,6 +105,23 @@ def survey(spec: RealEnvSpec, *, steps: int = 1000, seed: int = 0) -> Survey:
         return Survey(spec, **known, **_played(prepared, steps, seed))
     finally:
         env.close()
+
+
+def _with_a_picture(env: gym.Env[Any, Any], spec: RealEnvSpec) -> RealEnvSpec:
+    """`spec`, or where it takes a Dict whole that cannot be taken so, with the first entry that is a picture."""
+    space = env.observation_space
+    if spec.observation_key is not None or not isinstance(space, gym.spaces.Dict) or _prepared(env, spec) is not None:
+        return spec
+    each = [replace(spec, observation_key=key) for key in space.spaces]
+    pictures = (one for one in each if (seen := _prepared(env, one)) is not None and seen.is_image)
+    return next(pictures, spec)
+
+
+def _prepared(env: gym.Env[Any, Any], spec: RealEnvSpec) -> PreprocessedEnv | None:
+    try:
+        return PreprocessedEnv(env, spec)
+    except ConfigurationError:
+        return None
 
 
 def _shown(space: gym.Space[Any]) -> str:

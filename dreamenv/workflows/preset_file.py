@@ -46,12 +46,13 @@ def preset_text(found: Survey) -> str:
 
 
 def _observation_lines(found: Survey) -> list[str]:
+    lines = []
     if found.keys:
-        names = ", ".join(found.keys)
-        return [f"      observation_key: null       # one of {names}; or a list of vectors, joined to one"]
+        names, chosen = ", ".join(found.keys), _inline(found.spec.observation_key)
+        lines = [f"      observation_key: {chosen}       # one of {names}; or a list of vectors, joined to one"]
     if found.is_image:
-        return ["      crop: null                  # [top, bottom, left, right] of a picture to keep, in pixels"]
-    return []
+        lines += ["      crop: null                  # [top, bottom, left, right] of a picture to keep, in pixels"]
+    return lines
 
 
 def _limit_lines(found: Survey) -> list[str]:

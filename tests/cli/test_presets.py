@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +47,19 @@ class Walk(gym.Env):
         return {"place": self.place.copy(), "goal": self.goal, "text": "go"}
 
 
+class Filmed(Walk):
+    '''The same, with a picture in place of the text.'''
+
+    observation_space = gym.spaces.Dict(
+        place=gym.spaces.Box(-9, 9, (1,)), film=gym.spaces.Box(0, 255, (20, 30, 3), np.uint8)
+    )
+
+    def _seen(self):
+        return {"place": self.place.copy(), "film": np.zeros((20, 30, 3), np.uint8)}
+
+
 gym.register("Walk-v0", entry_point="own_walk:Walk", max_episode_steps=12)
+gym.register("FilmedWalk-v0", entry_point="own_walk:Filmed", max_episode_steps=12)
 """
 
 
@@ -56,7 +69,9 @@ def own_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path))
     yield tmp_path
-    gym.registry.pop("Walk-v0", None)
+    sys.modules.pop("own_walk", None)
+    for name in ("Walk-v0", "FilmedWalk-v0"):
+        gym.registry.pop(name, None)
 
 
 def test_init_writes_what_it_found_and_train_takes_it(own_module: Path) -> None:
@@ -89,6 +104,18 @@ def test_init_writes_what_it_found_and_train_takes_it(own_module: Path) -> None:
     shown = call("eval", run, "--episodes", "2", "--workers", "0").stdout
     assert f"agent {run / 'agent'}" in shown
     assert chosen_preset(None, None, None, run).real == entry.real.spec().__class__.from_json(found["real"])
+
+
+def test_init_takes_the_picture_of_a_dict(own_module: Path) -> None:
+    shown = call("init", "own_walk:FilmedWalk-v0", "--steps", "20").stdout
+    assert "prepared: entry 'film'" in shown
+    assert "next: dreamenv train --config FilmedWalk-v0.yaml" in shown
+    text = (own_module / "FilmedWalk-v0.yaml").read_text(encoding="utf-8")
+    assert "observation_key: film       # one of place, film; or a list of vectors, joined to one" in text
+    assert "crop: null" in text
+    section = read_registry(own_module / "FilmedWalk-v0.yaml")["DreamFilmedWalk-v0"].section
+    assert section.real.observation_key == "film"
+    assert "fit_vision" in section.train.options
 
 
 def test_init_tries_the_environment(own_module: Path) -> None:
