@@ -8,8 +8,13 @@ from tests.docs.site import docs_script
 @pytest.mark.slow
 def test_all_models_are_shown_the_episodes_of_all_agents() -> None:
     names = ["DreamDoom-v0", "DreamDoom-v1"]
-    found = docs_script("open_loop").compared(names, episodes=1, moments=4, samples=4, seed=1)
-    assert list(found) == names
+    found = docs_script("open_loop").compared(names, episodes=1, moments=4, samples=4, seed=1, temperatures=(1.0, 2.5))
+    assert list(found) == [told for name in names for told in (name, f"{name} at 2.5")]
+    for name in names:
+        bold, calm = found.pop(f"{name} at 2.5"), found[name]
+        for one, other in zip(bold, calm, strict=True):
+            assert one.pixel_mse_reconstruction == other.pixel_mse_reconstruction
+            assert one.pixel_mse_sample != other.pixel_mse_sample
     for first, second in zip(*found.values(), strict=True):
         assert first.horizon == second.horizon
         assert first.moments == second.moments > 0
