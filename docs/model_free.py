@@ -13,6 +13,7 @@ last policy, over the evaluation episodes of `dreamenv eval` with the same seed.
 from __future__ import annotations
 
 import argparse
+import math
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -288,6 +289,8 @@ def main() -> None:
     settings = SETTINGS.get((given.task, given.algo))
     if settings is None:
         parser.error(f"RL Zoo has no settings of {given.algo} for {given.task}")
+    if not 0 < (given.frames or given.hours or 0) < math.inf or given.episodes < 1 or not given.every >= 0:
+        parser.error("need frames or hours above 0, at least 1 episode, and minutes of at least 0")
     real = registry.find(DREAMS[given.task]).section.real.spec()
 
     def make() -> gym.Env[Any, Any]:

@@ -92,3 +92,20 @@ def test_a_folder_holds_one_run(script: ModuleType, tmp_path: Path) -> None:
     script.check_same_run(tmp_path / "run.json", {"frames": 10})
     with pytest.raises(SystemExit, match="holds another run"):
         script.check_same_run(tmp_path / "run.json", {"frames": 20})
+
+
+@pytest.mark.parametrize(
+    "bad", [["--frames", "0"], ["--hours", "-1"], ["--hours", "inf"], ["--frames", "9", "--episodes", "0"]]
+)
+def test_a_budget_of_nothing_is_refused(
+    bad: list[str],
+    script: ModuleType,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr("sys.argv", ["model_free.py", "doom", "ppo", "--out", str(tmp_path / "run"), *bad])
+    with pytest.raises(SystemExit):
+        script.main()
+    assert "need frames or hours above 0" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
