@@ -38,9 +38,9 @@ def train_agent(
         Gradient | None, typer.Option(help="dynamics: through the dream; reinforce: by the score of the actions.")
     ] = None,
     begin: Annotated[
-        Path | None,
+        str | None,
         typer.Option(
-            metavar="AGENT", help="Folder or file of an actor-critic that learns on, in place of a fresh one."
+            metavar="AGENT", help="Id, folder or file of an actor-critic that learns on, in place of a fresh one."
         ),
     ] = None,
     critic_first: Annotated[

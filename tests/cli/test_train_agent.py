@@ -87,6 +87,13 @@ def test_an_agent_learns_on_from_another_reward(preset: dict[str, Any], tmp_path
     assert torch.equal(*same), "no step was the actor's"
 
 
+def test_the_agent_of_an_id_learns_on(tmp_path: Path) -> None:
+    words = ("--steps", "1", "--batch-size", "2", "--horizon", "2", "--critic-first", "1")
+    call("train-agent", "DreamDoom-v1", "--begin", "DreamDoom-v1", *words, "--out", str(tmp_path))
+    learned, shipped = (load_agent(name).tensors()["network.0.weight"] for name in (tmp_path, "DreamDoom-v1"))
+    torch.testing.assert_close(learned, shipped.to(learned.dtype))
+
+
 def test_a_folder_takes_the_preset_of_its_recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     known = {}
     for name, recipe in (("DreamOwn-v0", "mdn_rnn"), ("DreamOwn-v1", "rssm")):
