@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
@@ -94,9 +95,8 @@ def survey(spec: RealEnvSpec, *, steps: int = 1000, seed: int = 0) -> Survey:
         known["action_space"] = _shown(env.action_space)
         if isinstance(env.observation_space, gym.spaces.Dict):
             known["keys"] = tuple(env.observation_space.spaces)
-            spec = _with_a_picture(env, spec)
         try:
-            prepared = PreprocessedEnv(env, spec)
+            prepared, spec = _prepared(env, spec)
         except ConfigurationError as error:
             return Survey(spec, refused=str(error), **known)
         known["preparation"], known["is_image"] = prepared.preparation, prepared.is_image
@@ -107,21 +107,19 @@ def survey(spec: RealEnvSpec, *, steps: int = 1000, seed: int = 0) -> Survey:
         env.close()
 
 
-def _with_a_picture(env: gym.Env[Any, Any], spec: RealEnvSpec) -> RealEnvSpec:
-    """`spec`, or where it takes a Dict whole that cannot be taken so, with the first entry that is a picture."""
-    space = env.observation_space
-    if spec.observation_key is not None or not isinstance(space, gym.spaces.Dict) or _prepared(env, spec) is not None:
-        return spec
-    each = [replace(spec, observation_key=key) for key in space.spaces]
-    pictures = (one for one in each if (seen := _prepared(env, one)) is not None and seen.is_image)
-    return next(pictures, spec)
-
-
-def _prepared(env: gym.Env[Any, Any], spec: RealEnvSpec) -> PreprocessedEnv | None:
+def _prepared(env: gym.Env[Any, Any], spec: RealEnvSpec) -> tuple[PreprocessedEnv, RealEnvSpec]:
+    """`env` as `spec` has it, or where that does not do for a Dict, by the first entry that is a picture."""
     try:
-        return PreprocessedEnv(env, spec)
+        return PreprocessedEnv(env, spec), spec
     except ConfigurationError:
-        return None
+        if spec.observation_key is None and isinstance(env.observation_space, gym.spaces.Dict):
+            for key in env.observation_space.spaces:
+                chosen = replace(spec, observation_key=key)
+                with suppress(ConfigurationError):
+                    prepared = PreprocessedEnv(env, chosen)
+                    if prepared.is_image:
+                        return prepared, chosen
+        raise
 
 
 def _shown(space: gym.Space[Any]) -> str:
