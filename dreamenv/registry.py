@@ -61,7 +61,7 @@ class RealSection(Strict):
     module: str | None = None
     skip_unseen_frames: str | None = None
     scratch_folder: bool = False
-    frames_per_second: float = Field(default=50.0, gt=0)
+    frames_per_second: float | None = Field(default=None, gt=0)
     controls: dict[Literal[(*KEYS, NO_KEY)], ControlSection] = Field(default_factory=dict)  # type: ignore[valid-type]
 
     def spec(self) -> RealEnvSpec:

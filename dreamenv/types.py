@@ -24,6 +24,9 @@ from dreamenv.keywords import checked_keywords, keywords_from_json, keywords_to_
 SEED_ROLES = {"collect": 0, "validation": 2**29, "evaluation": 2**30}
 
 
+# Of an environment that declares none
+_FRAMES_PER_SECOND = 50.0
+
 # Where dreams begin. "first": the first observation of a real episode. "initial": the first moment behind the start
 # margin (`RealEnvSpec.start_margin`; without one, the same as "first"), where dreams begin by default. "replay": any
 # moment of a real episode, with what M remembered there.
@@ -134,7 +137,8 @@ class RealEnvSpec:
             undrawn; None draws all.
         scratch_folder: It writes into the folder in which it is made (ViZDoom's engine): make it in one of its own,
             which is removed when it is closed.
-        frames_per_second: Real frames a second at which the environment looks right.
+        frames_per_second: Real frames a second at which the environment looks right; None for what it declares itself
+            (`render_fps`), which a model that is made of it then holds.
         controls: What each key of `KEYS`, and `NO_KEY`, does; empty for keys by the action space.
 
     Raises:
@@ -158,7 +162,7 @@ class RealEnvSpec:
     module: str | None = None
     skip_unseen_frames: str | None = None
     scratch_folder: bool = False
-    frames_per_second: float = 50.0
+    frames_per_second: float | None = None
     controls: Mapping[str, Control] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -170,6 +174,9 @@ class RealEnvSpec:
             absent = name == "max_episode_steps" and value is None
             if not absent and (isinstance(value, bool) or not isinstance(value, Integral) or value < least):
                 raise ConfigurationError(f"{self.id}: {name} is {value!r}, expected a whole number from {least} on")
+        speed: object = self.frames_per_second
+        if speed is not None and not (isinstance(speed, (int, float)) and 0 < speed < math.inf):
+            raise ConfigurationError(f"{self.id}: frames_per_second is {speed!r}, expected a number above 0")
 
     @classmethod
     def from_json(cls, stored: Mapping[str, Any]) -> RealEnvSpec:
@@ -208,7 +215,7 @@ class RealEnvSpec:
     @property
     def steps_per_second(self) -> int:
         """Actions a second that look as fast as the real environment, at least 1."""
-        return max(1, round(self.frames_per_second / self.action_repeat))
+        return max(1, round((self.frames_per_second or _FRAMES_PER_SECOND) / self.action_repeat))
 
     @property
     def margin_actions(self) -> int:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import json
+import math
 import pickle
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
+from dataclasses import replace
 from typing import Any, SupportsFloat
 
 import gymnasium as gym
@@ -231,6 +233,14 @@ def import_registering(module: str) -> None:
         raise MissingExtraError(
             f"{module}, which registers the environment with Gymnasium, cannot be imported ({error}).{fix}"
         ) from error
+
+
+def at_own_speed(real: RealEnvSpec, env: gym.Env[Any, Any]) -> RealEnvSpec:
+    """`real` with the frames a second that its environment declares, where it names none itself."""
+    declared = env.metadata.get("render_fps")
+    if real.frames_per_second is not None or not isinstance(declared, (int, float)) or not 0 < declared < math.inf:
+        return real
+    return replace(real, frames_per_second=float(declared))
 
 
 class PreprocessedEnv(gym.Wrapper[Any, Any, Any, Any]):

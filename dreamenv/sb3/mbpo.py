@@ -261,7 +261,11 @@ def _write_bundle(
     WorldModel(
         model.vision,
         model.memory,
-        replace(real, max_episode_steps=limit),
+        replace(
+            real,
+            max_episode_steps=limit,
+            frames_per_second=real.frames_per_second or model.real.frames_per_second,
+        ),
         model.action_space,
         StartStates(
             seen[begins],

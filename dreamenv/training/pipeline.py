@@ -15,7 +15,7 @@ from gymnasium import spaces
 
 from dreamenv.data.collect import check_collected
 from dreamenv.data.episodes import EpisodeCache, EpisodeStore, build_cache
-from dreamenv.data.preprocess import PreprocessedEnv, make_real_env
+from dreamenv.data.preprocess import PreprocessedEnv, at_own_speed, make_real_env
 from dreamenv.errors import ConfigurationError, StorageError
 from dreamenv.options import options_from, plain
 from dreamenv.run_lock import alone_in
@@ -147,7 +147,7 @@ def train(
     model = WorldModel(
         fitted.vision.cpu(),
         fitted.memory.cpu(),
-        real,
+        at_own_speed(real, env),
         action_space,
         starts,
         max_episode_steps=max_episode_steps or time_limit(real, env, cache),

@@ -14,7 +14,7 @@ from dreamenv.bundle import StartStates
 from dreamenv.data.collect import MOST_EPISODES, Collected
 from dreamenv.data.episode_file import read_attributes, read_episode
 from dreamenv.data.episodes import EpisodeStore
-from dreamenv.data.preprocess import make_real_env
+from dreamenv.data.preprocess import at_own_speed, make_real_env
 from dreamenv.errors import BundleError
 from dreamenv.options import plain
 from dreamenv.training.checkpoint import below, load_tensors, save_tensors
@@ -234,7 +234,7 @@ class ContinualLearner:
         return WorldModel(
             self.fit.vision,
             self.fit.memory,
-            settings.real,
+            at_own_speed(settings.real, self._env),
             self._action_space,
             starts or nothing.to(self._device),
             max_episode_steps=settings.max_episode_steps or time_limit(settings.real, self._env, self._growing.cache()),

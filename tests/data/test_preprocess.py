@@ -17,7 +17,7 @@ import pytest
 from gymnasium import spaces
 
 from dreamenv import registry
-from dreamenv.data.preprocess import PreprocessedEnv, make_real_env, with_wrappers
+from dreamenv.data.preprocess import PreprocessedEnv, at_own_speed, make_real_env, with_wrappers
 from dreamenv.data.resize import resize_area
 from dreamenv.errors import CollectionError, ConfigurationError, MissingExtraError, StepError, UnknownDreamError
 from dreamenv.types import RealEnvSpec, Wrapper
@@ -299,6 +299,16 @@ def test_wrappers_that_an_id_puts_on_itself_need_not_be_importable() -> None:
 
 
 @pytest.mark.parametrize(
+    ("named", "declared", "speed"),
+    [(None, 30, 30.0), (9.0, 30, 9.0), (None, None, None), (None, 0, None), (None, "fast", None)],
+)
+def test_an_environment_is_as_fast_as_it_declares(named: float | None, declared: Any, speed: float | None) -> None:
+    env = gym.make("Pendulum-v1")
+    env.unwrapped.metadata = {"render_fps": declared}
+    assert at_own_speed(RealEnvSpec("Pendulum-v1", frames_per_second=named), env).frames_per_second == speed
+
+
+@pytest.mark.parametrize(
     ("fields", "message"),
     [
         ({"action_repeat": 0}, "action_repeat is 0, expected a whole number from 1 on"),
@@ -307,6 +317,8 @@ def test_wrappers_that_an_id_puts_on_itself_need_not_be_importable() -> None:
         ({"start_margin": -1}, "start_margin is -1, expected a whole number from 0 on"),
         ({"max_episode_steps": True}, "max_episode_steps is True"),
         ({"max_episode_steps": np.float64(3)}, "expected a whole number"),
+        ({"frames_per_second": 0}, "frames_per_second is 0, expected a number above 0"),
+        ({"frames_per_second": "50"}, "frames_per_second is '50'"),
     ],
 )
 def test_numbers_that_no_environment_can_have_are_refused(fields: dict[str, Any], message: str) -> None:

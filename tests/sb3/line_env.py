@@ -19,7 +19,7 @@ class Line(gym.Env[NDArray[np.float32], Any]):
     """x' = x + a, a reward of -x'², an end beyond 3; begins at a whole number from -1 to 1."""
 
     observation_space = PLACES
-    metadata: dict[str, Any] = {"render_modes": ["rgb_array"]}
+    metadata: dict[str, Any] = {"render_modes": ["rgb_array"], "render_fps": 7}
     taken: ClassVar[list[float]] = []  # actions of all of them, in the order in which they were taken
 
     def __init__(self, *, discrete: bool = False, paid: float = 1.0, render_mode: str | None = None) -> None:

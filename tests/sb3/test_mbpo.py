@@ -84,6 +84,7 @@ def test_it_leaves_a_dream_in_which_and_beside_which_the_agent_is_scored(unbroke
     # Episodes begin anew with the second epoch too, whose last one of the first has not ended
     assert not replay["dones"][29, 0]
     assert tuple(replay["observations"][30, 0].tolist()) in starts
+    assert model.real.frames_per_second == 7, "as Line declares"
     env = DreamEnv(model)
     env.reset(seed=1)
     assert np.isfinite(env.step(env.action_space.sample())[1])

@@ -81,7 +81,9 @@ def test_a_dream_of_any_environment_can_be_made(tmp_path: Path, real: RealEnvSpe
     assert np.isfinite(list(model.provenance["held_out"].values())).all()
     assert (len(model.starts.first), len(model.starts.replay["latent"])) == (3, 12)
     loaded = WorldModel.load(tmp_path / "bundle")
-    assert (loaded.real, loaded.action_space, loaded.provenance) == (real, model.action_space, model.provenance)
+    declared = {"CartPole-v1": 50.0, "Pendulum-v1": 30.0}[real.id]
+    assert loaded.real == dataclasses.replace(real, frames_per_second=declared)
+    assert (loaded.action_space, loaded.provenance) == (model.action_space, model.provenance)
 
     file, name = write_registry(tmp_path, real, model.max_episode_steps, model.temperature)
     assert name == f"Dream{real.id}"

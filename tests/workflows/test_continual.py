@@ -87,6 +87,7 @@ def test_every_round_leaves_model_agent_and_a_row(unbroken: Path) -> None:
     score = evaluate(unbroken / "bundle", unbroken / "agent", episodes=2, seed=3, role="validation", workers=0)
     assert score.mean == pytest.approx(max(first["real_mean"], second["real_mean"]), rel=1e-4)
     assert load_agent(unbroken / "agent").provenance["trained_in"] == "dream"
+    assert WorldModel.load(unbroken / "bundle").real.frames_per_second == 30, "as Pendulum declares"
 
 
 @pytest.mark.integration

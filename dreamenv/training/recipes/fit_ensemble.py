@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from dreamenv.bundle import StartStates
+from dreamenv.data.preprocess import at_own_speed
 from dreamenv.errors import ConfigurationError, NonFiniteError
 from dreamenv.memory.ensemble.model import ProbabilisticEnsemble
 from dreamenv.noise.base import seeded_weights
@@ -338,7 +339,7 @@ def ensemble_world_model(env: gym.Env[Any, Any], *, seed: int = 0, **options: An
     return WorldModel(
         IdentityVision(space.shape[0]),
         memory,
-        RealEnvSpec(spec.id, dict(spec.kwargs), max_episode_steps=spec.max_episode_steps),
+        at_own_speed(RealEnvSpec(spec.id, dict(spec.kwargs), max_episode_steps=spec.max_episode_steps), env),
         env.action_space,
         StartStates(torch.zeros(0, space.shape[0])),
         max_episode_steps=spec.max_episode_steps,
