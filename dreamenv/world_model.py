@@ -42,6 +42,18 @@ def check_temperature(temperature: float | None) -> None:
         raise ConfigurationError(f"temperature must be a finite number of at least 0, got {temperature!r}")
 
 
+def check_time_limit(max_episode_steps: int) -> int:
+    """A dream's time limit in actions, as an int.
+
+    Raises:
+        ConfigurationError: It is no whole number of at least 1.
+    """
+    whole = isinstance(max_episode_steps, int | np.integer) and not isinstance(max_episode_steps, bool)
+    if not whole or max_episode_steps < 1:
+        raise ConfigurationError(f"max_episode_steps must be an integer of at least 1, got {max_episode_steps!r}")
+    return int(max_episode_steps)
+
+
 class WorldModel:
     """Vision and memory as one model of a real environment.
 
@@ -77,15 +89,13 @@ class WorldModel:
                 f"vision gives embeddings of {sizes[0][0]} and decodes latents of {sizes[0][1]}; "
                 f"memory takes embeddings of {sizes[1][0]} and has latents of {sizes[1][1]}"
             )
-        if max_episode_steps < 1:
-            raise ConfigurationError(f"max_episode_steps must be at least 1, got {max_episode_steps}")
         check_temperature(temperature)
         self.vision = vision.eval()
         self.memory = memory.eval()
         self.real = real
         self.action_space = action_space
         self.starts = starts
-        self.max_episode_steps = max_episode_steps
+        self.max_episode_steps = check_time_limit(max_episode_steps)
         self.temperature = temperature
         self.provenance = provenance or {}
 

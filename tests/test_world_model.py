@@ -271,7 +271,8 @@ def test_an_agent_knows_its_model_by_weights_alone() -> None:
     [
         ({"temperature": -1.0}, "temperature must be a finite number of at least 0, got -1.0"),
         ({"temperature": float("inf")}, "temperature must be"),
-        ({"max_episode_steps": 0}, "max_episode_steps must be at least 1, got 0"),
+        ({"max_episode_steps": 0}, "max_episode_steps must be an integer of at least 1, got 0"),
+        ({"max_episode_steps": 2.5}, "max_episode_steps must be an integer of at least 1, got 2.5"),
     ],
 )
 def test_a_model_that_no_bundle_could_hold_is_not_made(change: dict[str, Any], told: str) -> None:

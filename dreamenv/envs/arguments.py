@@ -10,7 +10,7 @@ from gymnasium.vector import AutoresetMode
 from numpy.typing import NDArray
 
 from dreamenv.errors import ConfigurationError, did_you_mean
-from dreamenv.world_model import WorldModel
+from dreamenv.world_model import WorldModel, check_time_limit
 
 
 def checked_autoreset_mode(mode: AutoresetMode | str) -> AutoresetMode:
@@ -26,10 +26,7 @@ def checked_autoreset_mode(mode: AutoresetMode | str) -> AutoresetMode:
 
 def checked_time_limit(max_episode_steps: int | None, world_model: WorldModel) -> int:
     """Actions until an episode is truncated; None is the model's limit."""
-    limit = world_model.max_episode_steps if max_episode_steps is None else max_episode_steps
-    if isinstance(limit, bool) or not isinstance(limit, (int, np.integer)) or limit < 1:
-        raise ConfigurationError(f"max_episode_steps must be an integer of at least 1, got {limit!r}")
-    return int(limit)
+    return check_time_limit(world_model.max_episode_steps if max_episode_steps is None else max_episode_steps)
 
 
 def row_seeds(seed: int | Sequence[int | None] | None, rows: int) -> list[int | None]:

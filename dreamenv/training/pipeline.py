@@ -27,7 +27,7 @@ from dreamenv.training.recipes.kinds import RECIPES
 from dreamenv.training.start_states import embed_by, make_start_states
 from dreamenv.training.tensorboard import TensorBoardRecorder
 from dreamenv.types import RealEnvSpec
-from dreamenv.world_model import WorldModel
+from dreamenv.world_model import WorldModel, check_temperature
 
 # Actions that a dream of a real environment without time limit lasts at least
 _WITHOUT_LIMIT = 1000
@@ -61,11 +61,9 @@ class TrainOptions:
     def __post_init__(self) -> None:
         options = options_from(RECIPES[self.recipe].options_type, self.options, where=self.recipe)
         object.__setattr__(self, "options", options)
-        if not 0 <= self.temperature < math.inf or self.replay_starts < 0:
-            raise ConfigurationError(
-                "temperature must be a finite number of at least 0, and replay_starts at least 0; got "
-                f"{self.temperature} and {self.replay_starts}"
-            )
+        check_temperature(self.temperature)
+        if self.replay_starts < 0:
+            raise ConfigurationError(f"replay_starts must be at least 0, got {self.replay_starts}")
 
 
 @alone_in("run_dir")

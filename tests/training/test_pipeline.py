@@ -294,9 +294,11 @@ def test_what_is_not_the_recipes_is_checked_too() -> None:
         TrainOptions("mdn_rn")
     with pytest.raises(ConfigurationError, match="expected options by name"):
         TrainOptions("tabular", TINY.options)
-    for values in ({"temperature": -0.1}, {"temperature": np.inf}, {"temperature": np.nan}, {"replay_starts": -1}):
-        with pytest.raises(ConfigurationError, match=r"temperature must be a finite number .* and replay_starts"):
-            TrainOptions(**values)
+    for value in (-0.1, np.inf, np.nan):
+        with pytest.raises(ConfigurationError, match=f"temperature must be a finite number of at least 0, got {value}"):
+            TrainOptions(temperature=value)
+    with pytest.raises(ConfigurationError, match="replay_starts must be at least 0, got -1"):
+        TrainOptions(replay_starts=-1)
 
 
 def test_a_model_of_other_sizes_is_no_beginning(tmp_path: Path) -> None:
