@@ -20,7 +20,7 @@ from dreamenv.scoring.calibration import ends, reward_calibration, termination_c
 from dreamenv.scoring.dream_score import dream_returns
 from dreamenv.scoring.horizons import HORIZONS, check_horizons
 from dreamenv.scoring.open_loop import OpenLoopRow, open_loop_errors
-from dreamenv.scoring.play import RealEpisodes, lots, play_episodes
+from dreamenv.scoring.play import RealEpisodes, in_lots, play_episodes
 from dreamenv.scoring.teacher_forcing import force_episodes
 from dreamenv.training.explained import explained
 from dreamenv.types import Episode, episode_seeds
@@ -283,11 +283,12 @@ def record_agent(
     model = open_world_model(world_model)
     player = resolve_agent(agent, model, source=world_model, algo=algo)
     count = iter(range(1, episodes + 1))
-
-    def tell(lot: list[Episode]) -> None:
-        for _ in lot:
-            progress(next(count))
-
-    together = lots(player, episode_seeds(role, seed, episodes), at_once)
-    found = play_episodes(model, player, together, RealEpisodes.record, workers=workers, progress=tell, report=report)
-    return [episode for lot in found for episode in lot]
+    return play_episodes(
+        model,
+        player,
+        in_lots(player, episode_seeds(role, seed, episodes), at_once),
+        RealEpisodes.record,
+        workers=workers,
+        progress=lambda episode: progress(next(count)),
+        report=report,
+    )

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 import gymnasium as gym
 import numpy as np
@@ -28,8 +27,18 @@ from dreamenv.types import Episode
 from dreamenv.workers import AnyWorkers, Parcel, find_place, run_tasks
 from dreamenv.world_model import WorldModel
 
-TaskT = TypeVar("TaskT")
-ResultT = TypeVar("ResultT")
+
+class OfSeed(Protocol):
+    """What is kept of a real episode."""
+
+    @property
+    def seed(self) -> int:
+        """Of the episode's reset."""
+
+
+ResultT = TypeVar("ResultT", bound=OfSeed)
+# Plays the episodes of some seeds side by side, and gives what is kept of each as soon as it has ended
+Played = Callable[["RealEpisodes", tuple[int, ...]], Iterable[ResultT]]
 
 
 class Moment(NamedTuple):
@@ -167,12 +176,12 @@ class RealEpisodes:
         seen = [real._as_seen(env) for real, env in zip(each, recorders, strict=True)] if recorders else []
         return play_together(seen or [real._seen for real in each], self._agent.agent, seeds)
 
-    def record(self, seeds: Sequence[int]) -> list[Episode]:
-        """The whole episodes of `seeds`, as V is given them."""
+    def record(self, seeds: Sequence[int]) -> Iterator[Episode]:
+        """The whole episodes of `seeds`, as V is given them, each when it has ended."""
         recorders = [EpisodeRecorder(real.env) for real in self._each(len(seeds))]
-        for _ in self.play_together(seeds, recorders=recorders):
-            pass
-        return [recorder.episode(self._agent.label) for recorder in recorders]
+        for number, moment in self.play_together(seeds, recorders=recorders):
+            if moment.terminated or moment.truncated:
+                yield recorders[number].episode(self._agent.label)
 
     def _each(self, count: int) -> list[RealEpisodes]:
         """This one and others like it."""
@@ -186,7 +195,7 @@ class RealEpisodes:
             each.env.close()
 
 
-def lots(agent: ResolvedAgent, seeds: Sequence[int], at_once: int) -> list[tuple[int, ...]]:
+def in_lots(agent: ResolvedAgent, seeds: Sequence[int], at_once: int) -> list[tuple[int, ...]]:
     """The episodes that are decided together, `at_once` of a planner's; those of other agents are played alone.
 
     Raises:
@@ -201,75 +210,77 @@ def lots(agent: ResolvedAgent, seeds: Sequence[int], at_once: int) -> list[tuple
 def play_episodes(
     model: WorldModel,
     agent: ResolvedAgent,
-    tasks: Sequence[TaskT],
-    played: Callable[[RealEpisodes, TaskT], ResultT],
+    lots: Sequence[tuple[int, ...]],
+    played: Played[ResultT],
     *,
     workers: AnyWorkers,
     progress: Callable[[ResultT], None] | None = None,
     report: Callable[[str], None] = print,
 ) -> list[ResultT]:
-    """What `played` returns of real episodes, in the order of `tasks`; it does not depend on `workers`.
+    """What `played` gives of real episodes, in the order of their seeds in `lots`; it does not depend on `workers`.
 
     Networks run on the CPU in one thread each, since another number of threads may round otherwise and send a chaotic
-    episode elsewhere. A batch rounds by its size too, so episodes are decided together only within a task.
+    episode elsewhere. A batch rounds by its size too, so episodes are decided together only within a lot.
 
     Args:
         model: The world model through which the agent sees.
         agent: What acts.
-        tasks: An episode's seed each, or whatever else `played` takes; hashable.
-        played: Called with the environment and a task; a module-level function.
+        lots: Seeds of episodes that are played side by side; see `in_lots`.
+        played: Called with the environment and a lot; a module-level function.
         workers: Processes; 0 plays in this one, None takes one a core, if they can make the agent. They are spawned, so
             a script needs its `if __name__ == "__main__"`. Or a Ray cluster; see `dreamenv.workers.find_place`.
-        progress: Called after each episode, in the order in which they end.
-        report: Receives a line when a worker dies; its episode is tried again.
+        progress: Called after each episode, in the order in which they end; for those of a worker when its lot has.
+        report: Receives a line when a worker dies; its lot is tried again.
 
     Raises:
         ConfigurationError: Workers, and an agent that they cannot make.
         CollectionError: An episode kills its worker again and again.
     """
-    place = find_place(0 if workers is None and not agent.portable else workers, len(tasks))
-    results: dict[TaskT, ResultT] = {}
+    place = find_place(0 if workers is None and not agent.portable else workers, len(lots))
+    results: dict[int, ResultT] = {}
 
-    def keep(task: TaskT, result: ResultT) -> None:
-        results[task] = result
-        if progress is not None:
-            progress(result)
+    def keep(found: Iterable[ResultT]) -> None:
+        for result in found:
+            results[result.seed] = result
+            if progress is not None:
+                progress(result)
 
     if place.here:
         with one_thread(), closing(RealEpisodes(model, agent)) as real:
-            for task in tasks:
-                keep(task, played(real, task))
+            for lot in lots:
+                keep(played(real, lot))
     else:
         setup = _hand_over(PackedModel.of(model, far=place.elsewhere), model, agent, played)
         modules = modules_of(model.real)
-        for task, result in run_tasks(tasks, _open, setup, workers=place, modules=modules, report=report):
-            keep(task, result)
-    return [results[task] for task in tasks]
+        for _, found in run_tasks(lots, _open, setup, workers=place, modules=modules, report=report):
+            keep(found)
+    return [results[seed] for lot in lots for seed in lot]
 
 
 @dataclass(frozen=True)
-class _Setup(Generic[TaskT, ResultT]):
+class _Setup(Generic[ResultT]):
     """What a worker needs; it may see other files."""
 
     model: PackedModel
     agent: AgentDescription
     agent_files: Parcel
     registration: EnvSpec | None
-    played: Callable[[RealEpisodes, TaskT], ResultT]
+    played: Played[ResultT]
 
 
 def _hand_over(
-    packed: PackedModel, model: WorldModel, agent: ResolvedAgent, played: Callable[[RealEpisodes, TaskT], ResultT]
-) -> _Setup[TaskT, ResultT]:
+    packed: PackedModel, model: WorldModel, agent: ResolvedAgent, played: Played[ResultT]
+) -> _Setup[ResultT]:
     with tempfile.TemporaryDirectory(prefix="dreamenv-") as name:
         described = agent.hand_over(model, Path(name)).moved(Path(name), Path())
         return _Setup(packed, described, Parcel.of(name), registration_of(model.real), played)
 
 
-def _open(setup: _Setup[TaskT, ResultT]) -> Callable[[TaskT], ResultT]:
+def _open(setup: _Setup[ResultT]) -> Callable[[tuple[int, ...]], list[ResultT]]:
     torch.set_num_threads(1)
     make_known(setup.registration)
     model = setup.model.unpack()
     with tempfile.TemporaryDirectory(prefix="dreamenv-") as name:
         agent = setup.agent.moved(Path(), setup.agent_files.lay_out(Path(name))).resolve(model)
-    return partial(setup.played, RealEpisodes(model, agent))
+    real = RealEpisodes(model, agent)
+    return lambda lot: list(setup.played(real, lot))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from dataclasses import fields as dataclass_fields
 from pathlib import Path
@@ -16,7 +16,7 @@ from dreamenv.agents.resolve import AnyAgent, ResolvedAgent, resolve_agent
 from dreamenv.envs.loading import open_world_model
 from dreamenv.errors import ConfigurationError, NonFiniteError, did_you_mean
 from dreamenv.options import plain_values
-from dreamenv.scoring.play import RealEpisodes, lots, play_episodes
+from dreamenv.scoring.play import RealEpisodes, in_lots, play_episodes
 from dreamenv.types import RealEnvSpec, Wrapper, consumed_frames, episode_seeds
 from dreamenv.workers import AnyWorkers
 from dreamenv.world_model import WorldModel
@@ -140,8 +140,8 @@ def evaluate(  # noqa: PLR0913  (they are the options of `dreamenv eval`)
             that are no planners gain nothing by it, and play one after the other.
         workers: Processes; 0 plays in this one, None takes one a core. The score does not depend on it. They are
             spawned, so a script needs its `if __name__ == "__main__"`.
-        progress: Called after each episode, in the order in which they end.
-        report: Receives a line when a worker dies (its episode is tried again), and one when the agent has learned in
+        progress: Called after each episode, in the order in which they end; for those of a worker when its lot has.
+        report: Receives a line when a worker dies (its lot is tried again), and one when the agent has learned in
             another model.
 
     Raises:
@@ -161,15 +161,8 @@ def evaluate(  # noqa: PLR0913  (they are the options of `dreamenv eval`)
     learned_in = getattr(player.agent, "provenance", {}).get("weights")
     if learned_in not in (None, model.weights_digest()):
         report(f"note: {player.label} has learned in another model than this one, which may see the game otherwise")
-    together = lots(player, seeds, at_once)
-
-    def tell(found: list[EpisodeResult]) -> None:
-        if progress is not None:
-            for result in found:
-                progress(result)
-
-    found = play_episodes(model, player, together, _play, workers=workers, progress=tell, report=report)
-    results = [result for lot in found for result in lot]
+    lots = in_lots(player, seeds, at_once)
+    results = play_episodes(model, player, lots, _play, workers=workers, progress=progress, report=report)
     returns = [result.undiscounted_return for result in results]
     length = sum(result.length for result in results)
     return Score(
@@ -185,7 +178,7 @@ def evaluate(  # noqa: PLR0913  (they are the options of `dreamenv eval`)
         played_frames=sum(result.real_frames for result in results),
         ms_per_decision=1000 * sum(result.deciding_s for result in results) / length,
         changed=plain_values(real or {}),
-        at_once=len(together[0]),
+        at_once=len(lots[0]),
         kwargs=kwargs,
     )
 
@@ -222,7 +215,7 @@ def _as_wrapper(given: Any) -> Wrapper:
     return Wrapper(given) if isinstance(given, str) else Wrapper(**given)
 
 
-def _play(real: RealEpisodes, seeds: tuple[int, ...]) -> list[EpisodeResult]:
+def _play(real: RealEpisodes, seeds: tuple[int, ...]) -> Iterator[EpisodeResult]:
     found = [EpisodeResult(seed, 0.0, 0, 0, False) for seed in seeds]
     begun = set()
     for number, moment in real.play_together(seeds):
@@ -242,7 +235,8 @@ def _play(real: RealEpisodes, seeds: tuple[int, ...]) -> list[EpisodeResult]:
             raise NonFiniteError(
                 f"reward {moment.reward} at step {former.length + 1} of the real episode with seed {former.seed}"
             )
-    return found
+        if moment.terminated or moment.truncated:
+            yield found[number]
 
 
 class Validator:

@@ -87,14 +87,21 @@ def test_a_planner_plays_the_same_episodes_one_by_one_and_side_by_side() -> None
     decide = agent.predict
     agent.predict = lambda seen, state=None: (calls.append(len(seen)), decide(seen, state))[1]  # type: ignore[method-assign]
     alone = evaluate(model, planner, episodes=5, workers=0)
-    seen: list[EpisodeResult] = []
-    side_by_side = evaluate(model, agent, episodes=5, at_once=3, workers=0, progress=seen.append)
+    told: list[tuple[int, int]] = []
+
+    def tell(result: EpisodeResult) -> None:
+        told.append((len(calls), result.seed))
+
+    side_by_side = evaluate(model, agent, episodes=5, at_once=3, workers=0, progress=tell)
     workers = evaluate(model, planner, episodes=5, at_once=3, workers=2)
     assert len(set(alone.lengths)) > 1, "episodes that end at different moments"
     for score in (side_by_side, workers):
         assert (score.returns, score.lengths) == (alone.returns, alone.lengths)
         assert score.to_json()["at_once"] == 3
-    assert [result.seed for result in seen] == list(alone.seeds)
+    # Each episode is told of when it has ended, not when the last one of its lot has
+    lengths = dict(zip(alone.seeds, alone.lengths, strict=True))
+    longest = max(alone.lengths[:3])
+    assert told == sorted((lengths[seed] + longest * (seed in alone.seeds[3:]), seed) for seed in alone.seeds)
     # Who has ended is not planned for any more
     first, second = alone.lengths[:3], alone.lengths[3:]
     assert calls == [sum(length > step for length in group) for group in (first, second) for step in range(max(group))]
