@@ -104,6 +104,18 @@ def overlay(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any
     return joined
 
 
+def what_differs(one: Any, other: Any) -> tuple[Any, Any]:
+    """Of two settings that are not alike what tells them apart: of mappings the entries that do, however deep."""
+    if not (isinstance(one, Mapping) and isinstance(other, Mapping)):
+        return one, other
+    pairs = {name: what_differs(one[name], other[name]) for name in one if name in other and one[name] != other[name]}
+    kept = tuple({name: pair[side] for name, pair in pairs.items()} for side in (0, 1))
+    return (
+        kept[0] | {name: value for name, value in one.items() if name not in other},
+        kept[1] | {name: value for name, value in other.items() if name not in one},
+    )
+
+
 def plain(options: Any) -> dict[str, Any]:
     """An options dataclass as nested dicts that JSON and YAML can hold; tuples become lists, and what these cannot hold
     its name (`as_name`)."""

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from dreamenv.errors import ConfigurationError
-from dreamenv.options import options_from, overlay, parse_settings, plain, plain_values
+from dreamenv.options import options_from, overlay, parse_settings, plain, plain_values, what_differs
 
 
 @dataclass(frozen=True)
@@ -105,6 +105,13 @@ def test_overlay_joins_sections_and_changes_neither() -> None:
     below, above = {"fit": {"steps": 1, "rate": 2}, "size": 3}, {"fit": {"steps": 5}, "size": 6}
     assert overlay(below, above) == {"fit": {"steps": 5, "rate": 2}, "size": 6}
     assert (below["fit"], above["fit"]) == ({"steps": 1, "rate": 2}, {"steps": 5})
+
+
+def test_of_two_settings_only_what_differs_is_told() -> None:
+    one = {"fit": {"steps": 1, "rate": 2}, "size": 3, "old": None, "same": {"a": 1}}
+    other = {"fit": {"steps": 5, "rate": 2}, "size": 3, "new": 0, "same": {"a": 1}}
+    assert what_differs(one, other) == ({"fit": {"steps": 1}, "old": None}, {"fit": {"steps": 5}, "new": 0})
+    assert what_differs(3, {"steps": 1}) == (3, {"steps": 1})
 
 
 def test_plain_options_make_the_same_options_again() -> None:

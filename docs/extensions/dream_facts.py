@@ -191,6 +191,19 @@ def measurement(what: str, name: str, figures: str | Path = SHIPPED) -> dict[str
     return {what: content, "note": note}
 
 
+def study_rows(name: str, figures: str | Path = SHIPPED) -> dict[str, dict[str, Any]]:
+    """The rows that docs/exploitation_study.py wrote for a published entry, by name.
+
+    Raises:
+        LookupError: No such study is published.
+    """
+    entry = read_figures(figures).get(name)
+    if entry is None or entry.section.runner != "study" or not entry.folder.exists():
+        raise LookupError(f"{name!r} is no published study; run dreamenv reproduce, and docs/fill_figures.py")
+    (content,) = read_outputs(entry.folder, entry.files).values()
+    return dict(content["rows"])
+
+
 _NUMBER = r"-?\d+(?:,\d{3})*(?:\.\d+)?"
 # Returns of whole episodes, with or without their spread, then the temperature; parts of an episode say more
 _DREAMED = re.compile(rf"(?:rounds [^:]*: )?({_NUMBER}(?: ± [\d.]+)?(?:, {_NUMBER}(?: ± [\d.]+)?)*)(?: \([\d.]+\))?")

@@ -27,6 +27,7 @@ from example_list import examples
 from registry_reference import reference
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
+from study_figures import study_figure, study_table, temperatures_figure
 
 from dreamenv.figures.page import svg
 
@@ -96,6 +97,18 @@ class TemperatureReport(_OfDream):
         return [self.figure(drawn, text), *self.markdown(f"{text} {found['note']}")]
 
 
+class Study(_Page):
+    required_arguments = 1
+
+    def content_nodes(self) -> list[nodes.Node]:
+        rows = dream_facts.study_rows(self.arguments[0])
+        return [
+            self.figure(study_figure(rows), "Return in reality against return in the dream, a point for each setting"),
+            self.figure(temperatures_figure(rows), "Dreamed and real return by the temperature of training"),
+            *self.markdown(study_table(rows)),
+        ]
+
+
 class DreamedAndReal(_Page):
     def content_nodes(self) -> list[nodes.Node]:
         experiments = (dream_facts.DOCS / "experiments.md").read_text(encoding="utf-8")
@@ -141,6 +154,7 @@ DIRECTIVES: dict[str, type[_Page]] = {
     "model-card": ModelCard,
     "gap": GapReport,
     "temperature": TemperatureReport,
+    "study": Study,
     "dreamed-and-real": DreamedAndReal,
     "curves": Curves,
     "command-line": CommandLine,

@@ -21,7 +21,7 @@ from dreamenv.bundle_config import CONFIG_FILE
 from dreamenv.data.preprocess import make_real_env
 from dreamenv.errors import BundleError, ConfigurationError, missing_extra
 from dreamenv.files import atomic, read_json, write_json
-from dreamenv.options import plain, plain_values
+from dreamenv.options import plain, plain_values, what_differs
 from dreamenv.run_lock import alone_in
 from dreamenv.sb3.branches import BranchSchedule
 from dreamenv.sb3.critic import CriticCallback, check_gamma
@@ -234,8 +234,9 @@ def _begun(folder: Path, settings: dict[str, Any]) -> list[Epoch]:
     epochs, found = read_mbpo(folder), read_json(file)
     for name, wanted in settings.items():
         if found.get(name) != wanted:
+            before, now = what_differs(found.get(name), wanted)
             raise ConfigurationError(
-                f"{folder} holds a run with {name}={found.get(name)!r}, this call has {wanted!r}. Take another folder, "
+                f"{folder} holds a run with {name}={before!r}, this call has {now!r}. Take another folder, "
                 "or the same settings to continue."
             )
     return epochs

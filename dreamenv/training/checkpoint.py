@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from dreamenv.errors import BundleError, ConfigurationError
 from dreamenv.files import parse_json
+from dreamenv.options import what_differs
 from dreamenv.tensor_files import read_sealed, write_sealed
 
 _ANEW = "delete it to start this stage anew"
@@ -84,8 +85,9 @@ def load_training(
     for key, value in json.loads(json.dumps(settings)).items():
         found = record["settings"].get(key, value)  # a setting of a later version is missing in an older checkpoint
         if found != value:
+            before, now = what_differs(found, value)
             raise ConfigurationError(
-                f"{file} was written with {key}={found!r}, this run has {key}={value!r}. "
+                f"{file} was written with {key}={before!r}, this run has {key}={now!r}. "
                 "Take another folder, or the same settings to continue."
             )
     try:
