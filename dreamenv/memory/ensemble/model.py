@@ -26,6 +26,8 @@ DISAGREEMENT = "disagreement"
 _LEAST_VARIANCE = 1e-16
 # Files hold finite numbers only
 _UNBOUNDED = torch.finfo(torch.float32).max
+# Standard deviations of the real latents from their mean, beyond which no dream goes
+_FARTHEST = 1000.0
 TerminationFunction = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 
@@ -52,7 +54,9 @@ class ProbabilisticEnsemble(MemoryModel[EnsembleState]):
     all there is to know (`IdentityVision`); pictures want a memory, such as `MDNRNN`.
 
     Departures: a dream's reward is the expected one, not a sample, and stays within `reward_range`: off the data a
-    network goes on in a straight line, and an agent would look for where it leads. Ends are predicted by a head that
+    network goes on in a straight line, and an agent would look for where it leads. For the same reason latents stay
+    within a thousand standard deviations of their mean, which a million real moments do not leave: a dream that grows
+    by a tenth a step would pass what numbers can hold. Ends are predicted by a head that
     all members share, which reads the normalised latent, action and next latent, where the sources are given a function
     for each environment. Such a function may be given as `termination_fn`; it then decides the ends of dreams, and the
     head is still trained. It is code and is not saved: a loaded bundle uses the head until the attribute is set again.
@@ -231,6 +235,8 @@ class ProbabilisticEnsemble(MemoryModel[EnsembleState]):
         spread = (0.5 * log_variance[:, :-1]).exp() * math.sqrt(temperature)
         change = mean[:, :-1] + spread * noise.normal(len(member), self.latent_size)
         latent = state.latent + change * self.change_std[:-1] + self.change_mean[:-1]
+        farthest = _FARTHEST * self.latent_std
+        latent = latent.clamp(self.latent_mean - farthest, self.latent_mean + farthest)
         apart = self._apart(said) if said is not None and everyone else None
         prediction = self._predict(state.latent, action, encoded, latent, mean[:, -1], noise, mode=mode, apart=apart)
         return EnsembleState(latent, member), prediction

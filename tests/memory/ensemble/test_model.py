@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from dreamenv.bundle import StartStates
 from dreamenv.envs import DreamVectorEnv
@@ -119,6 +119,34 @@ def test_dreamed_rewards_stay_near_the_real_ones(fitted: ProbabilisticEnsemble) 
         )
     assert said.reward.tolist() == [low, pytest.approx(0.0, abs=0.1), high]
     assert twice.reward.tolist() == [2 * low, pytest.approx(0.0, abs=0.2), 2 * high]
+
+
+class Doubling(nn.Module):
+    """Members that say that the distance from the mean doubles, and pay nothing."""
+
+    def __init__(self, scale: Tensor) -> None:
+        super().__init__()
+        self.scale = scale
+
+    def forward(self, inputs: Tensor) -> Gaussian:
+        change = inputs[..., : len(self.scale)] * self.scale
+        mean = torch.cat([change, torch.zeros_like(change[..., :1])], -1)
+        return Gaussian(mean, torch.full_like(mean, -10.0))
+
+
+@torch.no_grad()
+def test_a_dream_that_grows_stays_finite() -> None:
+    memory = small()
+    seen = torch.tensor([[-1.0, 5.0, 0.0], [1.0, 5.0, 4.0]])  # the second number never changes: its scale is 1
+    memory.set_scale(seen, seen, torch.zeros(2))
+    memory.networks = Doubling(memory.latent_std)  # type: ignore[assignment]
+    state, noise = memory.initial(torch.tensor([[2.0, 5.5, -1.0], [0.5, 5.0, 2.0]]), noise=seeded()), seeded(1)
+    near, _ = memory.imagine(state, actions("box", 2), noise=noise, temperature=0.0)
+    assert near.latent.tolist() == [[4.0, 6.0, -4.0], [1.0, 5.0, 2.0]]
+    for _ in range(300):
+        state, said = memory.imagine(state, actions("box", 2), noise=noise, temperature=0.0)
+    assert state.latent.tolist() == [[1000.0, 1005.0, -1998.0], [1000.0, 5.0, 2.0]]
+    assert said.reward.tolist() == [0.0, 0.0]
 
 
 @torch.no_grad()
