@@ -16,6 +16,7 @@ DREAM_ENTRY_POINT = "dreamenv.envs:DreamEnv"
 VECTOR_ENTRY_POINT = "dreamenv.envs:DreamVectorEnv"
 LATENT_ENTRY_POINT = "dreamenv.envs:LatentEnv"
 LATENT_VECTOR_ENTRY_POINT = "dreamenv.envs:latent_vector_env"
+_OWN_ENTRY_POINTS = (DREAM_ENTRY_POINT, LATENT_ENTRY_POINT)
 
 
 def register(path: str | Path) -> list[str]:
@@ -28,9 +29,13 @@ def register(path: str | Path) -> list[str]:
         The ids registered, each dream followed by its latent twin.
 
     Raises:
-        RegistryError: The file does not fit its schema, or Gymnasium does not take an id.
+        RegistryError: The file does not fit its schema, an id of it is that of another dream or of a real environment,
+            or Gymnasium does not take it.
     """
     new = registry.read_registry(path)
+    registry.check_ids(registry.entries(), new)
+    for entry in new.values():
+        _check_free(entry)
     ids = [name for entry in new.values() for name in _register_entry(entry)]
     registry.add_entries(new)
     return ids
@@ -46,6 +51,7 @@ def register_known() -> list[str]:
 
 def _register_if_possible(entry: DreamEntry) -> list[str]:
     try:
+        _check_free(entry)
         return _register_entry(entry)
     except RegistryError as error:
         registry.leave_out(entry.id, error)
@@ -77,10 +83,21 @@ def _register_entry(entry: DreamEntry) -> list[str]:
     return [entry.id, latent_id]
 
 
+def _check_free(entry: DreamEntry) -> None:
+    """Refuse ids that are those of real environments, whose place the dream would take in every score."""
+    for name in (entry.id, entry.section.latent_id):
+        known = gym.registry.get(name)
+        if known is not None and known.entry_point not in _OWN_ENTRY_POINTS:
+            raise RegistryError(
+                f"{entry.source}: {name} is an environment of {known.entry_point}, which it would replace; give "
+                f"{entry.id} or its latent twin another id"
+            )
+
+
 def _forget_own(name: str) -> None:
     """Gymnasium warns when an id is registered again; for ids of this package that is the purpose."""
     known = gym.registry.get(name)
-    if known is not None and known.entry_point in (DREAM_ENTRY_POINT, LATENT_ENTRY_POINT):
+    if known is not None and known.entry_point in _OWN_ENTRY_POINTS:
         del gym.registry[name]
 
 

@@ -61,7 +61,7 @@ class RealSection(Strict):
     module: str | None = None
     skip_unseen_frames: str | None = None
     scratch_folder: bool = False
-    frames_per_second: float | None = Field(default=None, gt=0)
+    frames_per_second: float | None = Field(default=None, gt=0, allow_inf_nan=False)
     controls: dict[Literal[(*KEYS, NO_KEY)], ControlSection] = Field(default_factory=dict)  # type: ignore[valid-type]
 
     def spec(self) -> RealEnvSpec:
@@ -78,7 +78,7 @@ class DreamSection(Strict):
     """
 
     max_episode_steps: int = Field(ge=1)
-    temperature: float = Field(default=1.0, ge=0)
+    temperature: float = Field(default=1.0, ge=0, allow_inf_nan=False)
     start: Start = "initial"
 
 
@@ -152,7 +152,8 @@ def read_registry(path: str | Path) -> dict[str, DreamEntry]:
     A relative `checkpoint` is taken from the file's folder; in the package's own file, from the package.
 
     Raises:
-        RegistryError: The file is missing, is not YAML, or has an unknown key or a value of a wrong type.
+        RegistryError: The file is missing, is not YAML, has an unknown key or a value of a wrong type, or an id that
+            means two things.
     """
     path = Path(path)
     try:
@@ -163,10 +164,30 @@ def read_registry(path: str | Path) -> dict[str, DreamEntry]:
         raise RegistryError(f"{path}: not YAML: {error}") from error
     file = checked(_RegistryFile, raw, path, RegistryError)
     base = _PACKAGE if path.resolve() == shipped_registry_path().resolve() else path.resolve().parent
-    return {
+    found = {
         name: DreamEntry(name, section, (base / section.checkpoint).resolve(), path)
         for name, section in file.environments.items()
     }
+    check_ids({}, found)
+    return found
+
+
+def check_ids(known: Mapping[str, DreamEntry], new: Mapping[str, DreamEntry]) -> None:
+    """Refuse ids that would mean two things. A dream of `new` replaces that of the same id in `known`.
+
+    Raises:
+        RegistryError: A dream or a twin has the id of another one, or of its own real environment.
+    """
+    taken: dict[str, str] = {}
+    for entry in [*(entry for name, entry in known.items() if name not in new), *new.values()]:
+        real = entry.section.real.id
+        for what, name in (("the dream", entry.id), ("the latent twin of", entry.section.latent_id)):
+            mine = f"{what} {entry.id}"
+            if name == real.rpartition(":")[2]:
+                raise RegistryError(f"{entry.source}: {name} is {mine} and its real environment; give it another id")
+            if name in taken:
+                raise RegistryError(f"{entry.source}: {name} is {mine} and {taken[name]}; give one another id")
+            taken[name] = mine
 
 
 def shipped_registry_path() -> Path:
@@ -190,13 +211,15 @@ def entries() -> dict[str, DreamEntry]:
     if _entries is None:
         _entries = dict(read_registry(shipped_registry_path()))
         for extra in filter(None, os.environ.get("DREAMENV_REGISTRY", "").split(os.pathsep)):
-            _entries.update(_read_if_possible(extra))
+            _entries.update(_read_if_possible(extra, _entries))
     return _entries
 
 
-def _read_if_possible(path: str) -> dict[str, DreamEntry]:
+def _read_if_possible(path: str, known: Mapping[str, DreamEntry]) -> dict[str, DreamEntry]:
     try:
-        return read_registry(Path(path).expanduser())
+        found = read_registry(Path(path).expanduser())
+        check_ids(known, found)
+        return found
     except RegistryError as error:
         leave_out(path, error)
         return {}

@@ -37,8 +37,10 @@ def check_temperature(temperature: float | None) -> None:
     Raises:
         ConfigurationError: Such a temperature.
     """
-    number = isinstance(temperature, int | float | np.number) and math.isfinite(temperature)
-    if temperature is not None and not (number and temperature >= 0):
+    if temperature is None:
+        return
+    real = isinstance(temperature, int | float | np.number) and not isinstance(temperature, bool)
+    if not real or not math.isfinite(temperature) or temperature < 0:
         raise ConfigurationError(f"temperature must be a finite number of at least 0, got {temperature!r}")
 
 
@@ -269,7 +271,7 @@ class WorldModel:
         """
         first = {"latent": self.starts.first}
         kinds = {"initial": self.starts.settled or first, "replay": self.starts.replay, "first": first}
-        if start not in kinds:
+        if not isinstance(start, str) or start not in kinds:
             raise ConfigurationError(f"start={start!r} is not known. {did_you_mean(str(start), STARTS)}")
         count = len(next(iter(kinds[start].values()), ()))
         if count == 0:

@@ -256,6 +256,35 @@ def test_an_id_that_gymnasium_does_not_take(tmp_path: Path) -> None:
     assert "Dream Racing v0" not in registry.entries()
 
 
+def test_no_dream_takes_the_place_of_a_real_environment(tmp_path: Path) -> None:
+    before = gym.spec("CartPole-v1")
+    path = write_registry(
+        tmp_path,
+        "CartPole-v1",
+        trained_like_world_model(),
+        change=lambda entry: entry.update(latent_id="LatentPole-v1"),
+    )
+    with pytest.raises(RegistryError, match=r"CartPole-v1 is an environment of gymnasium.*, which it would replace"):
+        dreamenv.register(path)
+    assert gym.spec("CartPole-v1") is before
+    assert "CartPole-v1" not in registry.entries()
+
+
+@pytest.mark.parametrize("taken", ["DreamDoom-v0", "LatentDoom-v0"])
+def test_no_twin_takes_the_place_of_another_dream(taken: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write_registry(
+        tmp_path, "DreamOther-v0", trained_like_world_model(), change=lambda entry: entry.update(latent_id=taken)
+    )
+    with pytest.raises(RegistryError, match=f"{taken} is the latent twin of DreamOther-v0 and the"):
+        dreamenv.register(path)
+    assert "DreamOther-v0" not in gym.registry
+    monkeypatch.setenv("DREAMENV_REGISTRY", str(path))
+    monkeypatch.setattr(registry, "_entries", None)
+    monkeypatch.setattr(registry, "_unread", {})
+    with pytest.warns(UserWarning, match=f"left out: .*{taken} is the latent twin"):
+        assert "DreamOther-v0" not in registry.entries()
+
+
 def test_misspelt_ids_get_the_nearest() -> None:
     with pytest.raises(
         UnknownDreamError, match=r"no dream is called 'DreamCarRacin-v0'. Did you mean DreamCarRacing-v0"

@@ -113,6 +113,13 @@ def in_entry(*path: str, value: Any) -> Callable[[dict[str, Any]], None]:
         ),
         (in_entry("latent_id", value=None), r"latent_id: .*required"),
         (in_entry("explore", value={"policy": "uniform"}), r"explore: found dict; .*array"),
+        (in_entry("dream", "temperature", value=float("inf")), r"dream\.temperature: .*finite"),
+        (in_entry("latent_id", value="DreamTest-v0"), "the latent twin of DreamTest-v0 and the dream DreamTest-v0"),
+        (in_entry("latent_id", value="Pendulum-v1"), "Pendulum-v1 is the latent twin of .* and its real environment"),
+        (
+            lambda raw: raw["environments"].update(Other=raw["environments"]["DreamTest-v0"]),
+            "LatentTest-v0 is the latent twin of Other and the latent twin of DreamTest-v0; give one another id",
+        ),
         (lambda raw: raw.update(format=2), r"format: found 2; .*1"),
         (lambda raw: raw.update(envs={}), r"envs: unknown key"),
     ],

@@ -29,6 +29,7 @@ from dreamenv.envs.elsewhere import check_on_cpu
 from dreamenv.envs.loading import open_world_model
 from dreamenv.errors import ConfigurationError
 from dreamenv.keywords import check_known
+from dreamenv.options import what_differs
 from dreamenv.planners.arguments import check_discount
 from dreamenv.planners.base import Planner
 from dreamenv.planners.environment_search import search_environment
@@ -265,9 +266,10 @@ class _Rounds:
         if file.exists():
             tensors, record = load_tensors(file)
             if record.get("settings") != self._settings:
+                before, now = what_differs(record.get("settings"), self._settings)
                 raise ConfigurationError(
-                    f"{file} is of a distillation with other settings. Take another folder, or the same settings to "
-                    "continue."
+                    f"{file} is of a distillation with other settings ({before} there, {now} here). Take another "
+                    "folder, or the same settings to continue."
                 )
             return Decisions(**tensors)
         decisions = decide(student, number)

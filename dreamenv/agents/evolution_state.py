@@ -197,9 +197,16 @@ class _Record(Strict):
     precision: Literal["float32", "bfloat16"]
 
 
+def _workers(part: int | None) -> str:
+    """What `part` says of the workers: any number of them comes to the same, but no one's dreams are other batches."""
+    return "none" if part is None else f"some, with {part} candidates a part"
+
+
 def _refuse_other_settings(file: Path, found: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
     other = [
-        f"{name}: {found.get(name)!r} there, {wanted.get(name)!r} here"
+        f"workers: {_workers(found[name])} there, {_workers(wanted[name])} here"
+        if name == "part"
+        else f"{name}: {found.get(name)!r} there, {wanted.get(name)!r} here"
         for name in sorted(found.keys() | wanted.keys())
         if found.get(name) != wanted.get(name)
     ]

@@ -280,12 +280,14 @@ def planner_called(name: str) -> tuple[Planner, dict[str, Any]]:
     own = {entry.name for entry in fields(PLANNERS[scheme])} | set(_OWN_SETTINGS)
     known = {key: hints[key] for key in own if _kinds(hints[key]) <= _IN_NAMES}
     values: dict[str, Any] = {}
-    for setting in settings:
+    for setting in map(str.strip, settings):
         key, equals, text = setting.partition("=")
         if not equals or key not in known:
-            raise ConfigurationError(
-                f"{name!r}: got {setting!r}, expected SETTING=VALUE of planner {scheme!r}. {did_you_mean(key, known)}"
-            )
+            what = f"{key}=VALUE" if key in known else "SETTING=VALUE"
+            hint = "" if key in known else f" {did_you_mean(key, known)}"
+            raise ConfigurationError(f"{name!r}: got {setting!r}, expected {what} of planner {scheme!r}.{hint}")
+        if key in values:
+            raise ConfigurationError(f"{name!r}: {key} is given twice")
         values[key] = _value(name, setting, text, _kinds(known[key]))
     options = {key: values.pop(key) for key in _OWN_SETTINGS if key in values}
     return make_planner(scheme, **values), options

@@ -7,6 +7,7 @@ from typing import Any
 from dreamenv.cli import app
 from dreamenv.cli.options import JsonFile
 from dreamenv.cli.overview import LOOK
+from dreamenv.errors import DreamEnvError
 from dreamenv.registry import DreamEntry
 from dreamenv.types import consumed_frames
 
@@ -29,10 +30,14 @@ def list_dreams(
     rows = []
     for dream in dreams:
         size = f"{dream['bundle_bytes'] / 1e6:.1f} MB" if dream["bundle_present"] else "not there"
+        size = size if dream["damaged"] is None else "damaged"
         frames = "-" if dream["real_frames"] is None else f"{dream['real_frames']:,}"
         rows.append((dream["id"], dream["latent_id"], dream["real_id"], size, frames, _show_score(dream["score"])))
     titles = ("id", "latent twin", "real environment", "bundle", "real frames", "shipped agent's score")
     output.table(titles, rows, numbers=("bundle", "real frames"))
+    for dream in dreams:
+        if dream["damaged"] is not None:
+            output.line(f"damaged: {dream['damaged']}")
     output.line(f"own dreams: {OWN}")
     output.next("serve", next(iter(entries()), "ID"))
     output.figures(dreams)
@@ -44,8 +49,12 @@ def _describe(entry: DreamEntry) -> dict[str, Any]:
     from dreamenv.bundle_config import CONFIG_FILE, WEIGHTS_FILE, read_config
 
     config, agent_file = entry.checkpoint / CONFIG_FILE, entry.checkpoint / AGENT_FILE
-    agent = read_agent_provenance(agent_file) if agent_file.exists() else None
-    provenance = read_config(entry.checkpoint)["provenance"] if config.exists() else {}
+    agent, provenance, damaged = None, dict[str, Any](), None
+    try:
+        agent = read_agent_provenance(agent_file) if agent_file.exists() else None
+        provenance = read_config(entry.checkpoint)["provenance"] if config.exists() else {}
+    except DreamEnvError as error:  # the others are listed all the same
+        damaged = str(error)
     present = config.exists() and (entry.checkpoint / WEIGHTS_FILE).exists()
     files = [file for file in entry.checkpoint.iterdir() if file.is_file()] if present else []
     return {
@@ -54,6 +63,7 @@ def _describe(entry: DreamEntry) -> dict[str, Any]:
         "real_id": entry.section.real.id,
         "bundle": str(entry.checkpoint),
         "bundle_present": present,
+        "damaged": damaged,
         "bundle_bytes": sum(file.stat().st_size for file in files),
         "real_frames": consumed_frames(provenance, *([] if agent is None else [agent])),
         "score": _score(provenance, agent),

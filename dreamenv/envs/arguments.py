@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -35,6 +35,9 @@ def row_seeds(seed: int | Sequence[int | None] | None, rows: int) -> list[int | 
         return [None] * rows
     if isinstance(seed, (int, np.integer)):
         return [int(seed) + row for row in range(rows)]
+    given: list[object] = list(seed) if isinstance(seed, Iterable) else [seed]
+    if not all(item is None or isinstance(item, (int, np.integer)) for item in given):
+        raise ConfigurationError(f"seed must be None, an int, or an int or None for each dream; got {seed!r}")
     seeds = [None if item is None else int(item) for item in seed]
     if len(seeds) != rows:
         raise ConfigurationError(f"got {len(seeds)} seeds, expected one for each of {rows} dreams, or a single int")

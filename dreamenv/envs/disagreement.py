@@ -75,7 +75,7 @@ class VectorDisagreementBonus(VectorWrapper):
 
 
 def _check(env: Any, bonus: float, reward: float) -> None:
-    if not (math.isfinite(bonus) and math.isfinite(reward)):
+    if not all(isinstance(each, (int, float, np.number)) and math.isfinite(each) for each in (bonus, reward)):
         raise ConfigurationError(f"bonus and reward must be finite, got {bonus!r} and {reward!r}")
     first = env.unwrapped
     first = first.envs[0].unwrapped if hasattr(first, "envs") else first

@@ -9,12 +9,17 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 import torch
-from gymnasium.utils import seeding
 from numpy.typing import NDArray
 
 from dreamenv.envs.loading import open_world_model
 from dreamenv.envs.render import RENDER_MODES, Window, check_render_mode, draw_dreams
-from dreamenv.envs.rollout import DreamRollout, OverRollout, by_one_thread, check_environment_snapshot
+from dreamenv.envs.rollout import (
+    DreamRollout,
+    OverRollout,
+    by_one_thread,
+    check_environment_snapshot,
+    generator_of,
+)
 from dreamenv.errors import InvalidActionError, StepError
 from dreamenv.types import Start
 from dreamenv.world_model import WorldModel
@@ -172,10 +177,9 @@ class DreamEnv(OverRollout, gym.Env[NDArray[Any], Any]):
                 or of a memory of other sizes.
         """
         check_environment_snapshot(state, {"rollout", "ended", "generator", "seed"}, "DreamEnv", self.world_model)
+        generator = generator_of(state["generator"])
         self.rollout.set_state(state["rollout"])
         self._ended = state["ended"]
-        generator, _ = seeding.np_random(0)
-        generator.bit_generator.state = state["generator"]
         self._np_random, self._np_random_seed = generator, state["seed"]
 
     def clone(self) -> DreamEnv:

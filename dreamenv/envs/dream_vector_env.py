@@ -18,8 +18,14 @@ from numpy.typing import NDArray
 from dreamenv.envs.arguments import checked_autoreset_mode, checked_reset_mask, checked_time_limit, row_seeds
 from dreamenv.envs.loading import open_world_model
 from dreamenv.envs.render import RENDER_MODES, Window, check_render_mode, draw_dreams, window_frame
-from dreamenv.envs.rollout import DreamRollout, OverRollout, by_one_thread, check_environment_snapshot
-from dreamenv.errors import StepError
+from dreamenv.envs.rollout import (
+    DreamRollout,
+    OverRollout,
+    by_one_thread,
+    check_environment_snapshot,
+    generator_of,
+)
+from dreamenv.errors import ConfigurationError, StepError
 from dreamenv.memory.base import Outcome
 from dreamenv.types import Start
 from dreamenv.world_model import WorldModel
@@ -236,13 +242,15 @@ class DreamVectorEnv(OverRollout, VectorEnv[NDArray[Any], NDArray[Any], NDArray[
         check_environment_snapshot(
             state, {"rollout", "ended", "generators", "seeds"}, "DreamVectorEnv", self.world_model
         )
+        for name in ("ended", "seeds", "generators"):
+            if np.shape(state[name])[:1] != (self.num_envs,):
+                raise ConfigurationError(
+                    f"the snapshot's {name} are of {np.size(state[name])} dreams, expected {self.num_envs}"
+                )
+        generators = [generator_of(found) for found in state["generators"]]
         self.rollout.set_state(state["rollout"])
-        self._ended = state["ended"].copy()
-        self._seeds = list(state["seeds"])
-        for row, generator_state in enumerate(state["generators"]):
-            generator = np.random.Generator(np.random.PCG64(0))
-            generator.bit_generator.state = generator_state
-            self._generators[row] = generator
+        self._ended = np.array(state["ended"], np.bool_)
+        self._seeds, self._generators = list(state["seeds"]), [*generators]
 
     def clone(self) -> DreamVectorEnv:
         """A second environment that continues as this one does; the world model is shared, no window is."""

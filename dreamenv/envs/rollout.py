@@ -102,6 +102,20 @@ def check_environment_snapshot(state: object, parts: set[str], of: str, world_mo
         raise ConfigurationError(f"the snapshot is of a dream of {found}, this one is of {world_model.real.id}")
 
 
+def generator_of(found: Any) -> np.random.Generator:
+    """The random generator whose state a snapshot holds.
+
+    Raises:
+        ConfigurationError: It is no such state.
+    """
+    generator = np.random.Generator(np.random.PCG64(0))
+    try:
+        generator.bit_generator.state = found
+    except (TypeError, ValueError, KeyError, OverflowError) as error:
+        raise ConfigurationError(f"the snapshot holds no state of a PCG64 generator, but {found!r}") from error
+    return generator
+
+
 class DreamRollout:
     """N dreams of one world model, stepped as one batch; without time limit and without autoreset.
 

@@ -112,8 +112,12 @@ class MBPOOptions:
     critic_every: int = 250
 
     def __post_init__(self) -> None:
-        if not 1 <= self.updates <= _MOST_UPDATES:
-            raise ConfigurationError(f"updates must be from 1 to {_MOST_UPDATES} a real step, got {self.updates}")
+        if not isinstance(self.updates, int) or not 1 <= self.updates <= _MOST_UPDATES:
+            raise ConfigurationError(
+                f"updates must be a whole number from 1 to {_MOST_UPDATES} a real step, got {self.updates}"
+            )
+        if not 0 <= self.real_fraction <= 1:
+            raise ConfigurationError(f"real_fraction must be in [0, 1], got {self.real_fraction}")
         if min(self.steps, self.epoch, self.learning_starts, self.score_episodes) < 1:
             raise ConfigurationError(
                 "steps, epoch, learning_starts and score_episodes must be at least 1; got "
@@ -131,8 +135,10 @@ class MBPOOptions:
                 f"learning_starts={self.learning_starts} of steps={self.steps}: nothing would ever be learned. Take "
                 "more steps, or fewer learning_starts"
             )
-        if isinstance(gamma := self.agent.get("gamma", 0.99), (int, float)):
-            check_gamma(gamma)
+        gamma = self.agent.get("gamma", 0.99)
+        if not isinstance(gamma, (int, float)):
+            raise ConfigurationError(f"agent.gamma must be a number, got {gamma!r}")
+        check_gamma(gamma)
 
 
 @dataclass(frozen=True)
@@ -193,6 +199,8 @@ def learn_mbpo(
         NonFiniteError: Dream, fit or critic became NaN or infinite.
     """
     folder, options = Path(out_dir), options or MBPOOptions()
+    if seed < 0:
+        raise ConfigurationError(f"seed must be at least 0, got {seed}")
     settings = plain_values({"real": real.to_json(), "seed": seed, "options": options})
     epochs = _begun(folder, settings)
     before = len(epochs)

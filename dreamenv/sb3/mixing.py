@@ -81,6 +81,10 @@ class MixingCallback(BaseCallback):
                 f"{refit_every}, {rollout_every}, {rollout_batch}"
             )
         self.schedule = BranchSchedule(schedule, schedule) if isinstance(schedule, int) else schedule
+        if not isinstance(self.schedule, BranchSchedule):
+            raise ConfigurationError(f"schedule must be a BranchSchedule or an int, got {schedule!r}")
+        if seed < 0:
+            raise ConfigurationError(f"seed must be at least 0, got {seed}")
         if self.schedule.last > world_model.max_episode_steps:
             raise ConfigurationError(
                 f"branches of up to {self.schedule.last} steps; the model's horizon is "

@@ -76,11 +76,15 @@ def publish_bundle(
 
     Raises:
         UnknownDreamError: `registry_file` has no such dream.
-        ConfigurationError: The scores are of another real environment, or are not what `dreamenv eval` writes; or
-            `half` would change the dream.
+        RegistryError: The entry is not written as an indented block.
+        ConfigurationError: `name` is a latent twin's, the scores are of another real environment, or are not what
+            `dreamenv eval` writes; or `half` would change the dream.
         BundleError: The run's bundle or agent is missing or not whole.
     """
     entry = registry.find_in(registry.read_registry(registry_file), name)
+    if name != entry.id:
+        raise ConfigurationError(f"{name} is the latent twin of {entry.id}; publish {entry.id}")
+    _block(registry_file, name)  # refused before anything is written
     model = WorldModel.load(run_dir / "bundle")
     agent_file = run_dir / "agent" / AGENT_FILE
     agent = load_agent(agent_file)
@@ -119,13 +123,23 @@ def _spread(rows: Tensor) -> Tensor:
     return rows[torch.linspace(0, len(rows) - 1, count).round().long()]
 
 
-def _record_hashes(file: Path, name: str, hashes: dict[str, str]) -> None:
-    """Rewrite the `sha256` block of `name`, keeping the file's comments."""
+def _block(file: Path, name: str) -> tuple[str, re.Match[str]]:
+    """The text of a registry file, and where in it the entry of `name` is.
+
+    Raises:
+        RegistryError: The entry is not written as an indented block, so that its comments could not be kept.
+    """
     text = file.read_text(encoding="utf-8")
-    block = "    sha256:\n" + "".join(f"      {key}: {value}\n" for key, value in hashes.items())
-    section = re.search(rf"(?m)^  {re.escape(name)}:\n(?:(?:    .*)?\n)*", text)
+    section = re.search(rf"(?m)^  ([\"']?){re.escape(name)}\1:\n(?:(?:    .*)?\n)*", text)
     if section is None:
         raise RegistryError(f"{file}: the entry {name} is not written as an indented block")
+    return text, section
+
+
+def _record_hashes(file: Path, name: str, hashes: dict[str, str]) -> None:
+    """Rewrite the `sha256` block of `name`, keeping the file's comments."""
+    text, section = _block(file, name)
+    block = "    sha256:\n" + "".join(f"      {key}: {value}\n" for key, value in hashes.items())
     body = re.sub(r"(?m)^    sha256:.*\n(?:      .*\n)*", "", section.group(0))
     body = re.sub(r"(?m)^(    checkpoint:.*\n)", lambda match: match.group(1) + block, body, count=1)
     write_text(file, text[: section.start()] + body + text[section.end() :])

@@ -145,7 +145,8 @@ def test_a_killed_run_ends_as_an_unbroken_one(
     for name, tensor in stairs[0].agent.tensors().items():
         assert torch.equal(tensor, found.agent.tensors()[name]), name
     assert found.rounds == stairs[0].rounds
-    with pytest.raises(ConfigurationError, match="of a distillation with other settings"):
+    told = rf"with other settings \({{'options': {{'steps': {TINY.steps}}}}} there, {{'options': {{'steps': 3}}}} here"
+    with pytest.raises(ConfigurationError, match=told):
         distill(model, SEARCH, out_dir=tmp_path, options=replace(TINY, steps=3), seed=3)
 
 

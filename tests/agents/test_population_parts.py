@@ -60,9 +60,9 @@ def test_a_run_is_continued_by_other_workers_and_not_without_any(tmp_path: Path)
     whole = evolved(sign_model(), tmp_path / "whole", workers=0, **SETTINGS)
     evolved(sign_model(), tmp_path / "broken", workers=0, **SETTINGS | {"generations": 1})
     same_run(whole, evolved(sign_model(), tmp_path / "broken", workers="1", **SETTINGS))
-    with pytest.raises(ConfigurationError, match="part: 4 there, None here"):
+    with pytest.raises(ConfigurationError, match="workers: some, with 4 candidates a part there, none here"):
         evolved(sign_model(), tmp_path / "broken", **SETTINGS)
-    with pytest.raises(ConfigurationError, match="part: 4 there, 3 here"):
+    with pytest.raises(ConfigurationError, match="with 4 candidates a part there, some, with 3 candidates a part here"):
         evolved(sign_model(), tmp_path / "broken", workers=0, **SETTINGS | {"part": 3})
 
 

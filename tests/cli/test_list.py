@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 
 from dreamenv import registry
-from dreamenv.errors import BundleError
 from dreamenv.registry import DreamEntry
 from tests.command_line import call
 
@@ -32,11 +31,19 @@ def test_list_tells_what_the_bundles_hold(bundle: Path, monkeypatch: pytest.Monk
     assert "not there" in table[2]
 
 
-def test_list_names_a_broken_agent(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("file", ["agent.safetensors", "config.json"])
+def test_list_names_a_damaged_bundle_beside_the_others(
+    file: str, bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     known = next(iter(registry.entries().values()))
-    monkeypatch.setattr(
-        registry, "_entries", {"DreamHere-v0": DreamEntry("DreamHere-v0", known.section, bundle, known.source)}
-    )
-    (bundle / "agent.safetensors").write_bytes(b"cut")
-    with pytest.raises(BundleError, match=r"agent\.safetensors"):
-        call("list")
+    broken = DreamEntry("DreamBroken-v0", known.section, bundle, known.source)
+    monkeypatch.setattr(registry, "_entries", {"DreamBroken-v0": broken, known.id: known})
+    (bundle / file).write_bytes(b"cut")
+    printed = call("list", "--json", "-")
+    first, second = json.loads(printed.stdout)
+    assert file in first["damaged"]
+    assert (second["id"], second["damaged"]) == (known.id, None)
+    lines = printed.stderr.splitlines()
+    assert "DreamBroken-v0" in lines[1]
+    assert "damaged" in lines[1]
+    assert f"damaged: {first['damaged']}" in lines

@@ -131,8 +131,9 @@ def test_a_model_that_cannot_disagree_is_refused() -> None:
         DisagreementBonus(DreamEnv(other))
     with pytest.raises(ConfigurationError, match="PendulumEnv has no members"):
         DisagreementBonus(gym.make("Pendulum-v1"))
-    with pytest.raises(ConfigurationError, match="must be finite"):
-        VectorDisagreementBonus(DreamVectorEnv(fanning(), 2), bonus=float("nan"))
+    for bonus in (float("nan"), "much"):
+        with pytest.raises(ConfigurationError, match="must be finite"):
+            VectorDisagreementBonus(DreamVectorEnv(fanning(), 2), bonus=bonus)  # type: ignore[arg-type]
     with pytest.raises(ConfigurationError, match="must be finite"):
         fanning().with_bonus(float("inf"))
 

@@ -128,6 +128,11 @@ def test_a_snapshot_of_something_else_is_refused() -> None:
         env.set_state(3)  # type: ignore[arg-type]
     with pytest.raises(ConfigurationError, match="lacks"):
         env.set_state({"rollout": {}})
+    damaged = {**env.get_state(), "generator": {"state": 3}}
+    with pytest.raises(ConfigurationError, match="no state of a PCG64 generator"):
+        env.set_state(damaged)
+    with pytest.raises(ConfigurationError, match="is not known"):
+        DreamEnv(fake_world_model(), start=np.zeros(3))  # type: ignore[arg-type]
     other = DreamEnv(trained_like_world_model(real=env.world_model.real))
     other.reset(seed=0)
     with pytest.raises(ConfigurationError, match="memory state"):

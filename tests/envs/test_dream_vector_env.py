@@ -196,6 +196,18 @@ def test_snapshots_of_another_form_are_refused() -> None:
     wider.reset(seed=0)
     with pytest.raises(ConfigurationError, match="of 3 dreams, expected 2"):
         env.set_state(wider.get_state())
+    env.step([1, 2])
+    expected = env.clone()
+    for part, value, message in (
+        ("ended", np.zeros(3, np.bool_), "ended are of 3 dreams, expected 2"),
+        ("seeds", [1], "seeds are of 1 dreams, expected 2"),
+        ("generators", [1, 2], "no state of a PCG64 generator, but 1"),
+    ):
+        other = DreamVectorEnv(model, 2)
+        other.reset(seed=5)
+        with pytest.raises(ConfigurationError, match=message):
+            env.set_state({**other.get_state(), part: value})
+    assert np.array_equal(env.step([2, 1])[0], expected.step([2, 1])[0]), "nothing of a damaged snapshot is taken"
 
 
 def test_observations_and_rewards_share_no_memory_with_later_ones() -> None:
@@ -249,6 +261,9 @@ def test_out_of_order_and_other_bad_calls() -> None:
         env.reset(options={"reset_mask": np.array([True, False])})
     with pytest.raises(ConfigurationError, match="got 3 seeds, expected one for each of 2"):
         env.reset(seed=[1, 2, 3])
+    for seed in (1.5, "ab", [1, "b"]):
+        with pytest.raises(ConfigurationError, match="seed must be None, an int, or an int or None for each dream"):
+            env.reset(seed=seed)  # type: ignore[arg-type]
     env.reset(seed=np.int64(3))  # type: ignore[arg-type]
     with pytest.raises(InvalidActionError, match=r"shape \(3,\)"):
         env.step([1, 1, 1])
@@ -295,7 +310,7 @@ def test_the_temperature_of_a_dream_may_be_changed() -> None:
     assert scalar.rollout.temperature == 0.5
     scalar.temperature = None
     assert scalar.temperature == model.temperature
-    for bad in (-1.0, np.nan, "hot"):
+    for bad in (-1.0, np.nan, "hot", True):
         with pytest.raises(ConfigurationError, match="temperature must be a finite number of at least 0"):
             scalar.temperature = bad  # type: ignore[assignment]
 

@@ -162,8 +162,11 @@ def test_a_damaged_run_is_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({"updates": 0}, "updates must be from 1 to 1000 a real step, got 0"),
-        ({"updates": 1001}, "updates must be from 1 to 1000 a real step, got 1001"),
+        ({"updates": 0}, "updates must be a whole number from 1 to 1000 a real step, got 0"),
+        ({"updates": 1.5}, "updates must be a whole number"),
+        ({"real_fraction": 2.0}, r"real_fraction must be in \[0, 1\], got 2\.0"),
+        ({"agent": {"gamma": "x"}}, "agent.gamma must be a number, got 'x'"),
+        ({"updates": 1001}, "updates must be a whole number from 1 to 1000 a real step, got 1001"),
         ({"epoch": 0}, "must be at least 1"),
         ({"refit_every": 1000}, "rollout_every and refit_every are at most that"),
         ({"learning_starts": 60}, "nothing would ever be learned"),
@@ -183,6 +186,8 @@ def test_what_it_cannot_learn_from_is_refused(tmp_path: Path) -> None:
     two_at_once = replace(LINE, action_repeat=2)
     with pytest.raises(ConfigurationError, match="branches of up to 5 steps; the model's horizon is 4 steps"):
         learn_mbpo(two_at_once, tmp_path / "d", replace(TINY, branches=BranchSchedule(1, 5, 0, 5)))
+    with pytest.raises(ConfigurationError, match="seed must be at least 0, got -1"):
+        learn_mbpo(LINE, tmp_path / "e", TINY, seed=-1)
     with pytest.raises(ConfigurationError, match="algo='ppo' learns from its own steps alone"):
         learn_mbpo(LINE, tmp_path / "c", replace(TINY, algo="ppo"))
 

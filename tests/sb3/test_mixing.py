@@ -232,6 +232,10 @@ def test_bad_input() -> None:
     model = model_of(CountingMemory(1))
     with pytest.raises(ConfigurationError, match=r"up to 9 steps; the model's horizon is 8 steps"):
         mixing(model, schedule=BranchSchedule(1, 9, 0, 100))
+    with pytest.raises(ConfigurationError, match=r"schedule must be a BranchSchedule or an int, got 2\.5"):
+        mixing(model, schedule=2.5)
+    with pytest.raises(ConfigurationError, match="seed must be at least 0, got -1"):
+        mixing(model, seed=-1)
     with pytest.raises(ConfigurationError, match="at least 1"):
         mixing(model, rollout_batch=0)
     with pytest.raises(ConfigurationError, match="explore"):

@@ -13,7 +13,8 @@ from gymnasium import spaces
 from dreamenv import registry
 from dreamenv.agents import LinearController, load_agent, save_agent, weight_shape
 from dreamenv.bundle import StartStates
-from dreamenv.errors import BundleError, ConfigurationError, UnknownDreamError
+from dreamenv.errors import BundleError, ConfigurationError, RegistryError, UnknownDreamError
+from dreamenv.files import sha256_of
 from dreamenv.memory.base import MemoryModel
 from dreamenv.memory.ensemble.model import ProbabilisticEnsemble
 from dreamenv.memory.mdn_rnn.model import MDNRNN
@@ -149,12 +150,22 @@ def test_start_states_are_thinned_out_evenly(tmp_path: Path) -> None:
     assert torch.equal(first[[0, -1]], before[[0, -1]])
 
 
+def test_an_id_may_stand_in_quotes(tmp_path: Path) -> None:
+    run, file = write_run(tmp_path / "run", TabularMemory(4, ACTIONS)), write_registry(tmp_path)
+    file.write_text(file.read_text(encoding="utf-8").replace("  DreamPole-v0:", '  "DreamPole-v0":'), encoding="utf-8")
+    publish_bundle("DreamPole-v0", run, file, score=SCORE, baseline=SCORE)
+    hashes = registry.read_registry(file)["DreamPole-v0"].section.sha256
+    assert hashes["agent.safetensors"] == sha256_of(tmp_path / "published" / "agent.safetensors")
+
+
 def test_bad_input(tmp_path: Path) -> None:
     run, file = write_run(tmp_path / "run", TabularMemory(4, ACTIONS)), write_registry(tmp_path)
     with pytest.raises(ConfigurationError, match="the score is of Pendulum-v1, the bundle of CartPole-v1"):
         publish_bundle("DreamPole-v0", run, file, score=SCORE | {"real_id": "Pendulum-v1"}, baseline=SCORE)
     with pytest.raises(UnknownDreamError, match="Did you mean DreamPole-v0"):
         publish_bundle("DreamPoles-v0", run, file, score=SCORE, baseline=SCORE)
+    with pytest.raises(ConfigurationError, match="LatentPole-v0 is the latent twin of DreamPole-v0; publish DreamPol"):
+        publish_bundle("LatentPole-v0", run, file, score=SCORE, baseline=SCORE)
     with pytest.raises(ConfigurationError, match="the baseline lacks ci95, std"):
         publish_bundle(
             "DreamPole-v0",
@@ -167,6 +178,10 @@ def test_bad_input(tmp_path: Path) -> None:
         publish_bundle("DreamPole-v0", run, file, score=[1, 2], baseline=SCORE)  # type: ignore[arg-type]
     file.write_text(file.read_text(encoding="utf-8").replace("id: CartPole-v1", "id: Acrobot-v1"), encoding="utf-8")
     with pytest.raises(ConfigurationError, match="DreamPole-v0 is a dream of Acrobot-v1, the bundle one of CartPole"):
+        publish_bundle("DreamPole-v0", run, file, score=SCORE, baseline=SCORE)
+    inline = "format: 1\nenvironments:\n  DreamPole-v0: {latent_id: L-v0, checkpoint: published, "
+    file.write_text(inline + "real: {id: CartPole-v1}, dream: {max_episode_steps: 30}}\n", encoding="utf-8")
+    with pytest.raises(RegistryError, match="the entry DreamPole-v0 is not written as an indented block"):
         publish_bundle("DreamPole-v0", run, file, score=SCORE, baseline=SCORE)
     write_registry(tmp_path)
     (run / "agent" / "agent.safetensors").unlink()
