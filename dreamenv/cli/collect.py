@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import PurePath
 from typing import Annotated
 
 import typer
@@ -45,6 +46,9 @@ def collect(
     from dreamenv.errors import ConfigurationError
     from dreamenv.training.ledger import record_frames
 
+    within = PurePath(part or "")
+    if within.anchor or ".." in within.parts:
+        raise ConfigurationError(f"--part is {part}; expected a folder within OUT/episodes, such as gentle or round/0")
     output = Output(json_file)
     chosen = chosen_preset(name, real, config, out, limit=limit)
     spec, out, explore = chosen.real, chosen.out, chosen.explore

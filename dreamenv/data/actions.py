@@ -44,7 +44,7 @@ class ActionMapping:
 
     Args:
         real_space: Discrete, Box, MultiDiscrete, MultiBinary, or a Dict or Tuple of these.
-        spec: `action_bounds` of it are used.
+        spec: `action_bounds` of it are used; those of a whole number are rounded inward.
         as_it_is: Take the real space itself.
 
     Raises:
@@ -53,11 +53,16 @@ class ActionMapping:
 
     def __init__(self, real_space: gym.Space[Any], spec: RealEnvSpec, *, as_it_is: bool = False) -> None:
         self._real = real_space
+        if isinstance(real_space, spaces.Discrete) and spec.action_bounds is not None:
+            raise ConfigurationError(
+                f"{spec.id}: action_bounds is {spec.action_bounds}, expected None for actions {real_space}, which has "
+                "no bounds. Leave choices out by gymnasium.wrappers.TransformAction"
+            )
         elements = _elements(real_space, spec.id)
         if not elements:
             raise ConfigurationError(f"{spec.id}: actions {real_space} leave nothing to choose")
         self._elements, notes = _bounded(elements, spec)
-        unchanged = isinstance(real_space, spaces.Discrete) and real_space.start == 0 and spec.action_bounds is None
+        unchanged = isinstance(real_space, spaces.Discrete) and real_space.start == 0
         self.as_it_is = as_it_is or unchanged or (_is_plain_box(real_space) and self._elements == elements)
         combinations = math.prod(element.choices for element in self._elements if element.whole)
         self._chosen = all(element.whole for element in self._elements) and combinations <= MOST_COMBINATIONS
@@ -165,12 +170,35 @@ def _bounded(elements: list[_Element], spec: RealEnvSpec) -> tuple[list[_Element
                     f"{spec.id}: action_bounds {low:g} to {high:g} of dimension {index} does not lie within the "
                     f"space's {element.low:g} to {element.high:g}"
                 )
+            if element.whole:
+                low, high = _inward(low, high, index, spec)
         else:
             low, high = finite_range(element.low, element.high)
             if (low, high) != (element.low, element.high):
-                notes.append(f"dimension {index} has no bounds: {low:g} to {high:g} are used, or set action_bounds")
+                notes.append(
+                    f"dimension {index} has {_lacking(element)}: {low:g} to {high:g} are used, or set action_bounds"
+                )
         found.append(_Element(low, high, element.whole))
     return found, notes
+
+
+def _inward(low: float, high: float, index: int, spec: RealEnvSpec) -> tuple[float, float]:
+    """The first and the last whole number within bounds."""
+    first, last = float(math.ceil(low)), float(math.floor(high))
+    if first > last:
+        raise ConfigurationError(
+            f"{spec.id}: action_bounds {low:g} to {high:g} of dimension {index} holds no whole number, expected one or "
+            "more"
+        )
+    return first, last
+
+
+def _lacking(element: _Element) -> str:
+    """Which of its bounds an element has not."""
+    below, above = element.low > -UNBOUNDED, element.high < UNBOUNDED
+    if below or above:
+        return "no lower bound" if above else "no upper bound"
+    return "no bounds"
 
 
 def _assembled(space: gym.Space[Any], numbers: Iterator[float]) -> Any:

@@ -22,6 +22,7 @@ from dreamenv.data.recorder import EpisodeRecorder
 from dreamenv.data.writing import Writing
 from dreamenv.errors import CollectionError, ConfigurationError, DreamEnvError, EpisodeFileError, NonFiniteError
 from dreamenv.files import writable_folder, write_json
+from dreamenv.options import what_differs
 from dreamenv.run_lock import alone_in
 from dreamenv.schema import Strict, checked, read_any
 from dreamenv.types import Episode, RealEnvSpec, episode_seeds, recorded_fields
@@ -124,7 +125,8 @@ def collect(
         report: Receives a line when a worker dies or an episode is skipped.
 
     Raises:
-        ConfigurationError: Neither or both limits, an unknown policy, or a folder collected with other settings.
+        ConfigurationError: Neither or both limits, an unknown policy, a folder collected with other settings, or one
+            that holds an import that has not come to its end or that names no environment.
         CollectionError: An episode kills its worker again and again or never ends, more than a fifth of the episodes
             (and more than three) had to be skipped, or the frames need too many episodes.
     """
@@ -152,7 +154,8 @@ def collect(
     count.update()
     unfinished = recorded.get("unfinished", {})
     keep = count.finished(unfinished, limit)
-    begun = {"unfinished": {"limit": limit, "keep": keep}}
+    origin = {"origin": recorded["origin"]} if "origin" in recorded else {}
+    begun = origin | {"unfinished": {"limit": limit, "keep": keep}}
     _write_collection(setup, begun, skipped)
     sent = setup.packed() if place.elsewhere else setup
     total_frames, total_return = sum(n for n, _ in held.values()), sum(r for _, r in held.values())
@@ -185,7 +188,7 @@ def collect(
             file.unlink()
     store.sweep()
     skipped = {index: reason for index, reason in sorted(skipped.items()) if index < keep}
-    _write_collection(setup, {}, skipped)
+    _write_collection(setup, origin, skipped)
     kept = [held[index] for index in sorted(held) if index < keep]
     return Collected(len(kept), sum(n for n, _ in kept), float(np.mean([r for _, r in kept])), skipped)
 
@@ -221,6 +224,8 @@ def collected_real(path: str | Path) -> RealEnvSpec | None:
     if file is None:
         return None
     found = _read_collection(file)
+    if "real" not in found:
+        return None
     try:
         return RealEnvSpec.from_json(found["real"])
     except (KeyError, TypeError, ValueError) as error:
@@ -238,24 +243,31 @@ def check_collected(path: str | Path, real: RealEnvSpec) -> None:
         found = _shown(_read_collection(file).get("real", {}))
         for name, value in wanted.items():
             if found.get(name, value) != value:
+                own, its = what_differs(found[name], value)
+                here, there = ("", "") if name == "id" else (f" with {name}={own!r}", f" with {name}={its!r}")
                 raise ConfigurationError(
-                    f"{file.parent} holds episodes of {found.get('id')} with {name}={found.get(name)!r}, this call is "
-                    f"about {real.id} with {name}={value!r}. Take another folder (--out), or the same settings."
+                    f"{file.parent} holds episodes of {found.get('id')}{here}, this call is about {real.id}{there}. "
+                    "Take another folder (--out), or the same settings."
                 )
 
 
-def record_origin(path: str | Path, real: RealEnvSpec, source: str, *, importing_from: int | None = None) -> None:
-    """Note which real environment the episodes are of that `source` has put into folder `path`.
+def record_origin(
+    path: str | Path, real: RealEnvSpec | None, source: str, *, importing_from: int | None = None
+) -> None:
+    """Note what the episodes are that `source` has put into folder `path`, next to what is noted of others in it.
 
     Args:
         path: Folder.
-        real: The real environment.
+        real: The real environment; None where the source names none.
         source: Its name.
         importing_from: While they are being put there, the number of the first.
     """
-    origin = {"real": real.to_json(), "origin": source}
+    file = writable_folder(path) / _COLLECTION_FILE
+    found = _read_collection(file) if file.exists() and EpisodeStore(path).own_files() else {}
+    named = {} if real is None else {"real": real.to_json()}
+    others = {name: value for name, value in found.items() if name not in ("origin", "importing_from")}
     begun = {} if importing_from is None else {"importing_from": importing_from}
-    write_json(writable_folder(path) / _COLLECTION_FILE, origin | begun)
+    write_json(file, named | others | {"origin": source} | begun)
 
 
 def importing_from(path: str | Path) -> tuple[int, str] | None:
@@ -343,18 +355,39 @@ def _settings(setup: _Setup) -> dict[str, Any]:
 
 
 def _check_same_collection(setup: _Setup) -> dict[str, Any]:
-    """What collection.json says; empty for a folder without episodes, such as one of a try that was refused."""
+    """What collection.json says; empty for a folder without episodes, such as one of a try that was refused.
+
+    Imported episodes have neither seed nor exploration: a collection goes on behind them with any.
+    """
     file = setup.path / _COLLECTION_FILE
     if not file.exists() or not EpisodeStore(setup.path).own_files():
         return {}
     settings, found = _settings(setup), _read_collection(file)
-    for key in sorted(settings):
-        if _decisive(key, found.get(key)) != _decisive(key, settings[key]):
+    _check_import(setup.path, found)
+    for key in sorted(settings.keys() & found.keys()):
+        own, its = (_decisive(key, values[key]) for values in (found, settings))
+        if own != its:
+            own, its = what_differs(own, its)
+            made = "was collected" if "seed" in found else f"was filled from {found.get('origin', 'elsewhere')}"
             raise ConfigurationError(
-                f"{setup.path} was collected with {key}={found.get(key)}, this call has {key}={settings[key]}. "
+                f"{setup.path} {made} with {key}={own}, this call has {key}={its}. "
                 "Take another folder, or the same settings to continue."
             )
     return found
+
+
+def _check_import(path: Path, found: Mapping[str, Any]) -> None:
+    """Refuse to go on behind an import of which it is not known what else belongs to it."""
+    if "importing_from" in found:
+        raise ConfigurationError(
+            f"{path}: an import of {found.get('origin')} has not come to its end; import it again first, or take "
+            "another folder"
+        )
+    if "real" not in found:
+        raise ConfigurationError(
+            f"{path} holds episodes imported from {found.get('origin')}, which names no environment; expected episodes "
+            "of the one that is collected. Take another folder"
+        )
 
 
 def _decisive(key: str, value: Any) -> Any:
@@ -381,9 +414,17 @@ class _Collection(Strict):
     skipped: dict[str, str] = Field(default_factory=dict)
 
 
+class _Import(_Collection):
+    """collection.json of a folder that something else has filled, which may name no real environment."""
+
+    real: dict[str, Any] = Field(default_factory=dict)
+    origin: str
+
+
 def _read_collection(file: Path) -> dict[str, Any]:
     found: dict[str, Any] = read_any(file, EpisodeFileError)
-    checked(_Collection, found, file, EpisodeFileError)
+    filled = isinstance(found, dict) and "origin" in found
+    checked(_Import if filled else _Collection, found, file, EpisodeFileError)
     return found
 
 

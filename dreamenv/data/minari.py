@@ -19,8 +19,8 @@ import gymnasium as gym
 import numpy as np
 
 from dreamenv.data.actions import ActionMapping
-from dreamenv.data.collect import check_collected, importing_from, record_origin
-from dreamenv.data.episode_file import episode_bytes
+from dreamenv.data.collect import check_collected, importing_from, is_unfinished, record_origin
+from dreamenv.data.episode_file import episode_bytes, read_episode
 from dreamenv.data.episodes import EpisodeStore
 from dreamenv.data.observations import Preparation, preparation_of
 from dreamenv.data.preprocess import make_raw_env, make_real_env
@@ -86,8 +86,8 @@ def export_minari(
     env = make_real_env(real)
     observation_space, action_space, env_spec = env.observation_space, env.action_space, env.env.spec
     env.close()
+    _check_id(minari, dataset_id)  # creating would leave a folder before it found out
     try:
-        minari.dataset.minari_dataset.parse_dataset_id(dataset_id)  # creating would leave a folder before it found out
         with warnings.catch_warnings():
             # Minari recommends metadata that are optional here, and the environment's spec, which `_write` adds: if it
             # were given here, Minari would make the environment again, without its preprocessing.
@@ -135,12 +135,15 @@ def import_minari(dataset_id: str, store: EpisodeStore, *, download: bool = Fals
 
     Raises:
         MissingExtraError: minari is not installed.
-        ConfigurationError: There is no such data set, a world model cannot take its observations or actions, it was
-            recorded through a wrapper that cannot be made again, or the store holds episodes of something else.
+        ConfigurationError: There is no such data set, or the id of one to download is not of Minari's form; a world
+            model cannot take its observations or actions; it was recorded through a wrapper that cannot be made again;
+            the store holds episodes of something else, or a collection into it has not come to its end.
         EpisodeFileError: An episode breaks off or goes on after its end, holds a number that is not finite, or the data
             set is of a newer format. Nothing is added then.
     """
     minari = _minari()
+    if download:
+        _check_id(minari, dataset_id)
     try:
         dataset = minari.load_dataset(dataset_id, download=download)
     except FileNotFoundError as error:
@@ -165,12 +168,32 @@ def import_minari(dataset_id: str, store: EpisodeStore, *, download: bool = Fals
         (raw,) = storage.get_episodes([index])
         (metadata,) = storage.get_episode_metadata([index])
         episodes.append(prepared.episode(f"{dataset_id}, episode {index}", raw, metadata))
+    _check_like_those_of(store, episodes, dataset_id)
     _append(store, episodes, dataset_id, real)
     return MinariImport(len(episodes), sum(episode.real_frames for episode in episodes), real)
 
 
+def _check_like_those_of(store: EpisodeStore, episodes: list[Episode], dataset_id: str) -> None:
+    files = store.files()
+    if not (files and episodes):
+        return
+    there = read_episode(files[0])
+    for what in ("observations", "actions"):
+        own, its = getattr(there, what), getattr(episodes[0], what)
+        if (own.shape[1:], own.dtype) != (its.shape[1:], its.dtype):
+            raise ConfigurationError(
+                f"{store.path}: the store holds episodes of something else: {what} {own.shape[1:]} {own.dtype}, those "
+                f"of {dataset_id} are {its.shape[1:]} {its.dtype}. Take another folder"
+            )
+
+
 def _append(store: EpisodeStore, episodes: list[Episode], dataset_id: str, real: RealEnvSpec | None) -> None:
     """All of them: what a killed import of the same data set has left is removed first."""
+    if is_unfinished(store.path) and store.own_files():
+        raise ConfigurationError(
+            f"{store.path}: a collection has not come to its end; give the same `dreamenv collect` again first, or "
+            "take another folder"
+        )
     begun = max((int(file.stem) for file in store.own_files()), default=-1) + 1
     unfinished = importing_from(store.path)
     if unfinished is not None:
@@ -183,12 +206,10 @@ def _append(store: EpisodeStore, episodes: list[Episode], dataset_id: str, real:
         for file in store.own_files():
             if int(file.stem) >= begun:
                 file.unlink()
-    if real is not None:
-        record_origin(store.path, real, dataset_id, importing_from=begun)
+    record_origin(store.path, real, dataset_id, importing_from=begun)
     for episode in episodes:
         store.append(episode)
-    if real is not None:
-        record_origin(store.path, real, dataset_id)
+    record_origin(store.path, real, dataset_id)
 
 
 def _to_prepare(
@@ -228,6 +249,15 @@ def _minari() -> ModuleType:
     except ImportError as error:
         raise missing_extra("minari (for which Python must be 3.11 or newer)", "minari") from error
     return minari
+
+
+def _check_id(minari: ModuleType, dataset_id: str) -> None:
+    try:
+        minari.dataset.minari_dataset.parse_dataset_id(dataset_id)
+    except (TypeError, ValueError) as error:  # TypeError where there is no version
+        raise ConfigurationError(
+            f"{dataset_id!r} is no id of a Minari data set; expected (namespace/)name-v0, with a version"
+        ) from error
 
 
 def _to_buffer(minari: ModuleType, episode: Episode) -> Any:

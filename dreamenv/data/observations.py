@@ -16,6 +16,8 @@ from dreamenv.data.resize import resize_area
 from dreamenv.errors import ConfigurationError
 from dreamenv.types import RealEnvSpec
 
+# Kinds of NumPy types: whole numbers, and all that are numbers
+_WHOLE, NUMBERS = "iu", "biuf"
 # An array with fewer rows or columns holds codes of a map rather than a picture
 _SMALLEST_PICTURE = 16
 _MOST_ONE_HOT = 10_000
@@ -31,7 +33,8 @@ class Preparation:
         is_image: Whether that are pictures.
         steps: What is made, in words.
         plain: They are vectors already, of which float32 is all that is made.
-        prepare: From an observation to one of `space`; a `ConfigurationError` where it is none of the space declared.
+        prepare: From an observation to one of `space`; a `ConfigurationError` where its shape or type, a picture's
+            range or a choice is none of the space declared. A number of a vector may leave the bounds of its Box.
     """
 
     space: spaces.Box
@@ -166,19 +169,22 @@ def _picture(space: spaces.Box, layout: _Layout, select: Callable[[Any], Any], s
 def _to_bytes(space: spaces.Box, spec: RealEnvSpec) -> tuple[Callable[[NDArray[Any]], NDArray[np.uint8]], str]:
     """What makes bytes of a picture's numbers, and in words; nothing is made of bytes."""
     low, high = float(space.low.min()), float(space.high.max())
+    whole = np.dtype(space.dtype).kind in _WHOLE
     if space.dtype == np.uint8 and high > 1:
-        return lambda array: array, ""
+        return lambda array: _as_bytes(array, space, spec), ""
     if not (math.isfinite(low) and math.isfinite(high) and high > low):
         raise ConfigurationError(
             f"{spec.id}: pictures of {space.dtype} from {low:g} to {high:g}; expected finite bounds to scale to "
             "0..255. Give them by gymnasium.wrappers.TransformObservation, or set observe_as: vector"
         )
-    if np.issubdtype(space.dtype, np.integer) and low >= 0 and 1 < high <= 255:
-        return lambda array: array.astype(np.uint8), f"{space.dtype} as uint8"
+    if whole and low >= 0 and 1 < high <= 255:
+        return lambda array: _as_bytes(array, space, spec), f"{space.dtype} as uint8"
     factor = 255.0 / (high - low)
     tolerance = 1e-3 * (high - low)
 
     def scale(array: NDArray[Any]) -> NDArray[np.uint8]:
+        if whole and array.dtype.kind == "f":
+            raise _not_of_the_space(f"a picture of {array.dtype}", space, spec)
         numbers = array.astype(np.float32)
         least, most = float(numbers.min()), float(numbers.max())
         if not (low - tolerance <= least and most <= high + tolerance):
@@ -189,6 +195,25 @@ def _to_bytes(space: spaces.Box, spec: RealEnvSpec) -> tuple[Callable[[NDArray[A
         return np.clip(np.rint((numbers - low) * factor), 0, 255).astype(np.uint8)
 
     return scale, f"{space.dtype} from {low:g} to {high:g} scaled to 0..255"
+
+
+def _as_bytes(array: NDArray[Any], space: spaces.Box, spec: RealEnvSpec) -> NDArray[np.uint8]:
+    """Whole numbers of any type as bytes."""
+    if array.dtype == np.uint8:
+        return array
+    if array.dtype.kind not in _WHOLE:
+        raise _not_of_the_space(f"a picture of {array.dtype}", space, spec)
+    least, most = int(array.min()), int(array.max())
+    if not 0 <= least <= most <= 255:
+        raise _not_of_the_space(f"a picture of {array.dtype} from {least} to {most}", space, spec)
+    return array.astype(np.uint8)
+
+
+def _not_of_the_space(got: str, space: spaces.Box, spec: RealEnvSpec) -> ConfigurationError:
+    return ConfigurationError(
+        f"{spec.id}: {got}, its space declares {space.dtype} from {space.low.min():g} to {space.high.max():g}. Correct "
+        "observation_space, or what reset and step return"
+    )
 
 
 def _colours(layout: _Layout, spec: RealEnvSpec) -> tuple[list[int], str]:
@@ -249,7 +274,7 @@ def _part(space: gym.Space[Any], spec: RealEnvSpec) -> _Part:
     if isinstance(space, spaces.MultiBinary):
         shape, count = tuple(space.shape), math.prod(space.shape)
         zeros, ones = np.zeros(count, np.float32), np.ones(count, np.float32)
-        return _Part(zeros, ones, lambda seen: _of_shape(seen, shape, spec).astype(np.float32).reshape(-1))
+        return _Part(zeros, ones, lambda seen: _bits(seen, shape, spec))
     if isinstance(space, spaces.Discrete):
         return _one_hot([int(space.n)], [int(space.start)], (), spec)
     if isinstance(space, spaces.MultiDiscrete):
@@ -266,6 +291,13 @@ def _part(space: gym.Space[Any], spec: RealEnvSpec) -> _Part:
     )
 
 
+def _bits(seen: Any, shape: tuple[int, ...], spec: RealEnvSpec) -> NDArray[np.float32]:
+    bits = _of_shape(seen, shape, spec).reshape(-1)
+    if not ((bits == 0) | (bits == 1)).all():
+        raise ConfigurationError(f"{spec.id}: the observation {seen} is not in the space that it declares, 0 and 1")
+    return bits.astype(np.float32)
+
+
 def _one_hot(counts: list[int], starts: list[int], shape: tuple[int, ...], spec: RealEnvSpec) -> _Part:
     total = sum(counts)
     if total > _MOST_ONE_HOT:
@@ -276,11 +308,11 @@ def _one_hot(counts: list[int], starts: list[int], shape: tuple[int, ...], spec:
     firsts = np.concatenate([[0], np.cumsum(counts)[:-1]]).astype(np.int64)
 
     def read(seen: Any) -> NDArray[np.float32]:
-        places = _of_shape(seen, shape, spec).reshape(-1).astype(np.int64) - np.array(starts)
-        if not ((places >= 0) & (places < np.array(counts))).all():
+        places = _of_shape(seen, shape, spec).reshape(-1) - np.array(starts)
+        if not ((places >= 0) & (places < np.array(counts)) & (places == np.rint(places))).all():
             raise ConfigurationError(f"{spec.id}: the observation {seen} is not in the space that it declares")
         vector = np.zeros(total, np.float32)
-        vector[firsts + places] = 1.0
+        vector[firsts + places.astype(np.int64)] = 1.0
         return vector
 
     return _Part(np.zeros(total, np.float32), np.ones(total, np.float32), read)
@@ -292,5 +324,9 @@ def _of_shape(observation: Any, shape: tuple[int, ...], spec: RealEnvSpec) -> ND
         raise ConfigurationError(
             f"{spec.id}: an observation of shape {array.shape}, its space declares {shape}. Correct observation_space, "
             "or what reset and step return"
+        )
+    if array.dtype.kind not in NUMBERS:
+        raise ConfigurationError(
+            f"{spec.id}: an observation of type {array.dtype}, expected numbers. Correct what reset and step return"
         )
     return array

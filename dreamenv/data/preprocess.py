@@ -19,7 +19,7 @@ from gymnasium.envs.registration import EnvSpec
 from numpy.typing import NDArray
 
 from dreamenv.data.actions import ActionMapping
-from dreamenv.data.observations import preparation_of
+from dreamenv.data.observations import NUMBERS, preparation_of
 from dreamenv.data.scratch import InScratchFolder, scratch_folder
 from dreamenv.data.unseen_frames import UNSEEN_FRAMES
 from dreamenv.errors import (
@@ -344,7 +344,7 @@ class PreprocessedEnv(gym.Wrapper[Any, Any, Any, Any]):
         """What V takes of an observation."""
         if self._observations.plain:
             vector = np.asarray(observation)
-            if vector.shape == self.observation_space.shape:
+            if vector.shape == self.observation_space.shape and vector.dtype.kind in NUMBERS:
                 return vector.astype(np.float32)
         return self._observations.prepare(observation)
 

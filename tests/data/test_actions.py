@@ -92,7 +92,11 @@ def test_a_side_without_a_bound_gets_one_that_is_said(low: float, high: float, e
     found = mapping(space)
     assert (found.space.low[0], found.space.high[0]) == pytest.approx(expected)
     assert all(space.contains(found.to_real(bound)) for bound in (found.space.low, found.space.high))
-    assert ("dimension 0 has no bounds" in " ".join(found.steps)) is (abs(low) > 1e18 or abs(high) > 1e18)
+    lacks = {(True, True): "no bounds", (True, False): "no lower bound", (False, True): "no upper bound"}
+    expected_note = lacks.get((low < -1e18, high > 1e18))
+    assert [note.split(":")[0] for note in found.steps[1:]] == (
+        [] if expected_note is None else [f"dimension 0 has {expected_note}"]
+    )
 
 
 def test_bounds_can_be_given() -> None:
@@ -103,6 +107,25 @@ def test_bounds_can_be_given() -> None:
         mapping(space, action_bounds=((-1, 1),))
     with pytest.raises(ConfigurationError, match="holds 3 pairs, expected 1 or 2"):
         mapping(space, action_bounds=((0, 1),) * 3)
+
+
+def test_bounds_of_whole_numbers_are_rounded_inward() -> None:
+    for space in (spaces.MultiDiscrete([5, 5]), spaces.Box(0, 4, (2,), np.int64)):
+        found = mapping(space, action_bounds=((0.5, 2.2),))
+        assert found.space == spaces.Discrete(4)
+        real = [found.to_real(np.int64(index)).tolist() for index in range(4)]
+        assert real == [[1, 1], [1, 2], [2, 1], [2, 2]]
+        assert [int(found.from_real(np.array(action))) for action in real] == [0, 1, 2, 3]
+        with pytest.raises(ConfigurationError, match=r"0\.2 to 0\.8 of dimension 1 holds no whole number"):
+            mapping(space, action_bounds=((0, 1), (0.2, 0.8)))
+
+
+@pytest.mark.parametrize("space", [spaces.Discrete(5), spaces.Discrete(5, start=-2)])
+def test_bounds_of_a_choice_are_refused(space: Any) -> None:
+    with pytest.raises(
+        ConfigurationError, match=r"Own-v0: action_bounds is \(\(0, 1\),\), expected None for .*Discrete"
+    ):
+        mapping(space, action_bounds=((0, 1),))
 
 
 def test_what_is_one_already_stays_as_it_is() -> None:

@@ -18,7 +18,7 @@ import pytest
 
 from dreamenv import registry
 from dreamenv.data import collect as module
-from dreamenv.data.collect import Collected, collect, is_unfinished, played_again, record_episode
+from dreamenv.data.collect import Collected, check_collected, collect, is_unfinished, played_again, record_episode
 from dreamenv.data.episodes import EpisodeStore
 from dreamenv.data.explore import Exploration, Uniform
 from dreamenv.data.preprocess import make_known, make_real_env, registration_of
@@ -323,13 +323,64 @@ def test_other_settings_need_another_folder(tmp_path: Path) -> None:
     before = contents(tmp_path)
     for spec, options, key in (
         (CARTPOLE, {"seed": 1}, "seed=0, this call has seed=1"),
-        (RealEnvSpec("CartPole-v1"), {}, "real="),
+        (
+            RealEnvSpec("CartPole-v1", {"sutton_barto_reward": True}, max_episode_steps=50),
+            {},
+            r"real=\{'kwargs': \{\}\}, this call has real=\{'kwargs': \{'sutton_barto_reward': True\}\}\. Take",
+        ),
         (CARTPOLE, {"explore": [Exploration("uniform")]}, "explore="),
     ):
         with pytest.raises(ConfigurationError, match=f"was collected with .*{key}"):
             collect(spec, tmp_path, episodes=2, workers=0, **options)  # type: ignore[arg-type]
     assert contents(tmp_path) == before
     assert json.loads(before["collection.json"])["real"]["id"] == "CartPole-v1"
+
+
+@pytest.mark.parametrize(
+    ("real", "message"),
+    [
+        (RealEnvSpec("Pendulum-v1"), r"holds episodes of CartPole-v1, this call is about Pendulum-v1\. Take"),
+        (
+            RealEnvSpec("CartPole-v1", {"sutton_barto_reward": True, "render_mode": None}),
+            r"CartPole-v1 with kwargs=\{'sutton_barto_reward': False\}, this call is about CartPole-v1 with "
+            r"kwargs=\{'sutton_barto_reward': True\}\. Take",
+        ),
+    ],
+)
+def test_what_is_of_something_else_tells_what_differs_once(tmp_path: Path, real: RealEnvSpec, message: str) -> None:
+    kwargs = {"sutton_barto_reward": False, "render_mode": None}
+    collect(RealEnvSpec("CartPole-v1", kwargs), tmp_path, episodes=1, workers=0)
+    with pytest.raises(ConfigurationError, match=message):
+        check_collected(tmp_path, real)
+
+
+class Screen(gym.Env[Any, Any]):
+    """A picture of one value; the space is of bytes."""
+
+    observation_space = gym.spaces.Box(0, 255, (32, 32, 3), np.uint8)
+    action_space = gym.spaces.Discrete(2)
+
+    def __init__(self, value: float, dtype: str) -> None:
+        self.seen = np.full((32, 32, 3), value, dtype)
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Any:
+        super().reset(seed=seed)
+        return self.seen, {}
+
+    def step(self, action: Any) -> Any:
+        return self.seen, 0.0, True, False, {}
+
+
+def test_pictures_are_recorded_as_their_space_says_or_refused(tmp_path: Path) -> None:
+    gym.register("Screen-v0", entry_point=Screen, max_episode_steps=5)
+    try:
+        good = RealEnvSpec("Screen-v0", {"value": 200, "dtype": "int64"})
+        collect(good, tmp_path / "good", episodes=1, workers=0)
+        with pytest.raises(ConfigurationError, match="a picture of float32, its space declares uint8 from 0 to 255"):
+            collect(RealEnvSpec("Screen-v0", {"value": 0.5, "dtype": "float32"}), tmp_path, episodes=1, workers=0)
+    finally:
+        del gym.registry["Screen-v0"]
+    assert (EpisodeStore(tmp_path / "good")[0].observations == 200).all()
 
 
 def test_what_players_see_of_an_environment_is_no_other_setting(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ pytest.importorskip("minari", reason="the extra minari is not installed")
 import minari
 from minari.data_collector import EpisodeBuffer
 
-from dreamenv.data.collect import collected_real
+from dreamenv.data.collect import collect, collected_real, importing_from
 from dreamenv.data.episodes import EpisodeStore
 from dreamenv.data.minari import UNKNOWN_SEED, export_minari, import_minari
 from dreamenv.data.preprocess import make_real_env
@@ -219,8 +219,14 @@ def test_a_taken_or_malformed_id_and_an_empty_store_are_refused(tmp_path: Path, 
     with pytest.raises(ConfigurationError, match="no episodes to export"):
         export_minari(store, "cartpole-v0", CARTPOLE)
     store.append(vector_episode(np.random.default_rng(5), 2))
-    with pytest.raises(ConfigurationError, match=r"no version.*cannot be made"):
+    with pytest.raises(ConfigurationError, match=r"no version.*is no id of a Minari data set"):
         export_minari(store, "no version", CARTPOLE)
+    with pytest.raises(
+        ConfigurationError, match=r"'cart' is no id of .*; expected \(namespace/\)name-v0, with a version"
+    ):
+        export_minari(store, "cart", CARTPOLE)
+    with pytest.raises(ConfigurationError, match="'cart' is no id of"):
+        import_minari("cart", store, download=True)
     export_minari(store, "cartpole-v0", CARTPOLE)
     with pytest.raises(ConfigurationError, match="already exists"):
         export_minari(store, "cartpole-v0", CARTPOLE)
@@ -336,3 +342,101 @@ def test_numbers_that_are_not_finite_are_refused_and_nothing_is_added(tmp_path: 
         with pytest.raises(EpisodeFileError, match=f"{name}, episode 1: .*rewards hold"):
             import_minari(name, store)
         assert len(store) == 0
+
+
+def nameless(dataset_id: str, width: int, actions: int, lengths: tuple[int, ...] = (2,)) -> None:
+    """A data set that names no environment."""
+    episodes = [
+        buffers(np.full((steps + 1, width), 0.5, np.float32), np.arange(steps) % actions)[0] for steps in lengths
+    ]
+    minari.create_dataset_from_buffers(
+        dataset_id,
+        episodes,
+        observation_space=gym.spaces.Box(-1, 1, (width,)),
+        action_space=gym.spaces.Discrete(actions),
+    )
+
+
+def contents(path: Path) -> dict[str, bytes]:
+    return {file.name: file.read_bytes() for file in path.iterdir()}
+
+
+def test_what_names_no_environment_goes_only_to_episodes_like_its_own(tmp_path: Path) -> None:
+    nameless("three-v0", 3, 3)
+    nameless("four-v0", 4, 2)
+    store = EpisodeStore(tmp_path / "store")
+    collect(CARTPOLE, store.path, episodes=2, workers=0)
+    before = contents(store.path)
+    with pytest.raises(
+        ConfigurationError, match=r"store holds episodes of something else: observations \(4,\) float32"
+    ):
+        import_minari("three-v0", store)
+    assert contents(store.path) == before
+    import_minari("four-v0", store)
+    assert collected_real(store.path) == CARTPOLE
+    other = EpisodeStore(tmp_path / "other")
+    import_minari("three-v0", other)
+    assert collected_real(other.path) is None
+    with pytest.raises(ConfigurationError, match="imported from three-v0, which names no environment"):
+        collect(CARTPOLE, other.path, episodes=2, workers=0)
+
+
+def test_a_killed_import_of_what_names_no_environment_is_made_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nameless("three-v0", 3, 3, (2, 3, 4))
+    store = EpisodeStore(tmp_path / "store")
+    append = EpisodeStore.append
+
+    def killed(self: EpisodeStore, episode: Episode) -> Path:
+        if len(episode) == 4:
+            raise KeyboardInterrupt
+        return append(self, episode)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(EpisodeStore, "append", killed)
+        with pytest.raises(KeyboardInterrupt):
+            import_minari("three-v0", store)
+    assert importing_from(store.path) == (0, "three-v0")
+    with pytest.raises(ConfigurationError, match="an import of three-v0 has not come to its end"):
+        collect(CARTPOLE, store.path, episodes=2, workers=0)
+    import_minari("three-v0", store)
+    assert [len(episode) for episode in store] == [2, 3, 4]
+
+
+def test_collected_and_imported_episodes_lie_in_one_store(tmp_path: Path) -> None:
+    whole, store = EpisodeStore(tmp_path / "whole"), EpisodeStore(tmp_path / "store")
+    collect(CARTPOLE, whole.path, episodes=5, workers=0, seed=3)
+    collect(CARTPOLE, store.path, episodes=2, workers=0, seed=3)
+    export_minari(store, "cartpole-v0", CARTPOLE)
+    import_minari("cartpole-v0", store)
+    assert len(store) == 4
+    assert collect(CARTPOLE, store.path, episodes=5, workers=0, seed=3).episodes == 5
+    for index in (0, 1, 4):  # as they would be without those between
+        assert_same(store[index], whole[index])
+    record = json.loads((store.path / "collection.json").read_text())
+    assert (record["seed"], record["explore"], record["origin"]) == (3, [], "cartpole-v0")
+    # and the other way round
+    back = EpisodeStore(tmp_path / "back")
+    import_minari("cartpole-v0", back)
+    with pytest.raises(
+        ConfigurationError, match=r"filled from cartpole-v0 with real=\{'max_episode_steps': 77\}, this"
+    ):
+        collect(dataclasses.replace(CARTPOLE, max_episode_steps=9), back.path, episodes=3, workers=0)
+    collect(CARTPOLE, back.path, episodes=3, workers=0, seed=3)
+    assert_same(back[2], whole[2])
+
+
+def test_nothing_is_imported_into_a_collection_that_has_not_come_to_its_end(tmp_path: Path) -> None:
+    nameless("four-v0", 4, 2)
+    store = EpisodeStore(tmp_path / "store")
+
+    def killed(episode: int, real_frames: int, mean_return: float) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        collect(CARTPOLE, store.path, episodes=3, workers=0, progress=killed)
+    before = contents(store.path)
+    with pytest.raises(ConfigurationError, match="a collection has not come to its end"):
+        import_minari("four-v0", store)
+    assert contents(store.path) == before

@@ -140,11 +140,39 @@ def test_what_cannot_be_prepared_names_the_way_out(space: Any, fields: dict[str,
         (spaces.Box(-1, 1, (2,)), np.zeros(3), r"shape \(3,\), its space declares \(2,\)"),
         (spaces.Discrete(3), 3, "not in the space that it declares"),
         (spaces.Box(0, 1, (64, 64, 3)), np.full((64, 64, 3), 200.0), "declares 0 to 1. Correct observation_space"),
+        (spaces.Box(0, 255, (32, 32, 3), np.uint8), np.full((32, 32, 3), 0.5), "of float64, its space declares uint8"),
+        (spaces.Box(0, 255, (32, 32, 3), np.uint8), np.zeros((32, 32, 3), bool), "of bool, its space declares uint8"),
+        (
+            spaces.Box(0, 255, (32, 32, 3), np.uint8),
+            np.full((32, 32, 3), -1),
+            "from -1 to -1, its space declares uint8",
+        ),
+        (
+            spaces.Box(0, 255, (32, 32, 3), np.int16),
+            np.full((32, 32, 3), 300, np.int16),
+            "int16 from 300 to 300, its.* 0 to 255",
+        ),
+        (spaces.Box(0, 255, (32, 32, 3), np.int16), np.full((32, 32, 3), 0.5), "of float64, its space declares int16"),
+        (spaces.Box(-9, 9, (32, 32, 1), np.int16), np.full((32, 32, 1), 0.5), "of float64, its space declares int16"),
+        (spaces.MultiBinary(2), np.array([7, -3]), "not in the space that it declares, 0 and 1"),
+        (spaces.MultiDiscrete([2, 3]), np.array([0, 3]), "not in the space that it declares"),
+        (spaces.MultiDiscrete([2, 3]), np.array([0, 1.7]), "not in the space that it declares"),
+        (spaces.Discrete(3), np.nan, "not in the space that it declares"),
+        (spaces.Box(-1, 1, (2,)), np.array(["a", "b"]), "an observation of type <U1, expected numbers"),
     ],
 )
 def test_an_observation_outside_of_its_space_blames_the_environment(space: Any, observation: Any, message: str) -> None:
     with pytest.raises(ConfigurationError, match=f"Own-v0: .*{message}"):
         preparation_of(space, RealEnvSpec("Own-v0")).prepare(observation)
+
+
+def test_whole_numbers_of_any_type_are_a_picture_and_a_vector_may_leave_its_bounds() -> None:
+    raw = picture(64, 64, 3)
+    for dtype in (np.int64, np.uint16, np.int32):
+        assert np.array_equal(prepared(spaces.Box(0, 255, (64, 64, 3), np.uint8), raw.astype(dtype)), raw)
+    assert np.array_equal(prepared(spaces.Box(0, 255, (64, 64, 3), np.int16), raw), raw)
+    beyond = preparation_of(spaces.Box(-1, 1, (2,)), RealEnvSpec("x")).prepare(np.array([5, 5]))
+    assert beyond.tolist() == [5, 5]
 
 
 def test_what_is_done_is_said() -> None:

@@ -383,6 +383,13 @@ def no_licence() -> gym.Env[Any, Any]:
     raise ValueError("no licence")
 
 
+def test_a_vector_of_something_else_than_numbers_blames_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    env = Scripted(spaces.Box(0, 200, (2,)))
+    monkeypatch.setattr(env, "_frame", lambda: np.array(["0", "1"]))
+    with pytest.raises(ConfigurationError, match="own: an observation of type <U1, expected numbers"):
+        PreprocessedEnv(env, RealEnvSpec("own")).reset(seed=0)
+
+
 def test_whatever_a_constructor_raises_is_one_line_about_the_environment() -> None:
     gym.register("Licensed-v0", entry_point=no_licence)
     try:

@@ -189,7 +189,7 @@ def test_a_checkpoint_of_other_data_is_not_continued(tmp_path: Path) -> None:
 def test_episodes_of_another_environment_are_refused_before_anything_is_fitted(tmp_path: Path) -> None:
     collect(PENDULUM, tmp_path / "episodes", episodes=2, workers=0)
     for real, difference in (
-        (RealEnvSpec("Pendulum-v2"), "id='Pendulum-v1'.*id='Pendulum-v2'"),
+        (RealEnvSpec("Pendulum-v2"), "of Pendulum-v1, .*about Pendulum-v2"),
         (dataclasses.replace(PENDULUM, kwargs={"g": 2.0}), r"kwargs=\{\}.*kwargs=\{'g': 2\.0\}"),
         (dataclasses.replace(PENDULUM, action_repeat=2), "action_repeat=1.*action_repeat=2"),
     ):
