@@ -150,13 +150,14 @@ def read_bundle(id_or_path: str | Path) -> Bundle:
 
     Raises:
         UnknownDreamError: No such id or folder; the nearest ids are named.
-        BundleError: A file is missing, changed or cut short, of a newer format or of an unknown kind, or what is in one
-            does not fit what is in another.
+        BundleError: A file is missing, changed or cut short, of a newer format or of an unknown kind, what is in one
+            does not fit what is in another, or the registry says that the id is a dream of another environment.
     """
     path, expected = resolve_bundle(id_or_path)
     config = read_config(path, expected)
     file = path / CONFIG_FILE
     real = _real(config["real"], file)
+    _check_entry(id_or_path, real, path)
     action_space = space_from_json(config["action_space"], f"{file}: action_space")
     headers = {name: read_header(path / name) for name in (WEIGHTS_FILE, STARTS_FILE)}
     elements = headers[WEIGHTS_FILE].elements
@@ -326,6 +327,17 @@ def _check_numbers(parts: Mapping[str, Tensor], memory: MemoryModel[Any], where:
 
 def _full(tensor: Tensor) -> Tensor:
     return tensor.float() if tensor.is_floating_point() else tensor
+
+
+def _check_entry(id_or_path: str | Path, real: RealEnvSpec, path: Path) -> None:
+    """Refuse a bundle of another real environment than its registry says."""
+    if registry.folder_of(id_or_path) is not None:
+        return
+    entry = registry.find(str(id_or_path))
+    if entry.section.real.id != real.id:
+        raise BundleError(
+            f"{path} is a dream of {real.id}; {entry.source} says that {entry.id} is one of {entry.section.real.id}"
+        )
 
 
 def resolve_bundle(id_or_path: str | Path) -> tuple[Path, dict[str, str]]:

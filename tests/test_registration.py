@@ -17,7 +17,7 @@ from gymnasium.utils.env_checker import check_env as gymnasium_check_env
 import dreamenv
 from dreamenv import registry
 from dreamenv.envs import DreamEnv, DreamVectorEnv, LatentEnv
-from dreamenv.errors import RegistryError, UnknownDreamError
+from dreamenv.errors import BundleError, RegistryError, UnknownDreamError
 from dreamenv.types import RealEnvSpec
 from dreamenv.world_model import WorldModel
 from tests.fakes import trained_like_world_model, write_registry
@@ -39,6 +39,16 @@ def racing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     del registry.entries()[DREAM]
     for name in (DREAM, TWIN):
         del gym.registry[name]
+
+
+@pytest.fixture
+def own_ids(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """What a test registers is forgotten afterwards."""
+    monkeypatch.setattr(registry, "_entries", dict(registry.entries()))
+    before = dict(gym.registry)
+    yield
+    gym.registry.clear()
+    gym.registry.update(before)
 
 
 def run_python(code: str, **environment: str) -> str:
@@ -283,6 +293,18 @@ def test_no_twin_takes_the_place_of_another_dream(taken: str, tmp_path: Path, mo
     monkeypatch.setattr(registry, "_unread", {})
     with pytest.warns(UserWarning, match=f"left out: .*{taken} is the latent twin"):
         assert "DreamOther-v0" not in registry.entries()
+
+
+@pytest.mark.usefixtures("own_ids")
+def test_a_bundle_of_another_environment_than_the_registry_says_is_refused(tmp_path: Path) -> None:
+    model = trained_like_world_model(real=RealEnvSpec("Pendulum-v1"))
+    path = write_registry(tmp_path, "DreamOther-v0", model, change=lambda entry: entry["real"].update(id="Acrobot-v1"))
+    dreamenv.register(path)
+    with pytest.raises(BundleError, match=r"bundle is a dream of Pendulum-v1; .* that DreamOther-v0 is one of Acrobot"):
+        BundleError, match=r"bundle is a dream of Pendulum-v1; .* says that DreamOther-v0 is one of Acr"
+    ):
+        gym.make("DreamOther-v0")
+    assert WorldModel.load(tmp_path / "bundle").real.id == "Pendulum-v1"
 
 
 def test_misspelt_ids_get_the_nearest() -> None:

@@ -115,6 +115,10 @@ def create_app(opening: Opening, options: ServeOptions) -> FastAPI:
     async def websocket_play(websocket: WebSocket) -> None:
         await play(websocket, hall)
 
+    @app.websocket("/{path:path}")
+    async def websocket_elsewhere(websocket: WebSocket, path: str) -> None:
+        await websocket.close()  # the files below take no WebSocket, and would not answer
+
     app.mount("/", StaticFiles(directory=PAGE, html=True))
     return app
 

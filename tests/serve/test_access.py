@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import socket
 from pathlib import Path
@@ -97,6 +98,15 @@ def test_the_page_and_health_are_served_to_this_machine() -> None:
             assert refused.value.response.status_code == 400
         with Client(server, origin=server.address.rstrip("/")) as client:
             assert client.hello["id"] == "DreamSmall-v0"
+
+
+def test_a_websocket_to_another_place_is_refused_without_an_error(caplog: pytest.LogCaptureFixture) -> None:
+    with serving(small_opening()) as server:
+        for path in ("", "nowhere", "main.js", "play/more"):
+            with pytest.raises(InvalidStatus) as refused, connect(server.address.replace("http", "ws") + path):
+                pass
+            assert refused.value.response.status_code == 403, path
+    assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
 
 
 def test_beyond_this_machine_the_token_opens_all_but_health() -> None:
