@@ -301,8 +301,6 @@ def test_a_bundle_of_another_environment_than_the_registry_says_is_refused(tmp_p
     path = write_registry(tmp_path, "DreamOther-v0", model, change=lambda entry: entry["real"].update(id="Acrobot-v1"))
     dreamenv.register(path)
     with pytest.raises(BundleError, match=r"bundle is a dream of Pendulum-v1; .* that DreamOther-v0 is one of Acrobot"):
-        BundleError, match=r"bundle is a dream of Pendulum-v1; .* says that DreamOther-v0 is one of Acr"
-    ):
         gym.make("DreamOther-v0")
     assert WorldModel.load(tmp_path / "bundle").real.id == "Pendulum-v1"
 
