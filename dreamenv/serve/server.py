@@ -154,13 +154,18 @@ class DreamServer:
             limit_concurrency=_MOST_CONNECTIONS,
             timeout_graceful_shutdown=_SECONDS_TO_SHUT_DOWN,
             server_header=False,
+            # A second Ctrl-C would cancel it, with a traceback; `run` ends what the app's own lifespan does
+            lifespan="off",
         )
         self._server = uvicorn.Server(config)
 
     def run(self) -> None:
         """Serve until interrupted or stopped; the players' games have ended then."""
-        with self._listener, contextlib.suppress(KeyboardInterrupt):
-            self._server.run(sockets=[self._listener])
+        try:
+            with self._listener, contextlib.suppress(KeyboardInterrupt):
+                self._server.run(sockets=[self._listener])
+        finally:
+            self.app.state.hall.threads.shutdown(wait=True)
 
     def stop(self) -> None:
         """Let `run` return; may be called from another thread."""

@@ -8,6 +8,7 @@ import re
 import signal
 import subprocess
 import sys
+import time
 import urllib.request
 from pathlib import Path
 
@@ -19,7 +20,8 @@ from tests.fakes import trained_like_world_model, write_registry
 
 @pytest.mark.integration
 @pytest.mark.slow
-def test_it_prints_its_address_answers_and_leaves_on_ctrl_c(tmp_path: Path, root: Path) -> None:
+@pytest.mark.parametrize("times", [1, 2])
+def test_it_prints_its_address_answers_and_leaves_on_ctrl_c(times: int, tmp_path: Path, root: Path) -> None:
     registry = write_registry(tmp_path, "DreamServed-v0", trained_like_world_model())
     command = [sys.executable, "-m", "dreamenv", "serve", "DreamServed-v0", "--port", "0"]
     environment = os.environ | {"DREAMENV_REGISTRY": str(registry), "PYTHONPATH": str(root), "OMP_NUM_THREADS": "1"}
@@ -35,7 +37,9 @@ def test_it_prints_its_address_answers_and_leaves_on_ctrl_c(tmp_path: Path, root
         with urllib.request.urlopen(f"{found[1]}health", timeout=60) as answer:
             assert answer.status == 200
             assert json.load(answer)["id"] == "DreamServed-v0"
-        server.send_signal(signal.SIGINT)
+        for _ in range(times):
+            server.send_signal(signal.SIGINT)
+            time.sleep(0.02)
         _, errors = server.communicate(timeout=120)
         assert (server.returncode, errors) == (0, "")
     finally:
