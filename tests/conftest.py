@@ -69,6 +69,20 @@ def the_same_weights_each_time() -> None:
     torch.manual_seed(0)
 
 
+@pytest.fixture
+def own_registry(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """What a test registers is forgotten afterwards."""
+    import gymnasium as gym
+
+    from dreamenv import registry
+
+    monkeypatch.setattr(registry, "_entries", dict(registry.entries()))
+    before = dict(gym.registry)
+    yield
+    gym.registry.clear()
+    gym.registry.update(before)
+
+
 @pytest.fixture(scope="session")
 def run_python(tmp_path_factory: pytest.TempPathFactory, root: Path) -> RunPython:
     """Run `python ARGUMENTS` in a folder of its own, with dreamenv from `package` (the checkout by default).

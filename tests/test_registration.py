@@ -41,16 +41,6 @@ def racing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         del gym.registry[name]
 
 
-@pytest.fixture
-def own_ids(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """What a test registers is forgotten afterwards."""
-    monkeypatch.setattr(registry, "_entries", dict(registry.entries()))
-    before = dict(gym.registry)
-    yield
-    gym.registry.clear()
-    gym.registry.update(before)
-
-
 def run_python(code: str, **environment: str) -> str:
     """Standard output of a new interpreter."""
     result = subprocess.run(
@@ -295,7 +285,7 @@ def test_no_twin_takes_the_place_of_another_dream(taken: str, tmp_path: Path, mo
         assert "DreamOther-v0" not in registry.entries()
 
 
-@pytest.mark.usefixtures("own_ids")
+@pytest.mark.usefixtures("own_registry")
 def test_a_bundle_of_another_environment_than_the_registry_says_is_refused(tmp_path: Path) -> None:
     model = trained_like_world_model(real=RealEnvSpec("Pendulum-v1"))
     path = write_registry(tmp_path, "DreamOther-v0", model, change=lambda entry: entry["real"].update(id="Acrobot-v1"))

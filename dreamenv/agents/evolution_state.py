@@ -198,7 +198,7 @@ class _Record(Strict):
 
 
 def _workers(part: int | None) -> str:
-    """What `part` says of the workers: any number of them comes to the same, but no one's dreams are other batches."""
+    """What `part` says of the workers. Any number of them comes to the same; without any the batches are others."""
     return "none" if part is None else f"some, with {part} candidates a part"
 
 

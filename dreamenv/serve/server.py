@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import socket
-from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -83,15 +81,9 @@ def create_app(opening: Opening, options: ServeOptions) -> FastAPI:
         threads=ThreadPoolExecutor(options.players, thread_name_prefix="player"),
     )
 
-    @asynccontextmanager
-    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        yield
-        hall.threads.shutdown(wait=True)
-
     token = choose_token(options.host, options.token)
     app = FastAPI(
         title="dreamenv",
-        lifespan=lifespan,
         # The pages about the API would be drawn by scripts of a foreign host
         docs_url=None,
         redoc_url=None,
@@ -154,7 +146,7 @@ class DreamServer:
             limit_concurrency=_MOST_CONNECTIONS,
             timeout_graceful_shutdown=_SECONDS_TO_SHUT_DOWN,
             server_header=False,
-            # A second Ctrl-C would cancel it, with a traceback; `run` ends what the app's own lifespan does
+            # There is nothing to do in it, and a second Ctrl-C would cancel it with a traceback
             lifespan="off",
         )
         self._server = uvicorn.Server(config)

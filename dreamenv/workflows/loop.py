@@ -17,7 +17,7 @@ from dreamenv.data.explore import Exploration
 from dreamenv.data.preprocess import make_real_env
 from dreamenv.errors import BundleError, ConfigurationError
 from dreamenv.files import write_json
-from dreamenv.options import plain_values
+from dreamenv.options import plain_values, what_differs
 from dreamenv.run_lock import alone_in
 from dreamenv.schema import read_checked
 from dreamenv.scoring.gap import GapOptions, measure_gap, record_agent
@@ -224,8 +224,9 @@ def _check_same_loop(
     for name, value in wanted.items():
         before = found.get(name, value)  # a setting of a later version is missing in an older file
         if before != value:
+            then, now = what_differs(before, value)
             raise ConfigurationError(
-                f"{run_dir} holds a loop with {name}={before!r}, this call has {name}={value!r}. "
+                f"{run_dir} holds a loop with {name}={then!r}, this call has {name}={now!r}. "
                 "Take another folder, or the same settings to continue."
             )
     if not found:

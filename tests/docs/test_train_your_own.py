@@ -8,7 +8,6 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-import gymnasium as gym
 import pytest
 
 from dreamenv.bundle_config import read_config
@@ -42,13 +41,11 @@ def blocks(text: str) -> list[tuple[str, str]]:
 
 
 @pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, own_registry: None) -> Iterator[Path]:
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path))
-    before, modules = dict(gym.registry), set(sys.modules)
+    modules = set(sys.modules)
     yield tmp_path
-    gym.registry.clear()
-    gym.registry.update(before)
     for name in {"room", "catch", "reach"} - modules:
         sys.modules.pop(name, None)
 

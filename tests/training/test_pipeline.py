@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -40,16 +39,6 @@ def tiny(changes: dict[str, Any] | None = None) -> TrainOptions:
 
 
 TINY = tiny()
-
-
-@pytest.fixture
-def own_registry(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """What a test registers is forgotten afterwards."""
-    monkeypatch.setattr(registry, "_entries", dict(registry.entries()))
-    before = dict(gym.registry)
-    yield
-    gym.registry.clear()
-    gym.registry.update(before)
 
 
 @pytest.mark.parametrize(
