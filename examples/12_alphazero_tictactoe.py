@@ -23,8 +23,8 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 
 from dreamenv.agents.distillation import distill_environment
-from dreamenv.agents.distilled import PolicyValue
 from dreamenv.agents.options import DistillationOptions
+from dreamenv.agents.policy_value import PolicyValue
 from dreamenv.planners import Seen, search_environment
 
 Board = tuple[int, ...]  # nine squares: 1 the one to move, -1 the other, 0 nobody

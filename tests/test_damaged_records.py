@@ -13,8 +13,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from dreamenv.agents.actor_critic import Actor, ActorCriticAgent
+from dreamenv.agents.actor_critic import Actor
 from dreamenv.agents.evolution_state import EvolutionState, Generation
+from dreamenv.agents.policy_agent import ActorCriticAgent
 from dreamenv.agents.resolve import load_agent
 from dreamenv.agents.saved import save_agent
 from dreamenv.errors import BundleError, NonFiniteError, RegistryError

@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping
-from typing import Any, ClassVar, NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import gymnasium as gym
-import numpy as np
 import torch
 from gymnasium import spaces
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from dreamenv.agents.action_map import ActionMap
-from dreamenv.agents.base import as_batch
-from dreamenv.errors import ConfigurationError, NonFiniteError, SpaceMismatchError
 from dreamenv.memory.heads import RewardHead
-from dreamenv.noise.base import Noise, as_noise
+from dreamenv.noise.base import Noise
 
 # The spread of the action noise before tanh, as a standard deviation.
 _STD_RANGE = (0.05, 1.5)
@@ -62,13 +58,17 @@ class Actor(nn.Module):
         action_space: Box with finite bounds, or Discrete.
         action_map: See `ActionMap`.
         width: Units of each of two hidden layers.
+
+    Attributes:
+        features, width: As given.
+        to_action: Makes actions of the network's outputs.
     """
 
     def __init__(
         self, features: int, action_space: gym.Space[Any], *, action_map: str | None = None, width: int = 128
     ) -> None:
         super().__init__()
-        self.width = width
+        self.features, self.width = features, width
         self.to_action = ActionMap(action_space, action_map)
         self.discrete = isinstance(action_space, spaces.Discrete)
         self.network = _network(features, width, self.to_action.outputs * (1 if self.discrete else 2))
@@ -200,101 +200,3 @@ class ActorCritic(nn.Module):
         """Give the actor, and its mean, these weights."""
         for part in self.actors:
             part.load_state_dict(actor)
-
-
-class PolicyAgent:
-    """What agents with an `Actor` share: SB3's `predict`.
-
-    Attributes:
-        actor: The network.
-        observation: Observation kind it reads.
-        provenance: JSON-ready record of how it came about.
-    """
-
-    def __init__(
-        self,
-        actor: Actor,
-        observation_space: gym.Space[Any],
-        action_space: gym.Space[Any],
-        *,
-        observation: str = "features",
-        provenance: dict[str, Any] | None = None,
-        seed: int = 0,
-    ) -> None:
-        self.actor = actor.eval()
-        self.observation_space = observation_space
-        self.action_space = action_space
-        self.observation = observation
-        self.provenance = dict(provenance or {})
-        self._rng = np.random.default_rng(seed)
-
-    def predict(
-        self,
-        observation: NDArray[Any],
-        state: Any = None,
-        episode_start: NDArray[np.bool_] | None = None,
-        deterministic: bool = True,
-    ) -> tuple[NDArray[Any], Any]:
-        """Actions of observations `[F]` or `[B, F]`: the likeliest, or sampled from the policy.
-
-        Raises:
-            SpaceMismatchError: An observation of another shape.
-            NonFiniteError: An observation or an action that is not finite.
-        """
-        batch, single = as_batch(observation, self.observation_space)
-        device = next(self.actor.parameters()).device
-        inputs = torch.from_numpy(np.ascontiguousarray(batch, dtype=np.float32)).to(device)
-        if not bool(torch.isfinite(inputs).all()):
-            raise NonFiniteError("the observation given to the actor is not finite")
-        with torch.inference_mode():
-            seen = self._seen(inputs)
-            if deterministic:
-                action = self.actor.mode(seen)
-            else:
-                generator = torch.Generator(device).manual_seed(int(self._rng.integers(2**63)))
-                action = self.actor.sample(seen, as_noise(generator)).action
-                if self.actor.discrete:
-                    action = self.actor.to_action(action)
-        if action.is_floating_point() and not bool(torch.isfinite(action).all()):
-            raise NonFiniteError("the actor's action is not finite: its weights are too large")
-        array = self.actor.to_action.to_numpy(action)
-        return (np.asarray(array[0]) if single else array), state
-
-    def _seen(self, features: Tensor) -> Tensor:
-        """What the actor is given of features `[B, F]`; themselves by default."""
-        return features
-
-
-class ActorCriticAgent(PolicyAgent):
-    """The actor as an agent; see `PolicyAgent` for its attributes."""
-
-    kind: ClassVar[str] = "actor_critic"
-
-    def tensors(self) -> dict[str, Tensor]:
-        """The actor's parameters."""
-        return dict(self.actor.state_dict())
-
-    def config(self) -> dict[str, Any]:
-        """Width and action map."""
-        return {"width": self.actor.width, "action_map": self.actor.to_action.kind}
-
-    @classmethod
-    def from_tensors(
-        cls,
-        tensors: Mapping[str, Tensor],
-        *,
-        observation_space: gym.Space[Any],
-        action_space: gym.Space[Any],
-        observation: str,
-        provenance: dict[str, Any],
-        **config: Any,
-    ) -> ActorCriticAgent:
-        """The inverse of `tensors` and `config`."""
-        if not isinstance(observation_space, spaces.Box) or len(observation_space.shape) != 1:
-            raise SpaceMismatchError(f"an actor reads a one-dimensional Box, got {observation_space}")
-        actor = Actor(observation_space.shape[0], action_space, **config)
-        try:
-            actor.load_state_dict({name: tensor.float() for name, tensor in tensors.items()})
-        except RuntimeError as error:
-            raise ConfigurationError(f"the parameters do not fit the actor: {error}") from error
-        return cls(actor, observation_space, action_space, observation=observation, provenance=provenance)

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from dreamenv.agents.decisions import Decisions, Expert, decide_in_dream
-from dreamenv.agents.distilled import PolicyValue
+from dreamenv.agents.policy_value import PolicyValue
 from dreamenv.envs.elsewhere import PackedModel, one_thread
 from dreamenv.errors import ConfigurationError, NonFiniteError
 from dreamenv.planners.base import Planner

@@ -13,7 +13,7 @@ from gymnasium import spaces
 from torch import Tensor
 from torch.nn import functional
 
-from dreamenv.agents.distilled import PolicyValue
+from dreamenv.agents.policy_value import PolicyValue
 from dreamenv.memory.states import merge
 from dreamenv.noise.base import Noise, as_noise, step_generator
 from dreamenv.planners.base import Plan, Planner

@@ -20,10 +20,11 @@ from gymnasium import spaces
 
 from dreamenv.agents.decision_parts import decide_in_parts
 from dreamenv.agents.decisions import Decisions, Expert, decide_in_dream, decide_in_environment
-from dreamenv.agents.distilled import DistilledAgent, PolicyValue
+from dreamenv.agents.distilled import DistilledAgent
 from dreamenv.agents.imitation import held_out_rows, learn, student_of
 from dreamenv.agents.mpc import guided, planner_called
 from dreamenv.agents.options import DistillationOptions
+from dreamenv.agents.policy_value import PolicyValue
 from dreamenv.agents.saved import AGENT_FILE, check_free, read_agent, save_agent
 from dreamenv.envs.elsewhere import check_on_cpu
 from dreamenv.envs.loading import open_world_model
@@ -31,7 +32,7 @@ from dreamenv.errors import ConfigurationError
 from dreamenv.keywords import check_known
 from dreamenv.options import what_differs
 from dreamenv.planners.arguments import check_discount
-from dreamenv.planners.base import Planner
+from dreamenv.planners.base import Guidable, Planner
 from dreamenv.planners.environment_search import search_environment
 from dreamenv.run_lock import alone_in
 from dreamenv.tensor_files import tensors_fingerprint
@@ -103,7 +104,7 @@ def distill(
         check_on_cpu(model)
     check_discount(options.discount)  # a dream has one player
     expert, how = planner, _how(options)
-    if options.rounds > 1 and not hasattr(expert, "guided"):
+    if options.rounds > 1 and not isinstance(expert, Guidable):
         report(
             f"planner {planner.scheme!r} takes no guide: it decides alike in all {options.rounds} rounds, in the later "
             "ones where the network of the round before leads"
@@ -111,7 +112,7 @@ def distill(
 
     def decide(student: PolicyValue | None, number: int) -> Decisions:
         searching = expert
-        if student is not None and hasattr(expert, "guided"):
+        if student is not None and isinstance(expert, Guidable):
             searching = expert.guided(student)
 
         def tell(step: int, steps: int) -> None:

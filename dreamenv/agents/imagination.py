@@ -14,10 +14,11 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from dreamenv.agents.actor_critic import ActorCritic, ActorCriticAgent
+from dreamenv.agents.actor_critic import ActorCritic
 from dreamenv.agents.base import Agent, check_spaces
 from dreamenv.agents.evolution_state import ValidationScore
 from dreamenv.agents.options import ImaginationOptions
+from dreamenv.agents.policy_agent import ActorCriticAgent
 from dreamenv.agents.saved import check_free, save_agent
 from dreamenv.envs.loading import open_world_model
 from dreamenv.errors import ConfigurationError
@@ -319,7 +320,6 @@ def train_actor_critic(
     """
     model = open_world_model(world_model)
     out_dir, options = Path(out_dir), options or ImaginationOptions()
-    space = model.observation_space("features")
     check_free(out_dir, CHECKPOINT_FILE)
     check_dream_length(options.horizon, model.max_episode_steps, "the model's time limit")
     if begin is None and options.critic_first >= options.steps:
@@ -342,9 +342,6 @@ def train_actor_critic(
     imagined = Imagination(model.memory, networks, options, temperature=temperature)
     reached = 0
 
-    def agent() -> ActorCriticAgent:
-        return ActorCriticAgent(networks.player, space, model.action_space)
-
     def losses(step: int) -> Losses:
         nonlocal reached
         reached = step + 1
@@ -356,7 +353,7 @@ def train_actor_critic(
     def check() -> Scalars:
         if validate is None:
             return {"loss": -float(reached)}  # the last is kept
-        score = validate(agent())
+        score = validate(agent_of(networks, model, options))
         record_frames(out_dir, f"validation at step {reached}", score.real_frames)
         return {"loss": -score.mean, "real_return": score.mean}
 
@@ -388,7 +385,7 @@ def train_actor_critic(
     networks.actor.requires_grad_(True)
     frames = sum(read_ledger(out_dir).values())
     validation = fitted.best.get("real_return")
-    learned = agent()
+    learned = agent_of(networks, model, options)
     learned.provenance = {
         "real_id": model.real.id,
         "real_frames": frames,
@@ -426,6 +423,17 @@ def new_actor_critic(world_model: WorldModel, options: ImaginationOptions, *, se
     return networks.to(world_model.device)
 
 
+def agent_of(networks: ActorCritic, world_model: WorldModel, options: ImaginationOptions) -> ActorCriticAgent:
+    """What plays, with its critic where that speaks of rewards as they are."""
+    counted_as_they_are = options.reward_clip is None and options.reward_squash is None
+    return ActorCriticAgent(
+        networks.player,
+        world_model.observation_space("features"),
+        world_model.action_space,
+        critic=networks.critic if counted_as_they_are else None,
+    )
+
+
 def learn_on(
     world_model: WorldModel, agent: Agent, options: ImaginationOptions, *, seed: int
 ) -> tuple[ActorCritic, ImaginationOptions]:
@@ -439,9 +447,10 @@ def learn_on(
         kind = getattr(agent, "kind", type(agent).__name__)
         raise ConfigurationError(f"an agent of kind {kind!r} has no actor to go on with; expected 'actor_critic'")
     check_spaces(agent, world_model.observation_space("features"), world_model.action_space, "the dream")
-    options = replace(options, **agent.config())
+    actor = agent.actor
+    options = replace(options, width=actor.width, action_map=actor.to_action.kind)
     networks = new_actor_critic(world_model, options, seed=seed)
-    networks.begin_at(agent.tensors())
+    networks.begin_at(actor.state_dict())
     return networks, options
 
 

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from dreamenv.agents.decisions import Decisions
-from dreamenv.agents.distilled import PolicyValue
 from dreamenv.agents.options import HELD_OUT, DistillationOptions
+from dreamenv.agents.policy_value import PolicyValue
 from dreamenv.memory.heads import masked_mean
 from dreamenv.noise.base import seeded_weights
 from dreamenv.training.fit import FitOptions, Losses, Scalars, fit
@@ -30,11 +30,11 @@ def student_of(
     seed: int,
 ) -> PolicyValue:
     """A copy of the network of the round before, or a fresh one in units of what it is to see."""
-    bound = before.value_bound if before else _LEAST_BOUND
+    bound = before.critic.head.bound if before else _LEAST_BOUND
     while bound < _ROOM * float(decisions.value.abs().max()):
         bound *= 2
     with seeded_weights(seed):
-        network = PolicyValue(decisions.features.shape[1], action_space, width=options.width, value_bound=bound)
+        network = PolicyValue.fresh(decisions.features.shape[1], action_space, width=options.width, value_bound=bound)
     if before is not None:
         network.load_state_dict(before.state_dict())
         return network

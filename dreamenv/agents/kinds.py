@@ -15,7 +15,7 @@ AGENTS: Register[type[SavableAgent]] = Register(
     "agent",
     {
         "linear": "dreamenv.agents.controller:LinearController",
-        "actor_critic": "dreamenv.agents.actor_critic:ActorCriticAgent",
+        "actor_critic": "dreamenv.agents.policy_agent:ActorCriticAgent",
         "distilled": "dreamenv.agents.distilled:DistilledAgent",
     },
 )

@@ -19,7 +19,7 @@ from dreamenv.agents.saved import AGENT_FILE, read_agent
 from dreamenv.errors import ConfigurationError, SpaceMismatchError, did_you_mean
 from dreamenv.noise.branching import RowNoise
 from dreamenv.planners.arguments import check_count
-from dreamenv.planners.base import Planner
+from dreamenv.planners.base import Guidable, Planner
 from dreamenv.planners.schemes import PLANNERS, make_planner
 from dreamenv.world_model import WorldModel
 
@@ -87,7 +87,8 @@ class MPCAgent:
             planner: How it plans.
             seed: Of its random numbers.
             execute: Actions of a plan that are taken before it plans anew.
-            guide: Folder or file of a distilled agent, whose policy and value the planner begins from.
+            guide: Folder or file of a distilled agent, or of an actor-critic, whose policy and value the planner begins
+                from.
 
         Raises:
             ConfigurationError: `execute` is not between 1 and the plan's length, the planner does not take the
@@ -230,8 +231,8 @@ def read_guide(guide: str) -> Any:
     agent: Any = read_agent(path if path.suffix == ".safetensors" else path / AGENT_FILE)
     if getattr(agent, "guide", None) is None:
         raise ConfigurationError(
-            f"guide={guide}: an agent of kind {agent.kind!r} has no policy and value to search with; make one by "
-            "`dreamenv distill`"
+            f"guide={guide}: this agent of kind {agent.kind!r} has no policy and value to search with. `dreamenv "
+            "distill` makes one that has, and so does `dreamenv train-agent` where no reward is clipped or squashed"
         )
     return agent
 
@@ -246,13 +247,20 @@ def guided(planner: Planner, guide: str, world_model: WorldModel) -> Planner:
     agent = read_guide(guide)
     network = agent.guide
     check_spaces(agent, world_model.observation_space("features"), world_model.action_space, "the planner's dream")
-    if not hasattr(planner, "guided"):
+    return guidable(planner, f"guide={guide}").guided(network.to(world_model.device))
+
+
+def guidable(planner: Planner, what: str) -> Guidable:
+    """The planner, where it takes a guide; `what` begins the message where it takes none.
+
+    Raises:
+        ConfigurationError: It takes none.
+    """
+    if not isinstance(planner, Guidable):
         raise ConfigurationError(
-            f"guide={guide}: planner {planner.scheme!r} takes no guide; 'mcts', 'cem', 'mppi' and 'shooting' do"
+            f"{what}: planner {planner.scheme!r} takes no guide; 'mcts', 'cem', 'mppi' and 'shooting' do"
         )
-    network.to(world_model.device)
-    found: Planner = planner.guided(network)
-    return found
+    return planner
 
 
 def mpc_agent(name: str, world_model: WorldModel) -> MPCAgent:

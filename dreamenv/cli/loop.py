@@ -26,7 +26,10 @@ def loop(
     ] = None,
     learner: Annotated[
         str | None,
-        typer.Option(help="actor-critic, evolve, planner:cem,horizon=12, sb3:ppo, ...; the preset's by default."),
+        typer.Option(
+            help="actor-critic, actor-critic:cem,horizon=12 (it guides the planner), evolve, planner:cem,horizon=12, "
+            "sb3:ppo, ...; the preset's by default."
+        ),
     ] = None,
     train_ratio: Annotated[float | None, typer.Option(help="Real actions to replay for each one collected.")] = None,
     update_every: Annotated[

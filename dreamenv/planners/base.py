@@ -6,7 +6,7 @@ Letters in shapes: B rows (environments), K entries of a plan, D size of an entr
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, ClassVar, NamedTuple, Protocol
+from typing import Any, ClassVar, NamedTuple, Protocol, runtime_checkable
 
 import gymnasium as gym
 import torch
@@ -41,7 +41,7 @@ class Plan(NamedTuple):
 class Guide(Protocol):
     """What a planner can begin its search from: a policy and a value that something has learned, of features `[R, F]`.
 
-    `agents.distilled.PolicyValue` is one.
+    `agents.policy_value.PolicyValue` is one.
     """
 
     def chances(self, features: Tensor) -> Tensor:
@@ -89,3 +89,11 @@ class Planner(Protocol):
 
     def shifted(self, world_model: WorldModel, proposal: Tensor, steps: int) -> Tensor:
         """The `warm` of a proposal after `steps` of its actions have been taken."""
+
+
+@runtime_checkable
+class Guidable(Protocol):
+    """A planner that takes a guide."""
+
+    def guided(self, guide: Guide) -> Planner:
+        """The same planner, which begins its search from the guide."""

@@ -17,17 +17,18 @@ from dreamenv.agents.actor_critic import ActorCritic
 from dreamenv.agents.controller import LinearController
 from dreamenv.agents.evolution import evolve
 from dreamenv.agents.imagination import CHECKPOINT_FILE, check_dream_length, new_actor_critic, train_actor_critic
-from dreamenv.agents.mpc import check_execute, planner_called, read_guide
+from dreamenv.agents.mpc import check_execute, guidable, planner_called, read_guide
 from dreamenv.agents.options import EvolutionOptions, ImaginationOptions
 from dreamenv.agents.resolve import ResolvedAgent, load_agent, resolve_agent
 from dreamenv.agents.saved import AGENT_FILE
 from dreamenv.errors import ConfigurationError
 from dreamenv.files import atomic
 from dreamenv.kinds import Register
+from dreamenv.planners.base import Planner
 from dreamenv.planners.mcts import MCTS
 from dreamenv.training.checkpoint import below, load_tensors
 from dreamenv.training.fit import Scalars
-from dreamenv.workflows.live import LiveActorCritic, LiveAgent, LivePlanner
+from dreamenv.workflows.live import LiveActorCritic, LiveAgent, LiveGuide, LivePlanner
 from dreamenv.world_model import WorldModel
 
 OptionsT = TypeVar("OptionsT")
@@ -81,7 +82,7 @@ class Learner(ABC, Generic[OptionsT]):
     continual: ClassVar[bool] = False
     by_rounds_only: ClassVar[tuple[str, ...]] = ()
     windows_only: ClassVar[tuple[str, ...]] = ()
-    dreams: ClassVar[int] = 64
+    dreams: int = 64
 
     def __init__(self, detail: str, options: OptionsT) -> None:
         self.detail, self.options = detail, options
@@ -136,7 +137,11 @@ class Learner(ABC, Generic[OptionsT]):
 
 
 class ActorCriticLearner(Learner[ImaginationOptions]):
-    """Actor and critic in imagination; see `train_actor_critic`."""
+    """Actor and critic in imagination; see `train_actor_critic`.
+
+    With a planner behind its name ("actor-critic:cem,horizon=12") it is that planner which plays, and the two guide it:
+    the actor proposes a plan, and the critic says what the state at a plan's end is worth.
+    """
 
     options_type = ImaginationOptions
     continual = True
@@ -145,10 +150,15 @@ class ActorCriticLearner(Learner[ImaginationOptions]):
 
     def __init__(self, detail: str, options: ImaginationOptions) -> None:
         super().__init__(detail, options)
-        _refuse_detail("actor-critic", detail)
+        self._guided: tuple[str, Planner] | None = None
+        if detail:
+            self.dreams = PlannerLearner.dreams
+            self._guided = _guided_planner(detail, options)
 
     def check_actions(self, action_space: gym.Space[Any]) -> None:
         ActionMap(action_space, self.options.action_map)
+        if self._guided is not None:
+            self._guided[1].check_actions(action_space)
 
     def check_dream_length(self, longest: int) -> None:
         check_dream_length(self.options.horizon, longest, "the time limit")
@@ -157,14 +167,22 @@ class ActorCriticLearner(Learner[ImaginationOptions]):
         networks = new_actor_critic(model, self.options, seed=seed // 1000)
         if before is not None:
             _continue_from(networks, before)
+        player = self.player(folder)
         train_actor_critic(model, out_dir=folder, options=self.options, seed=seed, begin=networks, progress=progress)
-        return self.player(folder)
+        return player
 
     def player(self, folder: Path) -> Player:
-        return Player(str(folder))
+        if self._guided is None:
+            return Player(str(folder))
+        name, planner = self._guided
+        if "," in str(folder):
+            raise ConfigurationError(f"{folder}: a planner's name cannot hold the comma in the folder of its guide")
+        return _planning(f"{name},guide={folder}", planner)
 
     def live(self, model: WorldModel, *, seed: int, checkpoint: Path) -> LiveAgent:
-        return LiveActorCritic(model, self.options, seed=seed, checkpoint=checkpoint)
+        if self._guided is None:
+            return LiveActorCritic(model, self.options, seed=seed, checkpoint=checkpoint)
+        return LiveGuide(model, self.options, planner=self._guided[0], seed=seed, checkpoint=checkpoint)
 
 
 class EvolutionLearner(Learner[EvolutionOptions]):
@@ -229,11 +247,7 @@ class PlannerLearner(Learner[NoOptions]):
         return player
 
     def player(self, folder: Path) -> Player:
-        name = f"planner:{self.detail}"
-        # Gumbel's root draws what it tries, which is how it explores
-        explores = isinstance(self._planner, MCTS) and self._planner.gumbel and self._planner.gumbel_noise > 0
-        settings = [part for part in name.split(",") if not part.startswith("gumbel_noise=")]
-        return Player(name, greedy=",".join([*settings, "gumbel_noise=0"]) if explores else None)
+        return _planning(f"planner:{self.detail}", self._planner)
 
     def live(self, model: WorldModel, *, seed: int, checkpoint: Path) -> LiveAgent:
         return LivePlanner(model, f"planner:{self.detail}")
@@ -335,6 +349,39 @@ def make_learner(name: str, options: Any) -> Learner[Any]:
     """
     kind, _, detail = name.partition(":")
     return LEARNERS[kind](detail, options)
+
+
+def _planning(name: str, planner: Planner) -> Player:
+    """The planner of this name, which plays as well as it can without what it explores by."""
+    # Gumbel's root draws what it tries, which is how it explores
+    explores = isinstance(planner, MCTS) and planner.gumbel and planner.gumbel_noise > 0
+    settings = [part for part in name.split(",") if not part.startswith("gumbel_noise=")]
+    return Player(name, greedy=",".join([*settings, "gumbel_noise=0"]) if explores else None)
+
+
+def _guided_planner(detail: str, options: ImaginationOptions) -> tuple[str, Planner]:
+    """Name, with the agent's discount, of the planner that an actor-critic guides, and the planner.
+
+    Raises:
+        ConfigurationError: A planner that takes no guide, settings that follow from the agent, or values that are not
+            those of what plans earn.
+    """
+    learner = f"learner 'actor-critic:{detail}'"
+    given = {setting.partition("=")[0].strip() for setting in detail.split(",")}
+    for setting, source in (("guide", "the agent that learns"), ("discount", "agent.discount")):
+        if setting in given:
+            raise ConfigurationError(f"{learner}: {setting} follows from {source}; leave it out")
+    for setting in ("reward_clip", "reward_squash"):
+        value = getattr(options, setting)
+        if value is not None:
+            raise ConfigurationError(
+                f"{learner}: agent.{setting}={value} makes values of other rewards than plans earn; leave it out"
+            )
+    name = f"planner:{detail},discount={options.discount}"
+    planner, own = planner_called(name)
+    check_execute(planner, own.get("execute", 1))
+    guidable(planner, learner)
+    return name, planner
 
 
 def _refuse_detail(kind: str, detail: str) -> None:

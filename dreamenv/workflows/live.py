@@ -5,24 +5,28 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from dreamenv.agents.actor_critic import Actor as ActorNetwork
-from dreamenv.agents.actor_critic import ActorCriticAgent
+from dreamenv.agents.actor_critic import Critic
 from dreamenv.agents.exploration import AgentActor
 from dreamenv.agents.imagination import (
     Imagination,
+    agent_of,
     check_dream_length,
     frozen,
     new_actor_critic,
     warn_beyond_bound,
 )
-from dreamenv.agents.mpc import MPCAgent, mpc_agent
+from dreamenv.agents.mpc import MPCAgent, guidable, mpc_agent, planner_called
 from dreamenv.agents.options import ImaginationOptions
+from dreamenv.agents.policy_agent import ActorCriticAgent
+from dreamenv.agents.policy_value import PolicyValue
 from dreamenv.agents.resolve import resolve_agent
 from dreamenv.agents.saved import save_agent
 from dreamenv.data.explore import Actor, Noisy
@@ -38,6 +42,8 @@ from dreamenv.world_model import WorldModel
 # The share of steps with noise in an episode that explores, at any grain
 NOISE = (0.1, 0.6)
 _CLIP = 10.0
+
+NetworkT = TypeVar("NetworkT", bound=nn.Module)
 
 
 class LivePlayer(ABC):
@@ -146,12 +152,10 @@ class LiveActorCritic(LiveAgent):
 
     def as_it_is(self) -> LivePlayer:
         actor = self._networks.player
-        weights = {name: part.detach().cpu().numpy().copy() for name, part in actor.state_dict().items()}
-        return _Policy(weights, actor.width, actor.to_action.kind)
+        return _Policy(_weights(actor), actor.width, actor.to_action.kind)
 
     def save(self, folder: Path) -> None:
-        space = self._model.observation_space("features")
-        agent = ActorCriticAgent(self._networks.player, space, self._model.action_space)
+        agent = agent_of(self._networks, self._model, self._options)
         agent.provenance = {
             "real_id": self._model.real.id,
             "real_frames": 0,  # it learns from what the model has learned from
@@ -168,6 +172,39 @@ class LiveActorCritic(LiveAgent):
         restore_training(tensors, self._networks, self._step.optimiser)
 
 
+class LiveGuide(LiveActorCritic):
+    """Actor and critic in imagination, which guide a planner that plays; it explores by noise on its actions.
+
+    Args:
+        model, options, seed, checkpoint: As for `LiveActorCritic`.
+        planner: "planner:SCHEME,SETTING=VALUE", of a planner that takes a guide.
+
+    Raises:
+        ConfigurationError: As for `LiveActorCritic`, or a planner that cannot plan in this model.
+    """
+
+    def __init__(
+        self, model: WorldModel, options: ImaginationOptions, *, planner: str, seed: int, checkpoint: Path
+    ) -> None:
+        super().__init__(model, options, seed=seed, checkpoint=checkpoint)
+        self._planner = planner
+        self.as_it_is().planner(model)
+
+    def as_it_is(self) -> LivePlayer:
+        actor = self._networks.player
+        policy = _Policy(_weights(actor), actor.width, actor.to_action.kind)
+        return _Guided(self._planner, policy, _weights(self._networks.critic), self._options.value_bound)
+
+
+def _weights(network: nn.Module) -> dict[str, NDArray[np.float32]]:
+    return {name: part.detach().cpu().numpy().copy() for name, part in network.state_dict().items()}
+
+
+def _with_weights(network: NetworkT, weights: dict[str, NDArray[np.float32]]) -> NetworkT:
+    network.load_state_dict({name: torch.from_numpy(part) for name, part in weights.items()})
+    return network
+
+
 @dataclass(frozen=True)
 class _Policy(LivePlayer):
     """A policy, which explores by being sampled."""
@@ -176,11 +213,14 @@ class _Policy(LivePlayer):
     width: int
     action_map: str | None
 
+    def network(self, model: WorldModel) -> ActorNetwork:
+        features = model.memory.feature_size
+        network = ActorNetwork(features, model.action_space, action_map=self.action_map, width=self.width)
+        return _with_weights(network, self.weights)
+
     def actor(self, model: WorldModel, rng: np.random.Generator, *, greedy: bool) -> Actor:
         space = model.observation_space("features")
-        network = ActorNetwork(space.shape[0], model.action_space, action_map=self.action_map, width=self.width)
-        network.load_state_dict({name: torch.from_numpy(part) for name, part in self.weights.items()})
-        agent = ActorCriticAgent(network, space, model.action_space, seed=int(rng.integers(2**31)))
+        agent = ActorCriticAgent(self.network(model), space, model.action_space, seed=int(rng.integers(2**31)))
         name = "agent" if greedy else "agent, sampled"
         return AgentActor(model, resolve_agent(agent, model), name, rng, deterministic=greedy)
 
@@ -192,7 +232,7 @@ class _Planner(LivePlayer):
     name: str
 
     def actor(self, model: WorldModel, rng: np.random.Generator, *, greedy: bool) -> Actor:
-        actor = AgentActor(model, resolve_agent(self.name, model), self.name, rng)
+        actor = AgentActor(model, resolve_agent(self.planner(model), model), self.name, rng)
         return self.exploring(actor, model, rng, greedy=greedy)
 
     def planner(self, model: WorldModel) -> MPCAgent:
@@ -200,6 +240,21 @@ class _Planner(LivePlayer):
 
     def exploring(self, chosen: Actor, model: WorldModel, rng: np.random.Generator, *, greedy: bool) -> Actor:
         return Noisy(chosen, model.action_space, rng, probability=(0.0, 0.0) if greedy else NOISE)
+
+
+@dataclass(frozen=True)
+class _Guided(_Planner):
+    """A planner with its guide."""
+
+    policy: _Policy
+    critic: dict[str, NDArray[np.float32]]
+    value_bound: float
+
+    def planner(self, model: WorldModel) -> MPCAgent:
+        planner, own = planner_called(self.name)
+        critic = Critic(model.memory.feature_size, width=self.policy.width, bound=self.value_bound)
+        guide = PolicyValue(self.policy.network(model), _with_weights(critic, self.critic))
+        return MPCAgent(model, guidable(planner, self.name).guided(guide.to(model.device)), **own)
 
 
 class LivePlanner(LiveAgent):

@@ -45,8 +45,9 @@ class LoopOptions:
             process; several by the loop's workers, side by side, which pays where learning is much faster than playing,
             as on a GPU. Without workers (0) a planner decides for all of them in one batch, many times faster where a
             decision is small; so it does for as many validation episodes.
-        learner: What learns in the dream: "actor-critic", "evolve", "planner:NAME,SETTING=VALUE", "sb3:ALGORITHM", or a
-            kind of `register_learner`. A later round goes on from the agent of the round before.
+        learner: What learns in the dream: "actor-critic", "actor-critic:NAME,SETTING=VALUE" (the planner of that name
+            plays, guided by it), "evolve", "planner:NAME,SETTING=VALUE", "sb3:ALGORITHM", or a kind of
+            `register_learner`. A later round goes on from the agent of the round before.
         agent: The learner's options: its own dataclass (`ImaginationOptions`, `EvolutionOptions`, `SB3Options`), or a
             mapping, which becomes one; None takes its defaults.
         validation_episodes: Real episodes that score each round's agent.

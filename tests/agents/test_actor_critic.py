@@ -8,7 +8,8 @@ import pytest
 import torch
 from gymnasium import spaces
 
-from dreamenv.agents.actor_critic import Actor, ActorCritic, ActorCriticAgent, Critic
+from dreamenv.agents.actor_critic import Actor, ActorCritic, Critic
+from dreamenv.agents.policy_agent import ActorCriticAgent
 from dreamenv.agents.resolve import load_agent
 from dreamenv.agents.saved import save_agent
 from dreamenv.errors import BundleError, ConfigurationError, NonFiniteError, SpaceMismatchError
@@ -156,6 +157,24 @@ def test_saved_and_loaded_it_acts_the_same(space: Any, tmp_path: Path) -> None:
     assert np.array_equal(loaded.predict(observations())[0], saved.predict(observations())[0])
 
 
+@SPACES
+def test_saved_with_its_critic_it_guides_alike(space: Any, tmp_path: Path) -> None:
+    critic = Critic(FEATURES, width=8, bound=50.0)
+    draw_weights(critic, torch.Generator().manual_seed(2))
+    saved = agent(space, critic=critic)
+    loaded = load_agent(save_agent(saved, tmp_path))
+    assert isinstance(loaded, ActorCriticAgent)
+    assert saved.guide is not None
+    assert loaded.guide is not None
+    assert loaded.config()["value_bound"] == 50.0
+    seen = torch.from_numpy(observations())
+    assert torch.equal(loaded.guide.value(seen), saved.guide.value(seen))
+    assert len(set(loaded.guide.value(seen).tolist())) > 1
+    proposed = loaded.guide.action(seen).detach()
+    assert np.array_equal(saved.actor.to_action.to_numpy(proposed), saved.predict(seen.numpy())[0])
+    assert agent(space).guide is None
+
+
 def test_the_action_map_is_saved(tmp_path: Path) -> None:
     saved = ActorCriticAgent(actor(BOX, action_map="throttle"), OBSERVATION, BOX)
     assert load_agent(save_agent(saved, tmp_path)).config() == {"width": 8, "action_map": "throttle"}
@@ -180,6 +199,9 @@ def test_bad_input(tmp_path: Path) -> None:
         ActorCriticAgent.from_tensors(
             player.tensors(), observation_space=OBSERVATION, action_space=DISCRETE, **(parts | {"width": 9})
         )
+    parts = {"observation_space": OBSERVATION, "action_space": BOX, "observation": "features", "provenance": {}}
+    with pytest.raises(ConfigurationError, match=r"do not fit the actor: .*Critic"):
+        ActorCriticAgent.from_tensors(player.tensors(), **parts, width=8, value_bound=50.0)
     file = save_agent(player, tmp_path)
     file.write_bytes(file.read_bytes()[:-10])
     with pytest.raises(BundleError, match="cut short"):

@@ -231,9 +231,9 @@ def test_bad_input(stairs: tuple[Distilled, Path], tmp_path: Path) -> None:
 
 
 def box_guide() -> Any:
-    from dreamenv.agents.distilled import PolicyValue
+    from dreamenv.agents.policy_value import PolicyValue
 
-    return PolicyValue(1, MOVE, width=4)
+    return PolicyValue.fresh(1, MOVE, width=4)
 
 
 def test_an_agent_that_cannot_guide(tmp_path: Path) -> None:

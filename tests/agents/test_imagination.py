@@ -30,11 +30,14 @@ from dreamenv.agents.imagination import (
     train_actor_critic,
     warn_beyond_bound,
 )
+from dreamenv.agents.mpc import mpc_agent
 from dreamenv.agents.options import ImaginationOptions
+from dreamenv.agents.policy_agent import ActorCriticAgent
 from dreamenv.agents.resolve import load_agent
 from dreamenv.errors import ConfigurationError, NonFiniteError
 from dreamenv.memory.base import Prediction
 from dreamenv.noise.base import GeneratorNoise, Noise, as_noise, seeded_weights
+from dreamenv.planners.cem import CEM
 from dreamenv.training.checkpoint import below, load_tensors
 from dreamenv.training.ledger import read_ledger
 from dreamenv.training.replay import Windows
@@ -346,6 +349,18 @@ def test_finds_the_optimum_of_a_small_discrete_dream(discount: float, best: int,
     agent = train_actor_critic(model, out_dir=tmp_path, options=options).agent
     action, _ = agent.predict(np.linspace(-1, 1, 9, dtype=np.float32)[:, None])
     assert action.tolist() == [best] * 9
+    # So is a planner who sees one step ahead, where the critic tells it
+    near, told = (
+        mpc_agent(f"planner:cem,horizon=1,discount={discount}{guide}", model).planner
+        for guide in ("", f",guide={tmp_path}")
+    )
+    assert isinstance(told, CEM)
+    state = PlaceState(torch.zeros(1, 1))
+    chosen = [
+        int(planner.plan(model, state, noise=torch.Generator().manual_seed(0)).action)
+        for planner in (near, replace(told, policy=None))
+    ]
+    assert chosen == [CHOICE.start + 1, best]
 
 
 class Interrupted(Exception):
@@ -450,7 +465,8 @@ def test_an_agent_learns_on(tmp_path: Path) -> None:
     learned = train_actor_critic(model, out_dir=tmp_path / "a", options=options)
     networks, wider = learn_on(model, learned.agent, TINY, seed=8)
     assert (wider.width, wider.steps) == (options.width, TINY.steps)
-    assert all(torch.equal(part, networks.actor.state_dict()[name]) for name, part in learned.agent.tensors().items())
+    actor = learned.agent.actor.state_dict()
+    assert all(torch.equal(part, actor[name]) for name, part in networks.actor.state_dict().items())
     train_actor_critic(model, out_dir=tmp_path / "b", options=wider, begin=networks)
     with pytest.raises(ConfigurationError, match="begin"):
         train_actor_critic(model, out_dir=tmp_path / "b", options=wider)  # another run than the folder's
@@ -466,7 +482,8 @@ def test_the_mean_actor_plays(tmp_path: Path) -> None:
     seen: list[dict[str, Tensor]] = []
 
     def look(agent: Agent) -> ValidationScore:
-        seen.append({name: part.clone() for name, part in agent.tensors().items()})
+        assert isinstance(agent, ActorCriticAgent)
+        seen.append({name: part.clone() for name, part in agent.actor.state_dict().items()})
         return ValidationScore(0.0, (0.0,), 1)
 
     train_actor_critic(model, out_dir=tmp_path / "plain", options=TINY, seed=3, validate=look, validate_every=1)
@@ -475,7 +492,7 @@ def test_the_mean_actor_plays(tmp_path: Path) -> None:
         expected = {name: part.lerp(weights[name], 0.25) for name, part in expected.items()}
     run: dict[str, Any] = {"options": replace(TINY, actor_average=0.25), "seed": 3, "validate_every": 2}
     learned = train_actor_critic(model, out_dir=tmp_path / "mean", **run)
-    for name, part in learned.agent.tensors().items():
+    for name, part in learned.agent.actor.state_dict().items():
         torch.testing.assert_close(part, expected[name])
     with pytest.raises(Interrupted):
         train_actor_critic(model, out_dir=tmp_path / "broken", progress=interrupt_at(4), **run)
@@ -484,6 +501,15 @@ def test_the_mean_actor_plays(tmp_path: Path) -> None:
     assert networks.mean_actor is not None
     for actor in (networks.actor, networks.mean_actor):
         assert all(torch.equal(part, learned.agent.tensors()[name]) for name, part in actor.state_dict().items())
+
+
+def test_a_critic_of_other_rewards_is_not_kept(tmp_path: Path) -> None:
+    model = trained_like_world_model(image=False)
+    for name, options in (("clip", {"reward_clip": (-1.0, 1.0)}), ("squash", {"reward_squash": 2.0}), ("none", {})):
+        learned = train_actor_critic(model, out_dir=tmp_path / name, options=replace(TINY, **options))  # type: ignore[arg-type]
+        assert (learned.agent.guide is None) == bool(options)
+    with pytest.raises(ConfigurationError, match="has no policy and value to search with.*clipped or squashed"):
+        mpc_agent(f"planner:cem,guide={tmp_path / 'clip'}", model)
 
 
 def test_the_model_stays_as_it_is(tmp_path: Path) -> None:

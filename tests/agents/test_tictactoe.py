@@ -129,7 +129,7 @@ def test_a_search_finds_the_square_that_wins_or_saves(game: dict[str, Any]) -> N
 
 
 def test_a_network_plays_free_squares_and_guides_a_search_for_both_sides(game: dict[str, Any]) -> None:
-    network = game["PolicyValue"](18, spaces.Discrete(9), width=4)
+    network = game["PolicyValue"].fresh(18, spaces.Discrete(9), width=4)
     rng = np.random.default_rng(0)
     assert game["alone"](network)((1, -1, 0, 1, -1, -1, -1, 1, 1), rng) == 2
     search = game["searching"](network, 200)

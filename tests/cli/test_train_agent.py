@@ -10,8 +10,8 @@ import torch
 
 from dreamenv import registry
 from dreamenv.agents import load_agent
-from dreamenv.agents.actor_critic import ActorCriticAgent
 from dreamenv.agents.options import ImaginationOptions
+from dreamenv.agents.policy_agent import ActorCriticAgent
 from dreamenv.errors import ConfigurationError, RegistryError
 from dreamenv.registry import read_registry
 from tests.command_line import call

@@ -16,10 +16,12 @@ from safetensors.numpy import load_file
 from dreamenv.agents.imagination import Imagination, new_actor_critic
 from dreamenv.agents.mpc import MPCAgent
 from dreamenv.agents.options import ImaginationOptions
+from dreamenv.agents.policy_agent import ActorCriticAgent
 from dreamenv.agents.resolve import load_agent
 from dreamenv.data.episodes import EpisodeStore
 from dreamenv.errors import BundleError, ConfigurationError
 from dreamenv.scoring import evaluate
+from dreamenv.training.checkpoint import below, load_tensors
 from dreamenv.training.ledger import read_ledger
 from dreamenv.training.pipeline import TrainOptions
 from dreamenv.types import RealEnvSpec
@@ -191,6 +193,23 @@ def test_a_planner_plays_while_the_model_learns(tmp_path: Path) -> None:
     (second,) = loop(tmp_path, replace(planner, rounds=2))[1:]
     assert {episode.policy.split(" ")[0] for episode in EpisodeStore(tmp_path / "episodes" / "01")}
     assert second.real_frames == row.real_frames + 80
+
+
+@pytest.mark.integration
+def test_an_actor_critic_that_learns_guides_a_planner(tmp_path: Path) -> None:
+    """The planner that plays is the one that what is kept makes."""
+    options = replace(TINY, learner="actor-critic:shooting,candidates=4,horizon=2", rounds=1, validation_episodes=1)
+    loop(tmp_path, options)
+    agent = load_agent(tmp_path / "agent")
+    assert isinstance(agent, ActorCriticAgent)
+    model = WorldModel.load(tmp_path / "bundle")
+    live = options.make_learner().live(model, seed=3, checkpoint=tmp_path / "none")
+    live.load(below("agent.", load_tensors(tmp_path / "continual.safetensors")[0]))
+    now = live.as_it_is().planner(model)
+    assert now is not None
+    kept = load_agent(options.make_learner().player(tmp_path / "agent").agent, world_model=model)
+    seen = np.random.default_rng(0).normal(size=(4, *now.observation_space.shape)).astype(np.float32)
+    assert np.array_equal(now.predict(seen)[0], kept.predict(seen)[0])
 
 
 def test_bad_options() -> None:

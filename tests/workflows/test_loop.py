@@ -214,6 +214,7 @@ def test_bad_options() -> None:
         ("sb3:sac", "CartPole-v1", "sac takes Box actions"),
         ("sb3:dqn", "Pendulum-v1", "dqn takes Discrete actions"),
         ("planner:cem,colour=2", "CartPole-v1", "draws of Discrete actions have no colour"),
+        ("actor-critic:mcts", "Pendulum-v1", "mcts.*Discrete"),
     ],
 )
 def test_actions_that_the_learner_cannot_take_are_refused_before_anything_is_collected(
@@ -246,9 +247,20 @@ def test_settings_of_a_learner_that_cannot_work_are_refused_at_once(tmp_path: Pa
     for learner, message in (
         ("planner:cem,horizon=5,execute=8", "execute=8: a plan of 'cem' holds 5 actions"),
         (f"planner:mcts,guide={tmp_path}", "agent"),
+        ("actor-critic:cem,horizon=5,execute=8", "execute=8: a plan of 'cem' holds 5 actions"),
+        ("actor-critic:gradient", "learner 'actor-critic:gradient': planner 'gradient' takes no guide"),
+        ("actor-critic:cem,discount=1", "discount follows from agent.discount; leave it out"),
+        (f"actor-critic:cem,guide={tmp_path}", "guide follows from the agent that learns; leave it out"),
+        ("actor-critic:cme", "cem"),
     ):
         with pytest.raises((ConfigurationError, BundleError), match=message):
             LoopOptions(learner=learner).make_learner()
+    with pytest.raises(ConfigurationError, match=r"agent\.reward_squash=5\.0 makes values of other rewards than plans"):
+        LoopOptions(learner="actor-critic:cem", agent={"reward_squash": 5.0})
+    guided = LoopOptions(learner="actor-critic:cem,horizon=5", agent={"discount": 0.9}).make_learner()
+    assert guided.player(tmp_path).agent == f"planner:cem,horizon=5,discount=0.9,guide={tmp_path}"
+    with pytest.raises(ConfigurationError, match="cannot hold the comma in the folder of its guide"):
+        guided.player(tmp_path / "a,b")
     for settings, message in (
         ({"learning_rat": 1}, "ppo takes no setting 'learning_rat'.*learning_rate"),
         ({"seed": 1}, "seed: it is set otherwise than among the settings of ppo"),

@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 
+from dreamenv.agents.mpc import MPCAgent
+from dreamenv.agents.options import ImaginationOptions
+from dreamenv.agents.policy_agent import ActorCriticAgent
+from dreamenv.agents.resolve import load_agent
 from dreamenv.data.episodes import EpisodeStore
 from dreamenv.data.explore import Exploration
 from dreamenv.errors import ConfigurationError
 from dreamenv.memory.ensemble.model import ProbabilisticEnsemble
+from dreamenv.planners.shooting import RandomShooting
+from dreamenv.scoring.play import RealEpisodes
 from dreamenv.training.pipeline import TrainOptions
 from dreamenv.training.recipes.ensemble import EnsembleMemoryOptions, EnsembleOptions
 from dreamenv.training.recipes.fit_ensemble import EnsembleFitOptions
@@ -76,6 +85,37 @@ def test_the_episode_behind_a_curious_round_is_another_one(run: tuple[Path, list
 def test_a_loop_of_curious_rounds_alone_says_so(tmp_path: Path) -> None:
     with pytest.warns(UserWarning, match=r"all 1 rounds are curious \(curious_rounds=2\)"):
         run_loop(REAL, tmp_path, replace(PETS, rounds=1), explore=(Exploration("uniform"),), workers=0)
+
+
+def test_an_actor_critic_learns_in_the_dream_and_guides_the_planner(tmp_path: Path) -> None:
+    guided = replace(
+        PETS,
+        curious_rounds=0,
+        rounds=2,
+        learner="actor-critic:shooting,candidates=8,horizon=2",
+        agent=ImaginationOptions(steps=3, batch_size=4, horizon=3, width=8, discount=0.9),
+    )
+    run_loop(REAL, tmp_path, guided, explore=(Exploration("uniform"),), workers=0, seed=2)
+    model = WorldModel.load(tmp_path / "bundle")
+    player = guided.make_learner().player(tmp_path / "agent").resolve(model).agent
+    assert isinstance(player, MPCAgent)
+    kept = load_agent(tmp_path / "agent")
+    assert isinstance(kept, ActorCriticAgent)
+    assert kept.guide is not None
+    assert isinstance(player.planner, RandomShooting)
+    assert player.planner.policy is not None
+    assert player.planner.terminal_value is not None
+    features = torch.randn(5, model.memory.feature_size, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(player.planner.policy(features), kept.guide.action(features))
+    assert torch.equal(player.planner.terminal_value(features), kept.guide.value(features))
+    assert player.planner.discount == 0.9
+    # The round's episode was played by the planner, with the agent of the round before
+    (episode,) = EpisodeStore(tmp_path / "episodes" / "01")
+    first = guided.make_learner().player(tmp_path / "rounds" / "00" / "agent")
+    seeing = WorldModel.load(tmp_path / "rounds" / "00" / "bundle")
+    with closing(RealEpisodes(seeing, first.resolve(seeing))) as real:
+        (again,) = real.record([episode.seed])
+        np.testing.assert_allclose(again.actions, episode.actions, atol=1e-6)
 
 
 def test_bad_options() -> None:
