@@ -258,7 +258,7 @@ def guidable(planner: Planner, what: str) -> Guidable:
     """
     if not isinstance(planner, Guidable):
         raise ConfigurationError(
-            f"{what}: planner {planner.scheme!r} takes no guide; 'mcts', 'cem', 'mppi' and 'shooting' do"
+            f"{what}: planner {planner.scheme!r} takes no guide, since it has no method 'guided'; those of dreamenv do"
         )
     return planner
 

@@ -211,8 +211,8 @@ class DistillationOptions:
     """Hyperparameters of `distill` and `distill_environment`.
 
     Attributes:
-        rounds: Times that the planner decides and the network learns; from the second on a planner that takes a guide
-            (cem, mppi, shooting, mcts) is guided by the network of the round before.
+        rounds: Times that the planner decides and the network learns; from the second on a planner that takes a guide,
+            as all of dreamenv do, is guided by the network of the round before.
         decisions: Decisions of the planner in each round.
         window: Rounds whose decisions are learned from, the newest ones.
         dreams: Dreams that are played at once.

@@ -17,6 +17,8 @@ from dreamenv.world_model import WorldModel
 
 # What states are worth beyond a plan's end: features `[R, F]` to values `[R]`, in units of the real environment.
 TerminalValue = Callable[[Tensor], Tensor]
+# Features `[R, F]` to actions `[R, A]` or `[R]`.
+Policy = Callable[[Tensor], Tensor]
 
 
 class Plan(NamedTuple):

@@ -55,10 +55,9 @@ class GradientPlanner(ModePlanner):
         check_count(particles=self.particles)
         check_positive(rate=self.rate)
 
-    def _branch(self, world_model: WorldModel, state: Any, noise: Noise) -> Any:
-        rows = len(state[0])
-        common = CommonNoise(noise, rows, self.starts)
-        return world_model.memory.branch(state, self.starts * self.particles, noise=common)
+    def _branch(self, world_model: WorldModel, state: Any, starts: int, noise: Noise) -> Any:
+        common = CommonNoise(noise, len(state[0]), starts)
+        return world_model.memory.branch(state, starts * self.particles, noise=common)
 
     def _improve(self, world_model: WorldModel, state: Any, plans: Tensor, sequences: BoxSequences) -> Found:
         best, value = plans, torch.full((len(plans),), -torch.inf, dtype=torch.float64, device=plans.device)

@@ -13,8 +13,11 @@ from dreamenv.errors import NonFiniteError
 from dreamenv.memory.base import MemoryModel, Prediction, Stepper
 from dreamenv.noise.base import Noise, as_noise
 from dreamenv.noise.branching import CommonNoise
-from dreamenv.planners.base import TerminalValue
+from dreamenv.planners.base import Policy, TerminalValue
 from dreamenv.world_model import WorldModel
+
+# From a state of R rows and their actions to the next state and what is predicted of it
+DreamedStep = Callable[[Any, Tensor], tuple[Any, Prediction]]
 
 
 @torch.no_grad()
@@ -77,7 +80,7 @@ def imagined_returns(
 
 def discounted_return(
     memory: MemoryModel[Any],
-    dream: Callable[[Any, Tensor], tuple[Any, Prediction]],
+    dream: DreamedStep,
     state: Any,
     actions: Tensor,
     *,
@@ -104,3 +107,27 @@ def discounted_return(
         reached = reached * discount * (1 - prediction.termination_probability.double())
     worth = memory.value(state) if terminal_value is None else terminal_value(memory.features(state))
     return total if worth is None else total + reached * worth.double()
+
+
+def actions_of(
+    policy: Policy, memory: MemoryModel[Any], dream: DreamedStep, state: Any, steps: int, *, held: int = 1
+) -> Tensor:
+    """The plans that a policy follows in R dreams.
+
+    Args:
+        policy: What acts.
+        memory: The model.
+        dream: A dreamed step.
+        state: Of R rows.
+        steps: Dreamed steps.
+        held: Steps for which each action is held.
+
+    Returns:
+        `[R, K, A]` or `[R, K]`, an action for each `held` steps.
+    """
+    actions = []
+    for step in range(steps):
+        if step % held == 0:
+            actions.append(policy(memory.features(state)))
+        state, _ = dream(state, actions[-1])
+    return torch.stack(actions, dim=1)

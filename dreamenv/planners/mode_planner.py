@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
-from typing import Any, ClassVar
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any, ClassVar, TypeVar
 
 import gymnasium as gym
 import torch
@@ -15,10 +16,14 @@ from dreamenv.memory.ordinary import ordinary_torch
 from dreamenv.memory.states import repeat
 from dreamenv.noise.base import Noise, as_noise
 from dreamenv.planners.arguments import check_count, check_discount
-from dreamenv.planners.base import Plan, TerminalValue
+from dreamenv.planners.base import Guide, Plan, Policy, TerminalValue
+from dreamenv.planners.imagined_return import actions_of
+from dreamenv.planners.mode_derivatives import mode_step
 from dreamenv.planners.sequence_planner import Found
 from dreamenv.planners.sequences import BoxSequences, box_sequences
 from dreamenv.world_model import WorldModel
+
+PlannerT = TypeVar("PlannerT", bound="ModePlanner")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +40,7 @@ class ModePlanner(ABC):
         discount: γ per dreamed step.
         terminal_value: What features `[R, F]` are worth at the end of a plan, `[R]`, differentiable; None takes the
             memory's own value, and nothing where it has none.
+        policy: Proposes a plan by acting in the dream, which is improved as one more start. None: nothing is proposed.
     """
 
     scheme: ClassVar[str]
@@ -44,6 +50,7 @@ class ModePlanner(ABC):
     iterations: int = 10
     discount: float = 0.99
     terminal_value: TerminalValue | None = None
+    policy: Policy | None = None
 
     def __post_init__(self) -> None:
         """
@@ -90,21 +97,24 @@ class ModePlanner(ABC):
                         f"got a warm start of shape {tuple(warm.shape)}, expected {tuple(centre.shape)}"
                     )
                 centre = warm.to(centre).clamp(-1, 1)
-            plans = centre.unsqueeze(1)
+            starts = [centre.unsqueeze(1)]
             if others:
-                plans = torch.cat([plans, sequences.uniform(rows, others, self.horizon, noise)], 1)
+                starts.append(sequences.uniform(rows, others, self.horizon, noise))
             with torch.no_grad():
                 # A copy, since a caller in inference mode gives tensors that can never be differentiated
                 own = type(state)(*(part.clone() for part in state))
-                begun = self._branch(world_model, own, noise)
+                if self.policy is not None:
+                    starts.append(self._proposed(world_model, own, sequences, noise).unsqueeze(1))
+                plans = torch.cat(starts, 1)
+                begun = self._branch(world_model, own, plans.shape[1], noise)
             found = self._improve(world_model, begun, plans.flatten(0, 1), sequences)
         if not bool(torch.isfinite(found.value).all()):
             raise NonFiniteError(
                 "a dreamed return is not finite: the observation was not, or the memory model diverges within "
                 f"horizon={self.horizon}"
             )
-        value, best = found.value.view(rows, self.starts).max(1)
-        chosen = found.centre.view(rows, self.starts, self.horizon, -1)[torch.arange(rows, device=best.device), best]
+        value, best = found.value.view(rows, -1).max(1)
+        chosen = found.centre.view(*plans.shape)[torch.arange(rows, device=best.device), best]
         actions = sequences.actions(chosen)
         return Plan(actions[:, 0], actions, value, chosen)
 
@@ -129,6 +139,17 @@ class ModePlanner(ABC):
         new = self.cold(world_model, len(proposal))
         return torch.cat([proposal[:, steps:], new[:, max(0, self.horizon - steps) :]], dim=1)
 
+    def guided(self: PlannerT, guide: Guide) -> PlannerT:
+        """The same planner with a guide's actions as one more start, and its values behind the plans."""
+        return replace(self, policy=guide.action, terminal_value=guide.value)
+
+    def _proposed(self, world_model: WorldModel, state: Any, sequences: BoxSequences, noise: Noise) -> Tensor:
+        """The plan `[B, K, A]` that the policy follows in the mode of one dream of each row."""
+        assert self.policy is not None
+        memory = world_model.memory
+        begun = memory.branch(state, 1, noise=noise)
+        return sequences.plans(actions_of(self.policy, memory, partial(mode_step, memory), begun, self.horizon))
+
     def _sequences(self, world_model: WorldModel) -> BoxSequences:
         sequences = box_sequences(world_model.action_space, self.scheme, world_model.device)
         memory = world_model.memory
@@ -139,9 +160,9 @@ class ModePlanner(ABC):
             )
         return sequences
 
-    def _branch(self, world_model: WorldModel, state: Any, noise: Noise) -> Any:
+    def _branch(self, world_model: WorldModel, state: Any, starts: int, noise: Noise) -> Any:
         """The states of B rows as those of B · starts, where all starts of a row meet the same draws."""
-        return repeat(world_model.memory.branch(state, 1, noise=noise), self.starts)
+        return repeat(world_model.memory.branch(state, 1, noise=noise), starts)
 
     @abstractmethod
     def _improve(self, world_model: WorldModel, state: Any, plans: Tensor, sequences: BoxSequences) -> Found:

@@ -6,6 +6,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, ClassVar, NamedTuple, TypeVar
 
 import gymnasium as gym
@@ -16,14 +17,12 @@ from dreamenv.errors import ConfigurationError
 from dreamenv.memory.base import Stepper
 from dreamenv.noise.base import Noise, as_noise
 from dreamenv.planners.arguments import check_count, check_discount
-from dreamenv.planners.base import Guide, Plan, TerminalValue
-from dreamenv.planners.imagined_return import imagined_returns
+from dreamenv.planners.base import Guide, Plan, Policy, TerminalValue
+from dreamenv.planners.imagined_return import actions_of, imagined_returns
 from dreamenv.planners.sequences import Sequences, sequences_of
 from dreamenv.world_model import WorldModel, check_temperature
 
 PlannerT = TypeVar("PlannerT", bound="SequencePlanner")
-# Features `[R, F]` to actions `[R, A]` or `[R]`.
-Policy = Callable[[Tensor], Tensor]
 # Candidates `[B, N, K, D]` to their dreamed returns `[B, N]`.
 Score = Callable[[Tensor], Tensor]
 
@@ -184,13 +183,9 @@ class SequencePlanner(ABC):
         """The plan `[B, K, D]` that the policy follows in one dream of each row."""
         assert self.policy is not None
         temperature = world_model.temperature if self.temperature is None else self.temperature
-        entries = []
-        for step in range(self.horizon):
-            if step % self.action_repeat == 0:
-                action = self.policy(world_model.memory.features(state))
-                entries.append(sequences.plans(action))
-            state, _ = stepper(state, action, noise=noise, temperature=temperature)
-        return torch.stack(entries, dim=1)
+        dream = partial(stepper, noise=noise, temperature=temperature)
+        followed = actions_of(self.policy, world_model.memory, dream, state, self.horizon, held=self.action_repeat)
+        return sequences.plans(followed)
 
     @property
     def _entries(self) -> int:

@@ -18,7 +18,7 @@ from dreamenv.agents import distillation
 from dreamenv.agents.decisions import Decisions, returns_of
 from dreamenv.agents.distillation import Distilled, distill, distill_environment
 from dreamenv.agents.imitation import held_out_rows
-from dreamenv.agents.mpc import MPCAgent, mpc_agent
+from dreamenv.agents.mpc import MPCAgent, guided, mpc_agent
 from dreamenv.agents.options import DistillationOptions
 from dreamenv.agents.random_agent import RandomAgent
 from dreamenv.agents.resolve import load_agent
@@ -267,22 +267,31 @@ def test_what_is_held_out_of_a_round_is_so_in_every_fit() -> None:
     assert (int(first.sum()), int(later.sum())) == (3 + 4, 4 + 3)
 
 
+class Unguided:
+    """A planner of another package, which takes no guide."""
+
+    scheme = "unguided"
+
+    def __init__(self) -> None:
+        own = RandomShooting(horizon=1, candidates=2)
+        self.length, self.plan, self.cold = own.length, own.plan, own.cold
+        self.check_actions, self.shifted = own.check_actions, own.shifted
+
+
 def test_a_planner_that_takes_no_guide(tmp_path: Path) -> None:
     model = small_dream(TargetMemory(), MOVE)
-    options = replace(TINY, rounds=1, decisions=20, steps=1)
-    distill(model, RandomShooting(horizon=1, candidates=2), out_dir=tmp_path, options=options)
     told: list[str] = []
     distill(
         model,
-        "planner:gradient,horizon=1,starts=1,iterations=1",
-        out_dir=tmp_path / "gradient",
-        options=replace(options, rounds=2),
+        Unguided(),
+        out_dir=tmp_path,
+        options=replace(TINY, rounds=2, decisions=20, steps=1),
         report=told.append,
     )
     (line,) = told
-    assert line.startswith("planner 'gradient' takes no guide: it decides alike in all 2 rounds")
-    with pytest.raises(ConfigurationError, match="takes no guide; 'mcts', 'cem', 'mppi' and 'shooting' do"):
-        mpc_agent(f"planner:gradient,guide={tmp_path}", model)
+    assert line.startswith("planner 'unguided' takes no guide: it decides alike in all 2 rounds")
+    with pytest.raises(ConfigurationError, match="guide=.*'unguided' takes no guide, since it has no method 'guided'"):
+        guided(Unguided(), str(tmp_path), model)
     with pytest.raises(SpaceMismatchError, match="action spaces differ"):
         mpc_agent(f"planner:mcts,guide={tmp_path}", small_dream(StairsMemory(), CHOICE))
 

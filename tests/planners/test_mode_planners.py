@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,6 +13,7 @@ from gymnasium import spaces
 from torch import Tensor
 
 from dreamenv.agents.mpc import mpc_agent
+from dreamenv.agents.policy_value import PolicyValue
 from dreamenv.bundle import StartStates
 from dreamenv.errors import ConfigurationError, NonFiniteError
 from dreamenv.memory.base import MemoryModel, Prediction
@@ -311,10 +313,57 @@ def test_they_walk_to_the_target_as_agents(name: str) -> None:
     np.testing.assert_allclose(place, TARGET, atol=0.02)
 
 
+class Proposes:
+    """A guide that walks to the target, or to the wrong end, and says that beyond a plan the state is worth `worth`."""
+
+    def __init__(self, *, wrong: bool = False, worth: float = 0.0) -> None:
+        self.wrong, self.worth = wrong, worth
+
+    def chances(self, features: Tensor) -> Tensor:
+        raise NotImplementedError
+
+    def action(self, features: Tensor) -> Tensor:
+        aim = TARGET - features
+        return (-aim if self.wrong else aim).clamp(-0.5, 0.5)
+
+    def value(self, features: Tensor) -> Tensor:
+        return self.worth * features[:, 0]
+
+
+@pytest.mark.parametrize("starts", [1, 3])
+def test_a_guides_plan_is_one_more_start(starts: int) -> None:
+    """Of steps too small to get anywhere, so that what is found is where the search has begun."""
+    model = small_dream(TargetMemory(), MOVE)
+    planner = GradientPlanner(horizon=3, starts=starts, iterations=1, rate=1e-6)
+    state = model.memory.initial(torch.tensor([[-0.9], [0.1]]), noise=generator())
+    guided = planner.guided(Proposes()).plan(model, state, noise=generator())
+    torch.testing.assert_close(
+        guided.actions[:, :, 0], torch.tensor([[0.5, 0.5, 0.2], [0.2, 0.0, 0.0]]), atol=1e-5, rtol=0
+    )
+    alone = planner.plan(model, state, noise=generator())
+    assert (guided.value > alone.value).all()
+    misled = planner.guided(Proposes(wrong=True)).plan(model, state, noise=generator())
+    assert (misled.value >= alone.value).all(), "a bad proposal costs nothing"
+
+
+@pytest.mark.parametrize(
+    "planner", [GradientPlanner(horizon=1, iterations=30), ILQR(horizon=1)], ids=lambda p: p.scheme
+)
+def test_a_guide_says_what_lies_behind_a_plan(planner: Any) -> None:
+    model = small_dream(TargetMemory(), MOVE)
+    state = model.memory.initial(torch.tensor([[TARGET]]), noise=generator())
+    # -(x - TARGET)² + γ·w·x is largest at TARGET + γ·w / 2
+    plan = replace(planner, discount=1.0).guided(Proposes(worth=0.4)).plan(model, state, noise=generator())
+    assert float(plan.action) == pytest.approx(0.2, abs=0.01)
+
+
+@pytest.mark.parametrize("guided", [False, True])
 @pytest.mark.parametrize("scheme", [GradientPlanner, ILQR])
-def test_a_row_is_planned_as_if_it_were_alone(scheme: Any) -> None:
+def test_a_row_is_planned_as_if_it_were_alone(scheme: Any, guided: bool) -> None:
     model = trained_like_world_model(action_space=MOVE, image=False, latent_size=2)
     planner = scheme(horizon=3, iterations=3)
+    if guided:
+        planner = planner.guided(PolicyValue.fresh(model.memory.feature_size, MOVE, width=8))
     state = begun(model)
     together = planner.plan(model, state, noise=RowNoise([generator(seed) for seed in (5, 6, 7)]))
     for row in range(3):

@@ -248,7 +248,6 @@ def test_settings_of_a_learner_that_cannot_work_are_refused_at_once(tmp_path: Pa
         ("planner:cem,horizon=5,execute=8", "execute=8: a plan of 'cem' holds 5 actions"),
         (f"planner:mcts,guide={tmp_path}", "agent"),
         ("actor-critic:cem,horizon=5,execute=8", "execute=8: a plan of 'cem' holds 5 actions"),
-        ("actor-critic:gradient", "learner 'actor-critic:gradient': planner 'gradient' takes no guide"),
         ("actor-critic:cem,discount=1", "discount follows from agent.discount; leave it out"),
         (f"actor-critic:cem,guide={tmp_path}", "guide follows from the agent that learns; leave it out"),
         ("actor-critic:cme", "cem"),
