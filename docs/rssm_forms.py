@@ -2,7 +2,9 @@
 
 python docs/rssm_forms.py DreamCarRacing-v1 runs/car_v1/episodes --seconds 3600 --json forms.json
 
-Every tenth episode is held out. Each form has `--seconds` of one thread, of which the frozen form spends some on its V.
+Every tenth episode is held out. Each form has `--seconds` of one core, however busy the machine is, and the frozen form
+spends some of them on its V. With --json the figures of a form are kept beside that file as soon as there are any, and
+the same command goes on with the other form.
 """
 
 from __future__ import annotations
@@ -22,7 +24,7 @@ from dreamenv.data.collect import check_collected
 from dreamenv.data.episodes import EpisodeStore
 from dreamenv.data.preprocess import make_real_env
 from dreamenv.errors import ConfigurationError
-from dreamenv.files import write_json
+from dreamenv.files import parse_json, write_json
 from dreamenv.options import options_from
 from dreamenv.scoring.open_loop import open_loop_errors
 from dreamenv.scoring.teacher_forcing import force_episodes
@@ -52,10 +54,17 @@ def main() -> None:
     episodes = list(EpisodeStore(given.episodes))
     options = options_from(RSSMOptions, section.train.options, where=given.dream)
     torch.set_num_threads(1)
-    found = {}
+    found: dict[str, dict[str, float]] = {}
+    asked = {"dream": given.dream, "episodes": len(episodes), "seconds": given.seconds, "seed": given.seed}
     for name, frozen in FORMS.items():
+        kept = given.json and given.json.with_suffix(f".{name}.json")
+        if kept and kept.exists() and (before := parse_json(kept.read_text(encoding="utf-8")))["asked"] == asked:
+            found[name] = before["found"]
+            continue
         form = replace(options, network=replace(options.network, frozen=frozen))
         found[name] = fitted(form, real, episodes, given.seconds, given.seed)
+        if kept:
+            write_json(kept, {"asked": asked, "found": found[name]})
         print(f"{name}: " + ", ".join(f"{key} {value:.5g}" for key, value in found[name].items()), flush=True)
     if given.json:
         write_json(given.json, found)
@@ -71,15 +80,15 @@ def fitted(
     env = make_real_env(real)
     env.close()
     with tempfile.TemporaryDirectory(prefix="dreamenv-") as folder:
-        begin = time.monotonic()
+        begin = time.process_time()
         job: Job[Any] = Job(options, seen.cache(), real, env.action_space, Path(folder), seed=seed)
         learner = RECIPES["rssm"]().continual(job)
         updates = 0
-        while time.monotonic() - begin < seconds:
+        while time.process_time() - begin < seconds:
             learner.update(updates)
             updates += 1
         if updates == 0:
-            raise ConfigurationError(f"fitting V alone took {time.monotonic() - begin:.0f} s; give more --seconds")
+            raise ConfigurationError(f"fitting V alone took {time.process_time() - begin:.0f} s; give more --seconds")
         learner.finish()
     found: dict[str, float] = {"updates": updates, "moments": int(seen.cache().lengths.sum())}
     found |= {name: value for name, value in learner.measure(held_out.cache()).items() if name == "reward_r2"}
