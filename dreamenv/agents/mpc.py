@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import fields
-from pathlib import Path
 from types import NoneType
 from typing import Any, ClassVar, NamedTuple, get_args, get_type_hints
 
@@ -15,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from dreamenv.agents.base import as_batch, check_spaces
-from dreamenv.agents.saved import AGENT_FILE, read_agent
+from dreamenv.agents.places import read_agent_of
 from dreamenv.errors import ConfigurationError, SpaceMismatchError, did_you_mean
 from dreamenv.noise.branching import RowNoise
 from dreamenv.planners.arguments import check_count
@@ -87,8 +86,8 @@ class MPCAgent:
             planner: How it plans.
             seed: Of its random numbers.
             execute: Actions of a plan that are taken before it plans anew.
-            guide: Folder or file of a distilled agent, or of an actor-critic, whose policy and value the planner begins
-                from.
+            guide: File, folder, run or id of a distilled agent, or of an actor-critic, whose policy and value the
+                planner begins from.
 
         Raises:
             ConfigurationError: `execute` is not between 1 and the plan's length, the planner does not take the
@@ -221,14 +220,13 @@ def check_execute(planner: Planner, execute: int) -> None:
 
 
 def read_guide(guide: str) -> Any:
-    """The agent in the folder or file `guide`, which has a policy and a value to search with.
+    """The agent in the file, folder or run `guide`, or of that id, which has a policy and a value to search with.
 
     Raises:
-        BundleError: There is no agent.
+        UnknownDreamError, BundleError: There is no agent.
         ConfigurationError: It has none.
     """
-    path = Path(guide)
-    agent: Any = read_agent(path if path.suffix == ".safetensors" else path / AGENT_FILE)
+    agent: Any = read_agent_of(guide)
     if getattr(agent, "guide", None) is None:
         raise ConfigurationError(
             f"guide={guide}: this agent of kind {agent.kind!r} has no policy and value to search with. `dreamenv "
@@ -238,10 +236,10 @@ def read_guide(guide: str) -> Any:
 
 
 def guided(planner: Planner, guide: str, world_model: WorldModel) -> Planner:
-    """The planner, which begins its search from the policy and the value of the agent in the folder or file `guide`.
+    """The planner, which begins its search from the policy and the value of an agent; see `read_guide`.
 
     Raises:
-        BundleError: There is no agent.
+        UnknownDreamError, BundleError: There is no agent.
         ConfigurationError: An agent or a planner that cannot take part, or an agent for another model.
     """
     agent = read_guide(guide)

@@ -8,14 +8,13 @@ from typing import overload
 
 import gymnasium as gym
 
-from dreamenv import registry
 from dreamenv.agents.base import Agent, SavableAgent, check_fits, observation_kind
 from dreamenv.agents.kinds import AGENTS, FOREIGN_FORMATS
 from dreamenv.agents.mpc import PREFIX, MPCAgent, mpc_agent
+from dreamenv.agents.places import agent_folder, read_agent_of
 from dreamenv.agents.random_agent import RandomAgent
-from dreamenv.agents.saved import AGENT_FILE, is_savable, read_agent, save_agent
+from dreamenv.agents.saved import AGENT_FILE, is_savable, save_agent
 from dreamenv.bundle import resolve_bundle
-from dreamenv.bundle_config import CONFIG_FILE
 from dreamenv.envs.loading import open_world_model
 from dreamenv.errors import BundleError, ConfigurationError, UnknownDreamError
 from dreamenv.planners.schemes import PLANNERS
@@ -170,7 +169,7 @@ def resolve_agent(
     elif agent is None:
         if source is None or isinstance(source, WorldModel):
             raise ConfigurationError("give an agent, or name the world model by id or folder to take the shipped one")
-        place = _agent_folder(source)
+        place = agent_folder(source)
         if otherwise is not None and place is None:
             return resolve_agent(otherwise, model, label=label)
         beside = place is not None and place != resolve_bundle(source)[0]
@@ -242,48 +241,11 @@ def load_agent(
             f"{path}: a model of stable-baselines3 holds pickled parts, so it is loaded only where its algorithm is "
             "named: --algo ppo, or load_agent(path, algo='ppo')"
         )
-    if path.is_file() or path.suffix == ".safetensors":
-        return read_agent(path)
     scheme, colon, _ = name.partition(":")
     if colon and scheme != "dreamenv" and not path.exists() and path.name == str(path):
         planners = ", ".join(PREFIX + planner for planner in PLANNERS.names())
         raise UnknownDreamError(f"{name}: no scheme of agents is called {scheme!r}. Planners are called {planners}.")
-    folder, expected = _bundle_with_agent(id_or_path)
-    folder = _agent_folder(id_or_path) or folder
-    # A registry that knows the agent's hash promises one: a file that is missing there is a broken installation
-    if not (folder / AGENT_FILE).exists() and AGENT_FILE not in expected:
-        raise BundleError(f"{folder}: there is no agent here yet (no {AGENT_FILE}). {_where_one_may_be(name, folder)}")
-    return read_agent(folder / AGENT_FILE, expected)
-
-
-def _bundle_with_agent(id_or_path: str | Path) -> tuple[Path, dict[str, str]]:
-    """As `resolve_bundle`, whose errors speak of dreams."""
-    try:
-        return resolve_bundle(id_or_path)
-    except UnknownDreamError as error:
-        raise UnknownDreamError(
-            f"no agent is called {str(id_or_path)!r}: it is an id, a folder, a file, {RANDOM!r}, or a planner such as "
-            f"{PREFIX}cem. {error}"
-        ) from error
-
-
-def _agent_folder(id_or_path: str | Path) -> Path | None:
-    """Where the agent of an id, a run or a bundle lies: with the bundle, or in the folder `agent` of its run."""
-    path, bundle = registry.folder_of(id_or_path), resolve_bundle(id_or_path)[0]
-    run = bundle.parent if bundle.name == "bundle" else bundle
-    # What a run has learned last goes before what was published with its bundle
-    own = () if path is None else (path,) if path == bundle else (path, path / "agent")
-    return next((place for place in (*own, bundle, run / "agent") if (place / AGENT_FILE).exists()), None)
-
-
-def _where_one_may_be(name: str, folder: Path) -> str:
-    """What to do about a folder without an agent."""
-    for near in (folder / "agent", folder.parent / "agent"):
-        if (near / AGENT_FILE).exists():
-            return f"There is one in {near}: --agent {near}, or agent={str(near)!r}"
-    if (folder / CONFIG_FILE).exists():
-        return f"Make one: dreamenv evolve {name} --out AGENT, then give --agent AGENT. Or give --agent random"
-    return "Give the folder that `dreamenv evolve` wrote"
+    return read_agent_of(id_or_path)
 
 
 def find_agent_file(name: str) -> Path | None:
@@ -295,7 +257,7 @@ def find_agent_file(name: str) -> Path | None:
     if name == RANDOM or name.startswith(PREFIX):
         return None
     path = Path(name)
-    return path if path.is_file() else (_agent_folder(name) or resolve_bundle(name)[0]) / AGENT_FILE
+    return path if path.is_file() else (agent_folder(name) or resolve_bundle(name)[0]) / AGENT_FILE
 
 
 def _foreign_format(agent: Agent) -> tuple[str, str] | None:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from dreamenv.agents.mpc import MPCAgent
+from dreamenv.agents.mpc import MPCAgent, mpc_agent
 from dreamenv.agents.options import ImaginationOptions
 from dreamenv.agents.policy_agent import ActorCriticAgent
 from dreamenv.agents.resolve import load_agent
@@ -109,6 +109,10 @@ def test_an_actor_critic_learns_in_the_dream_and_guides_the_planner(tmp_path: Pa
     assert torch.equal(player.planner.policy(features), kept.guide.action(features))
     assert torch.equal(player.planner.terminal_value(features), kept.guide.value(features))
     assert player.planner.discount == 0.9
+    named = mpc_agent(f"planner:shooting,guide={tmp_path}", model).planner  # the run is enough
+    assert isinstance(named, RandomShooting)
+    assert named.terminal_value is not None
+    assert torch.equal(named.terminal_value(features), kept.guide.value(features))
     # The round's episode was played by the planner, with the agent of the round before
     (episode,) = EpisodeStore(tmp_path / "episodes" / "01")
     first = guided.make_learner().player(tmp_path / "rounds" / "00" / "agent")
