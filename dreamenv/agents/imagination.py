@@ -431,6 +431,7 @@ def agent_of(networks: ActorCritic, world_model: WorldModel, options: Imaginatio
         world_model.observation_space("features"),
         world_model.action_space,
         critic=networks.critic if counted_as_they_are else None,
+        discount=options.discount,
     )
 
 

@@ -245,6 +245,12 @@ def guided(planner: Planner, guide: str, world_model: WorldModel) -> Planner:
     agent = read_guide(guide)
     network = agent.guide
     check_spaces(agent, world_model.observation_space("features"), world_model.action_space, "the planner's dream")
+    theirs, own = network.discount, getattr(planner, "discount", None)
+    if None not in (theirs, own) and theirs != own:
+        raise ConfigurationError(
+            f"guide={guide}: its values are those of discount={theirs}, those of plans of discount={own}; give the "
+            f"planner discount={theirs}"
+        )
     return guidable(planner, f"guide={guide}").guided(network.to(world_model.device))
 
 

@@ -91,6 +91,7 @@ class ActorCriticAgent(PolicyAgent):
 
     Args:
         critic: What says the value of features, in units of the real rewards; None keeps none.
+        discount: γ per action of these values; None where nobody knows it.
 
     Attributes:
         guide: Actor and critic, which a planner can begin its search from (`planner:cem,guide=FOLDER`); None where
@@ -106,6 +107,7 @@ class ActorCriticAgent(PolicyAgent):
         action_space: gym.Space[Any],
         *,
         critic: Critic | None = None,
+        discount: float | None = None,
         observation: str = "features",
         provenance: dict[str, Any] | None = None,
         seed: int = 0,
@@ -113,7 +115,7 @@ class ActorCriticAgent(PolicyAgent):
         super().__init__(
             actor, observation_space, action_space, observation=observation, provenance=provenance, seed=seed
         )
-        self.guide = None if critic is None else PolicyValue(actor, critic).eval()
+        self.guide = None if critic is None else PolicyValue(actor, critic, discount=discount).eval()
 
     def tensors(self) -> dict[str, Tensor]:
         """The actor's parameters, and the critic's where there is one."""
@@ -121,9 +123,11 @@ class ActorCriticAgent(PolicyAgent):
         return dict(self.actor.state_dict()) | {_CRITIC + name: tensor for name, tensor in critic.items()}
 
     def config(self) -> dict[str, Any]:
-        """Width, action map, and the critic's largest value where there is a critic."""
-        bound = {} if self.guide is None else {"value_bound": self.guide.critic.head.bound}
-        return {"width": self.actor.width, "action_map": self.actor.to_action.kind} | bound
+        """Width, action map, and where there is a critic its largest value and its discount."""
+        own = {"width": self.actor.width, "action_map": self.actor.to_action.kind}
+        if self.guide is None:
+            return own
+        return own | {"value_bound": self.guide.critic.head.bound, "discount": self.guide.discount}
 
     @classmethod
     def from_tensors(
@@ -135,6 +139,7 @@ class ActorCriticAgent(PolicyAgent):
         observation: str,
         provenance: dict[str, Any],
         value_bound: float | None = None,
+        discount: float | None = None,
         **config: Any,
     ) -> ActorCriticAgent:
         """The inverse of `tensors` and `config`."""
@@ -152,5 +157,11 @@ class ActorCriticAgent(PolicyAgent):
         except RuntimeError as error:
             raise ConfigurationError(f"the parameters do not fit the actor: {error}") from error
         return cls(
-            actor, observation_space, action_space, critic=critic, observation=observation, provenance=provenance
+            actor,
+            observation_space,
+            action_space,
+            critic=critic,
+            discount=discount,
+            observation=observation,
+            provenance=provenance,
         )

@@ -18,17 +18,19 @@ class PolicyValue(nn.Module):
     Args:
         actor: The policy.
         critic: The value, of the same features.
+        discount: γ per action of the value; None where nobody knows it.
 
     Attributes:
         mean, std: `[F]`, the units; 0 and 1 leave features as they are.
+        discount: As given.
     """
 
     mean: Tensor
     std: Tensor
 
-    def __init__(self, actor: Actor, critic: Critic) -> None:
+    def __init__(self, actor: Actor, critic: Critic, *, discount: float | None = None) -> None:
         super().__init__()
-        self.actor, self.critic = actor, critic
+        self.actor, self.critic, self.discount = actor, critic, discount
         self.register_buffer("mean", torch.zeros(actor.features))
         self.register_buffer("std", torch.ones(actor.features))
 

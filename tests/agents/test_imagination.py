@@ -510,6 +510,11 @@ def test_a_critic_of_other_rewards_is_not_kept(tmp_path: Path) -> None:
         assert (learned.agent.guide is None) == bool(options)
     with pytest.raises(ConfigurationError, match="has no policy and value to search with.*clipped or squashed"):
         mpc_agent(f"planner:cem,guide={tmp_path / 'clip'}", model)
+    mpc_agent(f"planner:cem,guide={tmp_path / 'none'},discount={TINY.discount}", model)
+    with pytest.raises(
+        ConfigurationError, match=r"values are those of discount=0\.97, .* give the planner discount=0\.97"
+    ):
+        mpc_agent(f"planner:cem,guide={tmp_path / 'none'}", model)
 
 
 def test_the_model_stays_as_it_is(tmp_path: Path) -> None:

@@ -109,7 +109,7 @@ def test_an_actor_critic_learns_in_the_dream_and_guides_the_planner(tmp_path: Pa
     assert torch.equal(player.planner.policy(features), kept.guide.action(features))
     assert torch.equal(player.planner.terminal_value(features), kept.guide.value(features))
     assert player.planner.discount == 0.9
-    named = mpc_agent(f"planner:shooting,guide={tmp_path}", model).planner  # the run is enough
+    named = mpc_agent(f"planner:shooting,discount=0.9,guide={tmp_path}", model).planner  # the run is enough
     assert isinstance(named, RandomShooting)
     assert named.terminal_value is not None
     assert torch.equal(named.terminal_value(features), kept.guide.value(features))
