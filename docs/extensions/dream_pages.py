@@ -103,7 +103,7 @@ class Study(_Page):
     def content_nodes(self) -> list[nodes.Node]:
         rows = dream_facts.study_rows(self.arguments[0])
         return [
-            self.figure(study_figure(rows), "Return in reality against return in the dream, a point for each setting"),
+            self.figure(study_figure(rows), "Return in the dream and in reality, a line for each setting"),
             self.figure(temperatures_figure(rows), "Dreamed and real return by the temperature of training"),
             *self.markdown(study_table(rows)),
         ]

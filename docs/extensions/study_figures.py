@@ -12,38 +12,33 @@ from dreamenv.figures.canvas import DREAM_COLOUR, NEUTRAL_COLOUR, REAL_COLOUR, n
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-_MARKERS = "osD^vP*X<>hd"
-
 
 def study_figure(rows: Mapping[str, Mapping[str, Any]]) -> Figure:
-    """Dreamed against real return, a point a row with the range of its seeds; on the dashed line both are the same."""
-    figure = new_figure(7.4, 5.2)
+    """Dreamed and real return of each row, side by side: small points are seeds, large ones their means."""
+    figure = new_figure(7.4, 1.2 + 0.22 * len(rows))
     axes = figure.subplots()
-    switches = list(dict.fromkeys(row["switch"] for row in rows.values()))
-    for number, switch in enumerate(switches):
-        own = [row for row in rows.values() if row["switch"] == switch]
-        colour = "black" if switch == "base" else f"C{number % 10}"
-        axes.errorbar(
-            [row["dream_mean"] for row in own],
-            [row["mean"] for row in own],
-            xerr=list(zip(*(_reach(row["dreamed"], row["dream_mean"]) for row in own), strict=True)),
-            yerr=list(zip(*(_reach(row["real"], row["mean"]) for row in own), strict=True)),
-            fmt=_MARKERS[number % len(_MARKERS)],
-            color=colour,
-            markersize=6,
-            elinewidth=0.7,
-            label=switch,
+    places = range(len(rows))
+    for place, row in zip(places, rows.values(), strict=True):
+        axes.plot([row["dream_mean"], row["mean"]], [place, place], color=NEUTRAL_COLOUR, linewidth=1, zorder=1)
+    for seeds, mean, colour, marker, label in (
+        ("dreamed", "dream_mean", DREAM_COLOUR, "o", "in the dream it was trained in"),
+        ("real", "mean", REAL_COLOUR, "D", "in reality"),
+    ):
+        every = [(value, place) for place, row in zip(places, rows.values(), strict=True) for value in row[seeds]]
+        axes.scatter(*zip(*every, strict=True), s=9, color=colour, marker=marker, alpha=0.6, linewidths=0, zorder=2)
+        axes.scatter(
+            [row[mean] for row in rows.values()], places, s=40, color=colour, marker=marker, label=label, zorder=3
         )
-        for row in own:
-            place = (row["dream_mean"], row["mean"])
-            axes.annotate(row["value"], place, (5, 4), textcoords="offset points", fontsize=6.5, color=colour)
-    ends = [min(*axes.get_xlim(), *axes.get_ylim()), max(*axes.get_xlim(), *axes.get_ylim())]
-    axes.plot(ends, ends, "--", color=NEUTRAL_COLOUR, linewidth=1)
-    axes.set_xlabel("return in the dream")
-    axes.set_ylabel("return in reality")
+    axes.set_yticks(places, [_name(row) for row in rows.values()], fontsize=8)
+    axes.invert_yaxis()
+    axes.set_xlabel("return: the mean, and each seed")
     axes.grid(alpha=0.3)
-    axes.legend(fontsize=7, loc="center left", bbox_to_anchor=(1.0, 0.5))
+    axes.legend(fontsize=8, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2, frameon=False)
     return figure
+
+
+def _name(row: Mapping[str, Any]) -> str:
+    return row["switch"] if row["against"] is None else f"{row['switch']}: {row['value']}"
 
 
 def temperatures_figure(
