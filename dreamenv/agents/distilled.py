@@ -18,7 +18,8 @@ class DistilledAgent(PolicyAgent):
     """The policy as an agent; see `PolicyAgent` for its other attributes.
 
     Attributes:
-        guide: Policy and value, which a planner can begin its search from (`planner:mcts,guide=FOLDER`).
+        guide: Policy and value, which a planner can begin its search from (`planner:mcts,guide=FOLDER`). Its discount
+            is not kept: that of the planner, or `DistillationOptions.discount`, as `DistillationOptions.value` says.
     """
 
     kind: ClassVar[str] = "distilled"

@@ -12,6 +12,8 @@ import torch
 from numpy.typing import NDArray
 
 from dreamenv.agents.controller import LinearController
+from dreamenv.agents.mpc import split_guide
+from dreamenv.agents.places import agent_file_of
 from dreamenv.agents.population import weight_shape
 from dreamenv.agents.resolve import ResolvedAgent, find_agent_file, resolve_agent
 from dreamenv.bundle import resolve_bundle
@@ -52,10 +54,15 @@ class AgentActor(Actor):
 
 
 def _packed(kwargs: dict[str, Any]) -> dict[str, Any]:
-    """`kwargs` with the files of world model and agent."""
+    """`kwargs` with the files of world model, agent and guide."""
     packed = kwargs | {"world_model": Parcel.of(resolve_bundle(kwargs["world_model"])[0])}
-    file = find_agent_file(kwargs["agent"]) if "agent" in kwargs else None
-    return packed if file is None else packed | {"agent": Parcel.of(file)}
+    if "agent" not in kwargs:
+        return packed
+    file = find_agent_file(kwargs["agent"])
+    if file is not None:
+        return packed | {"agent": Parcel.of(file)}
+    alone, guide = split_guide(kwargs["agent"])
+    return packed if guide is None else packed | {"agent": alone, "guide": Parcel.of(agent_file_of(guide))}
 
 
 @reading_files(_packed)
@@ -66,20 +73,23 @@ def agent_with_noise(
     world_model: str,
     agent: str,
     algo: str | None = None,
+    guide: str | None = None,
     probability: Range = (0.0, 0.3),
     stay: float = 0.8,
     scale: Range = (0.1, 0.5),
 ) -> Actor:
     """The agent called `agent` (see `load_agent`), seeing through `world_model`, with the noise of `Noisy`.
 
-    `algo` is the algorithm of stable-baselines3 that saved it, if one did.
+    `algo` is the algorithm of stable-baselines3 that saved it, if one did, and `guide` that of a planner; its name may
+    say it too.
 
     Raises:
         UnknownDreamError, BundleError, ConfigurationError: Model or agent cannot be loaded.
         SpaceMismatchError: The agent's spaces are not those of the model and the real environment.
     """
     model = _open(world_model, action_space)
-    actor = AgentActor(model, resolve_agent(agent, model, algo=algo), "agent", rng)
+    name = agent if guide is None else f"{agent},guide={guide}"
+    actor = AgentActor(model, resolve_agent(name, model, algo=algo), "agent", rng)
     return Noisy(actor, action_space, rng, probability=probability, stay=stay, scale=scale)
 
 

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from dreamenv.agents.base import as_batch, check_spaces
 from dreamenv.agents.places import read_agent_of
-from dreamenv.errors import ConfigurationError, SpaceMismatchError, did_you_mean
+from dreamenv.errors import BundleError, ConfigurationError, SpaceMismatchError, UnknownDreamError, did_you_mean
 from dreamenv.noise.branching import RowNoise
 from dreamenv.planners.arguments import check_count
 from dreamenv.planners.base import Guidable, Planner
@@ -65,7 +65,8 @@ class MPCAgent:
         seed: Of its random numbers.
         execute: Actions of a plan that are taken before it plans anew.
         guide: Where the agent lies that guides the search, for its name; None where nothing does.
-        provenance: It has learned nothing, so it has consumed no real frames.
+        guided_by: That agent.
+        provenance: That agent's; a planner alone has learned nothing, and consumed no real frames.
     """
 
     kind: ClassVar[str] = "planner"
@@ -92,9 +93,12 @@ class MPCAgent:
         Raises:
             ConfigurationError: `execute` is not between 1 and the plan's length, the planner does not take the
                 model's actions, or the guide cannot guide it.
+            UnknownDreamError, BundleError: There is no such guide.
         """
+        self.guided_by: Any = None
         if guide is not None:
-            planner = guided(planner, guide, world_model)
+            self.guided_by = read_guide(guide, planner)
+            planner = guided(planner, guide, world_model, self.guided_by)
         check_execute(planner, execute)
         self._cold = planner.cold(world_model, 1)  # refuses actions that cannot be planned
         self.world_model = world_model
@@ -104,7 +108,8 @@ class MPCAgent:
         self.guide = guide
         self.observation_space = world_model.observation_space("state")
         self.action_space = world_model.action_space
-        self.provenance: dict[str, Any] = {"real_frames": 0}
+        own = {"real_frames": 0}
+        self.provenance: dict[str, Any] = own if self.guided_by is None else dict(self.guided_by.provenance)
 
     def predict(
         self,
@@ -219,39 +224,49 @@ def check_execute(planner: Planner, execute: int) -> None:
         raise ConfigurationError(f"execute={execute}: a plan of {planner.scheme!r} holds {planner.length} actions")
 
 
-def read_guide(guide: str) -> Any:
+def read_guide(guide: str, planner: Planner) -> Any:
     """The agent in the file, folder or run `guide`, or of that id, which has a policy and a value to search with.
 
     Raises:
         UnknownDreamError, BundleError: There is no agent.
-        ConfigurationError: It has none.
+        ConfigurationError: It has no policy and value, its values are of another discount than plans, or the planner
+            takes no guide.
     """
-    agent: Any = read_agent_of(guide)
+    try:
+        agent: Any = read_agent_of(guide)
+    except (UnknownDreamError, BundleError) as error:
+        raise type(error)(f"guide={guide}: {error}") from error
     if getattr(agent, "guide", None) is None:
         raise ConfigurationError(
             f"guide={guide}: this agent of kind {agent.kind!r} has no policy and value to search with. `dreamenv "
             "distill` makes one that has, and so does `dreamenv train-agent` where no reward is clipped or squashed"
         )
-    return agent
-
-
-def guided(planner: Planner, guide: str, world_model: WorldModel) -> Planner:
-    """The planner, which begins its search from the policy and the value of an agent; see `read_guide`.
-
-    Raises:
-        UnknownDreamError, BundleError: There is no agent.
-        ConfigurationError: An agent or a planner that cannot take part, or an agent for another model.
-    """
-    agent = read_guide(guide)
-    network = agent.guide
-    check_spaces(agent, world_model.observation_space("features"), world_model.action_space, "the planner's dream")
-    theirs, own = network.discount, getattr(planner, "discount", None)
+    guidable(planner, f"guide={guide}")
+    theirs, own = getattr(agent.guide, "discount", None), getattr(planner, "discount", None)
     if None not in (theirs, own) and theirs != own:
         raise ConfigurationError(
             f"guide={guide}: its values are those of discount={theirs}, those of plans of discount={own}; give the "
             f"planner discount={theirs}"
         )
-    return guidable(planner, f"guide={guide}").guided(network.to(world_model.device))
+    return agent
+
+
+def guided(planner: Planner, guide: str, world_model: WorldModel, agent: Any = None) -> Planner:
+    """The planner, which begins its search from the policy and the value of an agent.
+
+    Args:
+        planner: How it plans.
+        guide: Where the agent lies; see `read_guide`.
+        world_model: The dream it plans in.
+        agent: What `read_guide` has read there; None reads it.
+
+    Raises:
+        UnknownDreamError, BundleError, ConfigurationError: As `read_guide`.
+        SpaceMismatchError: An agent for another model.
+    """
+    agent = read_guide(guide, planner) if agent is None else agent
+    check_spaces(agent, world_model.observation_space("features"), world_model.action_space, "the planner's dream")
+    return guidable(planner, f"guide={guide}").guided(agent.guide.to(world_model.device))
 
 
 def guidable(planner: Planner, what: str) -> Guidable:
@@ -267,6 +282,15 @@ def guidable(planner: Planner, what: str) -> Guidable:
     return planner
 
 
+def split_guide(name: str) -> tuple[str, str | None]:
+    """A planner's name without its guide, and the guide."""
+    parts = name.split(",")
+    guides = [part for part in parts if part.strip().startswith("guide=")]
+    if len(guides) != 1:  # none, or an error that `planner_called` tells
+        return name, None
+    return ",".join(part for part in parts if part is not guides[0]), guides[0].partition("=")[2]
+
+
 def mpc_agent(name: str, world_model: WorldModel) -> MPCAgent:
     """The agent called `planner:SCHEME[,SETTING=VALUE...]`, such as `planner:cem,horizon=12,candidates=256`.
 
@@ -274,6 +298,7 @@ def mpc_agent(name: str, world_model: WorldModel) -> MPCAgent:
 
     Raises:
         ConfigurationError: An unknown scheme or setting (the nearest are named), or a value that does not fit.
+        UnknownDreamError, BundleError: There is no such guide.
     """
     planner, options = planner_called(name)
     return MPCAgent(world_model, planner, **options)

@@ -12,8 +12,12 @@ from dreamenv.bundle_config import CONFIG_FILE
 from dreamenv.errors import BundleError, UnknownDreamError
 
 
-def read_agent_of(id_or_path: str | Path) -> SavableAgent:
+def read_agent_of(id_or_path: str | Path, *, otherwise: str = "") -> SavableAgent:
     """The agent of a registered id (its bundle's), of a folder with agent.safetensors, or of a file.
+
+    Args:
+        id_or_path: Where it is.
+        otherwise: What else the caller takes, for the error's message.
 
     Raises:
         UnknownDreamError: No such id or path; the nearest ids are named.
@@ -22,7 +26,7 @@ def read_agent_of(id_or_path: str | Path) -> SavableAgent:
     path = Path(id_or_path)
     if path.is_file() or path.suffix == ".safetensors":
         return read_agent(path)
-    folder, expected = _bundle_with_agent(id_or_path)
+    folder, expected = _bundle_with_agent(id_or_path, otherwise)
     folder = agent_folder(id_or_path) or folder
     # A registry that knows the agent's hash promises one: a file that is missing there is a broken installation
     if not (folder / AGENT_FILE).exists() and AGENT_FILE not in expected:
@@ -40,14 +44,23 @@ def agent_folder(id_or_path: str | Path) -> Path | None:
     return next((place for place in (*own, bundle, run / "agent") if (place / AGENT_FILE).exists()), None)
 
 
-def _bundle_with_agent(id_or_path: str | Path) -> tuple[Path, dict[str, str]]:
+def agent_file_of(id_or_path: str | Path) -> Path:
+    """The file that `read_agent_of` reads.
+
+    Raises:
+        UnknownDreamError: No such id or path.
+    """
+    path = Path(id_or_path)
+    return path if path.is_file() else (agent_folder(id_or_path) or resolve_bundle(id_or_path)[0]) / AGENT_FILE
+
+
+def _bundle_with_agent(id_or_path: str | Path, otherwise: str) -> tuple[Path, dict[str, str]]:
     """As `resolve_bundle`, whose errors speak of dreams."""
     try:
         return resolve_bundle(id_or_path)
     except UnknownDreamError as error:
         raise UnknownDreamError(
-            f"no agent is called {str(id_or_path)!r}: it is an id, a folder, a file, 'random', or a planner such as "
-            f"planner:cem. {error}"
+            f"no agent is called {str(id_or_path)!r}: it is an id, a folder, a file{otherwise}. {error}"
         ) from error
 
 

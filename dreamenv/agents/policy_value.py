@@ -31,8 +31,9 @@ class PolicyValue(nn.Module):
     def __init__(self, actor: Actor, critic: Critic, *, discount: float | None = None) -> None:
         super().__init__()
         self.actor, self.critic, self.discount = actor, critic, discount
-        self.register_buffer("mean", torch.zeros(actor.features))
-        self.register_buffer("std", torch.ones(actor.features))
+        device = next(actor.parameters()).device
+        self.register_buffer("mean", torch.zeros(actor.features, device=device))
+        self.register_buffer("std", torch.ones(actor.features, device=device))
 
     @classmethod
     def fresh(

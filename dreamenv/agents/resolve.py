@@ -10,10 +10,10 @@ import gymnasium as gym
 
 from dreamenv.agents.base import Agent, SavableAgent, check_fits, observation_kind
 from dreamenv.agents.kinds import AGENTS, FOREIGN_FORMATS
-from dreamenv.agents.mpc import PREFIX, MPCAgent, mpc_agent
-from dreamenv.agents.places import agent_folder, read_agent_of
+from dreamenv.agents.mpc import PREFIX, MPCAgent, mpc_agent, split_guide
+from dreamenv.agents.places import agent_file_of, agent_folder, read_agent_of
 from dreamenv.agents.random_agent import RandomAgent
-from dreamenv.agents.saved import AGENT_FILE, is_savable, save_agent
+from dreamenv.agents.saved import is_savable, save_agent
 from dreamenv.bundle import resolve_bundle
 from dreamenv.envs.loading import open_world_model
 from dreamenv.errors import BundleError, ConfigurationError, UnknownDreamError
@@ -82,7 +82,10 @@ class ResolvedAgent:
                     "the planner dreams with another model than it is scored on; use workers=0, or score it on its "
                     "own: evaluate(agent.world_model, agent)"
                 )
-            return AgentDescription(self.label, self.agent.name)
+            alone, guide = split_guide(self.agent.name)
+            if guide is None:
+                return AgentDescription(self.label, alone)
+            return AgentDescription(self.label, alone, guide=str(save_agent(self.agent.guided_by, folder)))
         foreign = _foreign_format(self.agent)
         if foreign is None:
             raise ConfigurationError(
@@ -103,29 +106,29 @@ class AgentDescription:
         name: A file, "random", or a planner's name.
         algo: As for `load_agent`.
         kind: The agent's class, which the process may not have registered.
+        guide: The file of a planner's guide.
     """
 
     label: str
     name: str
     algo: str | None = None
     kind: type[SavableAgent] | None = None
-
-    @property
-    def is_file(self) -> bool:
-        """Whether `name` is a file."""
-        return self.kind is not None or self.algo is not None
+    guide: str | None = None
 
     def moved(self, source: Path, target: Path) -> AgentDescription:
         """The same where its file lies in folder `target` instead of `source`, either of them relative or not."""
-        if not self.is_file:
-            return self
+        if self.guide is not None:
+            return replace(self, guide=str(target / Path(self.guide).relative_to(source)))
+        if self.kind is None and self.algo is None:
+            return self  # a name, not a file
         return replace(self, name=str(target / Path(self.name).relative_to(source)))
 
     def resolve(self, model: WorldModel) -> ResolvedAgent:
         """The agent, in this process."""
         if self.kind is not None:
             AGENTS.add(self.kind.kind, self.kind)
-        return resolve_agent(self.name, model, algo=self.algo, label=self.label)
+        name = self.name if self.guide is None else f"{self.name},guide={self.guide}"
+        return resolve_agent(name, model, algo=self.algo, label=self.label)
 
 
 # What names an agent, or is one
@@ -245,7 +248,7 @@ def load_agent(
     if colon and scheme != "dreamenv" and not path.exists() and path.name == str(path):
         planners = ", ".join(PREFIX + planner for planner in PLANNERS.names())
         raise UnknownDreamError(f"{name}: no scheme of agents is called {scheme!r}. Planners are called {planners}.")
-    return read_agent_of(id_or_path)
+    return read_agent_of(id_or_path, otherwise=f", {RANDOM!r}, or a planner such as {PREFIX}cem")
 
 
 def find_agent_file(name: str) -> Path | None:
@@ -256,8 +259,7 @@ def find_agent_file(name: str) -> Path | None:
     """
     if name == RANDOM or name.startswith(PREFIX):
         return None
-    path = Path(name)
-    return path if path.is_file() else (agent_folder(name) or resolve_bundle(name)[0]) / AGENT_FILE
+    return agent_file_of(name)
 
 
 def _foreign_format(agent: Agent) -> tuple[str, str] | None:

@@ -68,6 +68,7 @@ def loop(
     from dreamenv.cli.output import Output
     from dreamenv.cli.progress import Progress, show_scalars
     from dreamenv.options import overlay, plain
+    from dreamenv.workflows.learners import shares_options
     from dreamenv.workflows.loop import Round, run_loop
     from dreamenv.workflows.loop_options import LoopOptions
 
@@ -81,7 +82,7 @@ def loop(
     below = overlay({"first_frames": found.frames, "train": kept}, training.loop)
     preset = overlay(below, {"train": {"recipe": training.recipe, "options": training.options}})
     wanted = overlay(below, {"train": {"recipe": how, "options": details}})
-    if learner is not None and learner != wanted.get("learner", LoopOptions.learner):
+    if learner is not None and not shares_options(learner, wanted.get("learner", LoopOptions.learner)):
         wanted = {key: value for key, value in wanted.items() if key != "agent"}  # those are another learner's
     given = {"learner": learner, "train_ratio": train_ratio, "update_every": update_every, "rounds": rounds}
     wanted = overlay(wanted, {key: value for key, value in given.items() if value is not None})

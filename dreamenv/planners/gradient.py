@@ -35,7 +35,8 @@ class GradientPlanner(ModePlanner):
     back into the bounds. Departures: the starts are the shifted plan of the moment before and uniform draws, and no
     plan is returned that is worse than the one that the search began with.
 
-    One call costs (iterations + 1) · horizon calls of `imagine` over B · starts · particles rows, and as many backward.
+    One call costs (iterations + 1) · horizon calls of `imagine` over B · starts · particles rows, and as many backward;
+    a policy is one more start, and costs horizon calls over B rows.
 
     Attributes:
         particles: Dreams a plan, whose returns are averaged. In the mode they differ only by what the memory draws once

@@ -69,6 +69,7 @@ class Learner(ABC, Generic[OptionsT]):
         windows_only: Options that need what really followed the moments that are replayed (`Recipe.windows`), and are
             refused without it unless they are 0.
         dreams: Whole dreams that it plays after a round, where `LoopOptions` does not say.
+        options_by_detail: Whether options of one detail mean nothing to another.
 
     Args:
         detail: What follows the kind's name, such as "cem,horizon=12" or "ppo"; empty where nothing does.
@@ -83,6 +84,7 @@ class Learner(ABC, Generic[OptionsT]):
     by_rounds_only: ClassVar[tuple[str, ...]] = ()
     windows_only: ClassVar[tuple[str, ...]] = ()
     dreams: int = 64
+    options_by_detail: ClassVar[bool] = False
 
     def __init__(self, detail: str, options: OptionsT) -> None:
         self.detail, self.options = detail, options
@@ -168,6 +170,8 @@ class ActorCriticLearner(Learner[ImaginationOptions]):
         if before is not None:
             _continue_from(networks, before)
         player = self.player(folder)
+        if self._guided is not None:
+            self._guided[1].cold(model, 1)  # says at once what the planner lacks
         train_actor_critic(model, out_dir=folder, options=self.options, seed=seed, begin=networks, progress=progress)
         return player
 
@@ -236,7 +240,7 @@ class PlannerLearner(Learner[NoOptions]):
         self._planner, own = planner_called(f"planner:{detail}")
         check_execute(self._planner, own.get("execute", 1))
         if "guide" in own:
-            read_guide(own["guide"])
+            read_guide(own["guide"], self._planner)
 
     def check_actions(self, action_space: gym.Space[Any]) -> None:
         self._planner.check_actions(action_space)
@@ -278,6 +282,7 @@ class SB3Learner(Learner[SB3Options]):
     """An algorithm of stable-baselines3 by its name, such as "sb3:ppo". A killed round begins its training again."""
 
     options_type = SB3Options
+    options_by_detail = True
 
     def __init__(self, detail: str, options: SB3Options) -> None:
         super().__init__(detail, options)
@@ -351,11 +356,21 @@ def make_learner(name: str, options: Any) -> Learner[Any]:
     return LEARNERS[kind](detail, options)
 
 
+def shares_options(learner: str, other: str) -> bool:
+    """Whether what is an option of one learner, by its name, is one of the other.
+
+    Raises:
+        ConfigurationError: An unknown kind.
+    """
+    kind, other_kind = learner.partition(":")[0], other.partition(":")[0]
+    return learner == other or (kind == other_kind and not LEARNERS[kind].options_by_detail)
+
+
 def _planning(name: str, planner: Planner) -> Player:
     """The planner of this name, which plays as well as it can without what it explores by."""
     # Gumbel's root draws what it tries, which is how it explores
     explores = isinstance(planner, MCTS) and planner.gumbel and planner.gumbel_noise > 0
-    settings = [part for part in name.split(",") if not part.startswith("gumbel_noise=")]
+    settings = [part for part in name.split(",") if not part.strip().startswith("gumbel_noise=")]
     return Player(name, greedy=",".join([*settings, "gumbel_noise=0"]) if explores else None)
 
 

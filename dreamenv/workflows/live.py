@@ -49,6 +49,11 @@ NetworkT = TypeVar("NetworkT", bound=nn.Module)
 class LivePlayer(ABC):
     """A live agent at one moment, without what it learns with; it can be pickled."""
 
+    @property
+    def label(self) -> str:
+        """What the episodes that it plays are told to be of."""
+        return "agent"
+
     @abstractmethod
     def actor(self, model: WorldModel, rng: np.random.Generator, *, greedy: bool) -> Actor:
         """What plays one real episode, seeing through `model`: as well as it can, or with what it explores by."""
@@ -221,7 +226,7 @@ class _Policy(LivePlayer):
     def actor(self, model: WorldModel, rng: np.random.Generator, *, greedy: bool) -> Actor:
         space = model.observation_space("features")
         agent = ActorCriticAgent(self.network(model), space, model.action_space, seed=int(rng.integers(2**31)))
-        name = "agent" if greedy else "agent, sampled"
+        name = self.label if greedy else f"{self.label}, sampled"
         return AgentActor(model, resolve_agent(agent, model), name, rng, deterministic=greedy)
 
 
@@ -231,8 +236,12 @@ class _Planner(LivePlayer):
 
     name: str
 
+    @property
+    def label(self) -> str:
+        return self.name
+
     def actor(self, model: WorldModel, rng: np.random.Generator, *, greedy: bool) -> Actor:
-        actor = AgentActor(model, resolve_agent(self.planner(model), model), self.name, rng)
+        actor = AgentActor(model, resolve_agent(self.planner(model), model), self.label, rng)
         return self.exploring(actor, model, rng, greedy=greedy)
 
     def planner(self, model: WorldModel) -> MPCAgent:
@@ -249,6 +258,10 @@ class _Guided(_Planner):
     policy: _Policy
     critic: dict[str, NDArray[np.float32]]
     value_bound: float
+
+    @property
+    def label(self) -> str:
+        return f"{self.name}, guided"
 
     def planner(self, model: WorldModel) -> MPCAgent:
         planner, own = planner_called(self.name)

@@ -117,7 +117,7 @@ class _SideBySide:
         ]
         actors = []
         for play in plays:
-            chosen = Given(planner.name or planner.kind)
+            chosen = Given(player.label)
             rng, greedy = play.drawn()
             actors.append((chosen, player.exploring(chosen, model, rng, greedy=greedy)))
 

@@ -94,7 +94,7 @@ def run_loop(
     """
     run_dir = Path(run_dir)
     if not (run_dir / _SETTINGS).exists():
-        _check_environment(real, options, max_episode_steps)
+        _check_environment(real, run_dir, options, max_episode_steps)
     _check_same_loop(run_dir, real, options, max_episode_steps, seed)
     table = read_rounds(run_dir)
     settings = Settings(
@@ -157,12 +157,13 @@ def best_round(table: Sequence[Round], over: int) -> int:
     return max(range(first, len(table)), key=lambda number: (means[number], number))
 
 
-def _check_environment(real: RealEnvSpec, options: LoopOptions, max_episode_steps: int | None) -> None:
+def _check_environment(real: RealEnvSpec, run_dir: Path, options: LoopOptions, max_episode_steps: int | None) -> None:
     """Refuse what recipe and learner would refuse of an environment, before anything is collected in it."""
     with closing(make_real_env(real)) as env:
         check_trainable(env, options.train)
         learner = options.make_learner()
         learner.check_actions(env.action_space)
+        learner.player(run_dir)  # refuses a folder whose name it cannot say
         longest = max_episode_steps or real_time_limit(real, env)
         if longest is not None:
             learner.check_dream_length(longest)

@@ -34,7 +34,8 @@ class LoopOptions:
         curious_rounds: So many rounds, the first ones, leave an agent that learns to go where the members of the
             ensemble disagree, in place of the reward, and collects for the round that follows (Sekar et al. 2020,
             "Planning to explore via self-supervised world models"). The first agent that learns for the reward begins
-            afresh. A planner that is scored by validation episodes plans for the reward in every round. By rounds only.
+            afresh. A planner that is scored by validation episodes plans for the reward in every round, in the curious
+            ones guided, if at all, by what has learned for disagreement. By rounds only.
         train_ratio: Real actions that are replayed for each one collected. By rounds it sets the length of a later
             round's fit, and None takes that from the recipe's options.
         update_every: The grain. None fits model and agent once a round. A number learns continually, as Dreamer does:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import gymnasium as gym
@@ -17,17 +18,21 @@ from numpy.typing import NDArray
 from dreamenv.agents import distillation
 from dreamenv.agents.decisions import Decisions, returns_of
 from dreamenv.agents.distillation import Distilled, distill, distill_environment
+from dreamenv.agents.distilled import DistilledAgent
+from dreamenv.agents.exploration import _packed
 from dreamenv.agents.imitation import held_out_rows
 from dreamenv.agents.mpc import MPCAgent, guided, mpc_agent
 from dreamenv.agents.options import DistillationOptions
 from dreamenv.agents.random_agent import RandomAgent
-from dreamenv.agents.resolve import load_agent
-from dreamenv.errors import ConfigurationError, FolderInUseError, SpaceMismatchError
+from dreamenv.agents.resolve import load_agent, resolve_agent
+from dreamenv.agents.saved import save_agent
+from dreamenv.errors import ConfigurationError, FolderInUseError, SpaceMismatchError, UnknownDreamError
 from dreamenv.planners import CEM, MCTS, RandomShooting
 from dreamenv.run_lock import run_lock
 from dreamenv.training.checkpoint import load_tensors
-from dreamenv.workers import AnyWorkers
+from dreamenv.workers import AnyWorkers, Parcel
 from tests.agents.small_dreams import CHOICE, MOVE, TARGET, StairsMemory, TargetMemory, small_dream
+from tests.fakes import trained_like_world_model
 from tests.planners.problems import state_at
 
 UP = int(CHOICE.start) + 2
@@ -238,7 +243,6 @@ def box_guide() -> Any:
 
 def test_an_agent_that_cannot_guide(tmp_path: Path) -> None:
     from dreamenv.agents.controller import LinearController
-    from dreamenv.agents.saved import save_agent
 
     model = small_dream(StairsMemory(), CHOICE)
     controller = LinearController(np.zeros((3, 2), np.float32), model.observation_space("features"), CHOICE)
@@ -265,6 +269,57 @@ def test_what_is_held_out_of_a_round_is_so_in_every_fit() -> None:
     first, later = held_out_rows(three[:2]), held_out_rows(three[1:])
     assert torch.equal(first[23:], later[:31])
     assert (int(first.sum()), int(later.sum())) == (3 + 4, 4 + 3)
+
+
+def test_a_guide_goes_along_to_another_process(stairs: tuple[Distilled, Path], tmp_path: Path) -> None:
+    there = shutil.copytree(stairs[1], tmp_path / "there")
+    model = small_dream(StairsMemory(), CHOICE)
+    name = "planner:mcts,horizon=1,simulations=1,particles=1"
+    player = resolve_agent(f"{name},guide={there}", model)
+    (tmp_path / "over").mkdir()
+    described = player.hand_over(model, tmp_path / "over")
+    trained_like_world_model(image=False).save(tmp_path / "bundle")
+    packed = _packed({"world_model": str(tmp_path / "bundle"), "agent": f"{name},guide={there}"})
+    assert packed["agent"] == name
+    assert isinstance(packed["guide"], Parcel)
+    shutil.rmtree(there)
+    (tmp_path / "over").rename(tmp_path / "elsewhere")
+    again = described.moved(tmp_path / "over", tmp_path / "elsewhere").resolve(model)
+    assert again.label == player.label
+    place = np.zeros((1, *player.agent.observation_space.shape), np.float32)
+    assert again.agent.predict(place)[0] == player.agent.predict(place)[0]
+    with pytest.raises(
+        UnknownDreamError, match=r"guide=.*there: no agent is called .*: it is an id, a folder, a file\. "
+    ):
+        resolve_agent(f"{name},guide={there}", model)
+
+
+def test_frames_of_a_guide_count(stairs: tuple[Distilled, Path], tmp_path: Path) -> None:
+    found, _ = stairs
+    agent = DistilledAgent(found.agent.guide, found.agent.observation_space, found.agent.action_space)
+    agent.provenance = {"real_frames": 12}
+    save_agent(agent, tmp_path)
+    model = small_dream(StairsMemory(), CHOICE)
+    assert mpc_agent(f"planner:mcts,horizon=1,guide={tmp_path}", model).provenance == {"real_frames": 12}
+    assert mpc_agent("planner:mcts,horizon=1", model).provenance == {"real_frames": 0}
+
+
+class Other:
+    """A guide of another package, which is no `PolicyValue`."""
+
+    def __init__(self, network: Any) -> None:
+        self.chances, self.action, self.value = network.chances, network.action, network.value
+
+    def to(self, device: Any) -> Other:
+        return self
+
+
+def test_guides_of_other_packages(stairs: tuple[Distilled, Path]) -> None:
+    found, folder = stairs
+    model = small_dream(StairsMemory(), CHOICE)
+    agent = SimpleNamespace(guide=Other(found.agent.guide), observation_space=found.agent.observation_space)
+    agent.action_space = found.agent.action_space
+    assert isinstance(guided(MCTS(), str(folder), model, agent), MCTS)
 
 
 class Unguided:

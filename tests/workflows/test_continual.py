@@ -321,8 +321,11 @@ def test_dreams_may_be_more_than_the_moments_that_were_replayed(
 
 
 @pytest.mark.integration
+@pytest.mark.parametrize(
+    ("learner", "agent"), [("planner:shooting", None), ("actor-critic:shooting", TINY.agent)], ids=["alone", "guided"]
+)
 def test_a_planner_decides_for_all_episodes_of_a_lot_in_one_batch(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    learner: str, agent: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """In this process; workers play the same episodes one by one, with the same noise."""
     batches: list[int] = []
@@ -335,8 +338,8 @@ def test_a_planner_decides_for_all_episodes_of_a_lot_in_one_batch(
     monkeypatch.setattr(MPCAgent, "predict", counting)
     together = replace(
         TINY,
-        learner="planner:shooting,candidates=4,horizon=3",
-        agent=None,
+        learner=f"{learner},candidates=4,horizon=3",
+        agent=agent,
         episodes_at_once=3,
         greedy_episodes=1,
         noisy_episodes=2,
@@ -349,6 +352,7 @@ def test_a_planner_decides_for_all_episodes_of_a_lot_in_one_batch(
     for ours, other in zip(here, workers, strict=True):
         np.testing.assert_allclose(ours.actions, other.actions, atol=1e-4)
         assert (ours.seed, "+noise" in ours.policy) == (other.seed, True)
+        assert ours.policy == other.policy
     assert not np.allclose(here[0].actions, here[1].actions, atol=0.1)
 
 

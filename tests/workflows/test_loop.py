@@ -18,7 +18,14 @@ from dreamenv.scoring import evaluate
 from dreamenv.training.ledger import read_ledger
 from dreamenv.training.pipeline import TrainOptions
 from dreamenv.types import RealEnvSpec
-from dreamenv.workflows.learners import ActorCriticLearner, NoOptions, PlannerLearner, SB3Options, make_learner
+from dreamenv.workflows.learners import (
+    ActorCriticLearner,
+    NoOptions,
+    PlannerLearner,
+    SB3Options,
+    make_learner,
+    shares_options,
+)
 from dreamenv.workflows.loop import Round, best_round, run_loop
 from dreamenv.workflows.loop_options import LoopOptions
 from dreamenv.world_model import WorldModel
@@ -189,6 +196,8 @@ def test_a_planner_dreams_little_and_is_scored_without_what_it_explores_by() -> 
     assert make_learner("planner:mcts,gumbel=True", NoOptions()).player(Path()).greedy is not None
     noisy = make_learner("planner:mcts,gumbel_noise=0.5,gumbel=true,simulations=4", NoOptions()).player(Path())
     assert (noisy.agent.count("=0.5"), noisy.greedy) == (1, searching.greedy)
+    spaced = make_learner("planner:mcts,gumbel=true, gumbel_noise=0.5", NoOptions()).player(Path())
+    assert spaced.greedy == "planner:mcts,gumbel=true,gumbel_noise=0"
     for name in ("mcts,simulations=4", "mcts,gumbel=true,gumbel_noise=0", "cem"):
         assert make_learner(f"planner:{name}", NoOptions()).player(Path()).greedy is None
 
@@ -243,6 +252,13 @@ def test_what_recipe_and_learner_refuse_is_refused_before_anything_is_collected(
     assert not list((tmp_path / "run").rglob("*.*"))
 
 
+def test_options_stay_with_learners_that_take_them() -> None:
+    assert shares_options("actor-critic", "actor-critic:cem,horizon=3")
+    assert shares_options("sb3:ppo", "sb3:ppo")
+    assert not shares_options("sb3:ppo", "sb3:sac")
+    assert not shares_options("actor-critic", "evolve")
+
+
 def test_settings_of_a_learner_that_cannot_work_are_refused_at_once(tmp_path: Path) -> None:
     for learner, message in (
         ("planner:cem,horizon=5,execute=8", "execute=8: a plan of 'cem' holds 5 actions"),
@@ -260,6 +276,9 @@ def test_settings_of_a_learner_that_cannot_work_are_refused_at_once(tmp_path: Pa
     assert guided.player(tmp_path).agent == f"planner:cem,horizon=5,discount=0.9,guide={tmp_path}"
     with pytest.raises(ConfigurationError, match="cannot hold the comma in the folder of its guide"):
         guided.player(tmp_path / "a,b")
+    with pytest.raises(ConfigurationError, match="cannot hold the comma"):
+        run_loop(RealEnvSpec("Pendulum-v1"), tmp_path / "a,b", LoopOptions(learner="actor-critic:cem"), workers=0)
+    assert not list((tmp_path / "a,b").rglob("*.*")), "nothing was collected"
     for settings, message in (
         ({"learning_rat": 1}, "ppo takes no setting 'learning_rat'.*learning_rate"),
         ({"seed": 1}, "seed: it is set otherwise than among the settings of ppo"),

@@ -122,6 +122,22 @@ def test_an_actor_critic_learns_in_the_dream_and_guides_the_planner(tmp_path: Pa
         np.testing.assert_allclose(again.actions, episode.actions, atol=1e-6)
 
 
+def test_a_tree_search_is_guided_too(tmp_path: Path) -> None:
+    guided = replace(
+        PETS,
+        curious_rounds=0,
+        rounds=2,
+        learner="actor-critic:mcts,simulations=3,horizon=2",
+        agent=ImaginationOptions(steps=2, batch_size=4, horizon=3, width=8),
+    )
+    real = RealEnvSpec("CartPole-v1", max_episode_steps=12)
+    run_loop(real, tmp_path, guided, explore=(Exploration("uniform"),), workers=0, seed=2)
+    with pytest.raises(
+        ConfigurationError, match=r"guide=.*of discount=0\.97, those of plans of discount=0\.9; give the"
+    ):
+        replace(guided, agent=None, learner=f"planner:mcts,discount=0.9,guide={tmp_path}").make_learner()
+
+
 def test_bad_options() -> None:
     with pytest.raises(ConfigurationError, match="curious_rounds must be at least 0"):
         LoopOptions(curious_rounds=-1)
