@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from dreamenv.agents.controller import LinearController
-from dreamenv.agents.mpc import split_guide
+from dreamenv.agents.mpc import split_guide, with_guide
 from dreamenv.agents.places import agent_file_of
 from dreamenv.agents.population import weight_shape
 from dreamenv.agents.resolve import ResolvedAgent, find_agent_file, resolve_agent
@@ -88,8 +88,7 @@ def agent_with_noise(
         SpaceMismatchError: The agent's spaces are not those of the model and the real environment.
     """
     model = _open(world_model, action_space)
-    name = agent if guide is None else f"{agent},guide={guide}"
-    actor = AgentActor(model, resolve_agent(name, model, algo=algo), "agent", rng)
+    actor = AgentActor(model, resolve_agent(with_guide(agent, guide), model, algo=algo), "agent", rng)
     return Noisy(actor, action_space, rng, probability=probability, stay=stay, scale=scale)
 
 

@@ -291,6 +291,19 @@ def split_guide(name: str) -> tuple[str, str | None]:
     return ",".join(part for part in parts if part is not guides[0]), guides[0].partition("=")[2]
 
 
+def with_guide(name: str, guide: str | None) -> str:
+    """The inverse of `split_guide`.
+
+    Raises:
+        ConfigurationError: A path that no name can say.
+    """
+    if guide is None:
+        return name
+    if "," in guide:
+        raise ConfigurationError(f"{guide}: a planner's name cannot hold the comma in the folder of its guide")
+    return f"{name},guide={guide}"
+
+
 def mpc_agent(name: str, world_model: WorldModel) -> MPCAgent:
     """The agent called `planner:SCHEME[,SETTING=VALUE...]`, such as `planner:cem,horizon=12,candidates=256`.
 

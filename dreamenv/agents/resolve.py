@@ -10,7 +10,7 @@ import gymnasium as gym
 
 from dreamenv.agents.base import Agent, SavableAgent, check_fits, observation_kind
 from dreamenv.agents.kinds import AGENTS, FOREIGN_FORMATS
-from dreamenv.agents.mpc import PREFIX, MPCAgent, mpc_agent, split_guide
+from dreamenv.agents.mpc import PREFIX, MPCAgent, mpc_agent, split_guide, with_guide
 from dreamenv.agents.places import agent_file_of, agent_folder, read_agent_of
 from dreamenv.agents.random_agent import RandomAgent
 from dreamenv.agents.saved import is_savable, save_agent
@@ -127,8 +127,7 @@ class AgentDescription:
         """The agent, in this process."""
         if self.kind is not None:
             AGENTS.add(self.kind.kind, self.kind)
-        name = self.name if self.guide is None else f"{self.name},guide={self.guide}"
-        return resolve_agent(name, model, algo=self.algo, label=self.label)
+        return resolve_agent(with_guide(self.name, self.guide), model, algo=self.algo, label=self.label)
 
 
 # What names an agent, or is one

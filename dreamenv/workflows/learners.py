@@ -17,7 +17,7 @@ from dreamenv.agents.actor_critic import ActorCritic
 from dreamenv.agents.controller import LinearController
 from dreamenv.agents.evolution import evolve
 from dreamenv.agents.imagination import CHECKPOINT_FILE, check_dream_length, new_actor_critic, train_actor_critic
-from dreamenv.agents.mpc import check_execute, guidable, planner_called, read_guide
+from dreamenv.agents.mpc import check_execute, guidable, planner_called, read_guide, with_guide
 from dreamenv.agents.options import EvolutionOptions, ImaginationOptions
 from dreamenv.agents.resolve import ResolvedAgent, load_agent, resolve_agent
 from dreamenv.agents.saved import AGENT_FILE
@@ -179,9 +179,7 @@ class ActorCriticLearner(Learner[ImaginationOptions]):
         if self._guided is None:
             return Player(str(folder))
         name, planner = self._guided
-        if "," in str(folder):
-            raise ConfigurationError(f"{folder}: a planner's name cannot hold the comma in the folder of its guide")
-        return _planning(f"{name},guide={folder}", planner)
+        return _planning(with_guide(name, str(folder)), planner)
 
     def live(self, model: WorldModel, *, seed: int, checkpoint: Path) -> LiveAgent:
         if self._guided is None:

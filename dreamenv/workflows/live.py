@@ -51,7 +51,7 @@ class LivePlayer(ABC):
 
     @property
     def label(self) -> str:
-        """What the episodes that it plays are told to be of."""
+        """The policy that its episodes are recorded with."""
         return "agent"
 
     @abstractmethod

@@ -44,6 +44,14 @@ PETS = LoopOptions(
     validation_episodes=1,
 )
 
+GUIDED = replace(
+    PETS,
+    curious_rounds=0,
+    rounds=2,
+    learner="actor-critic",
+    agent=ImaginationOptions(steps=2, batch_size=4, horizon=3, width=8),
+)
+
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Round]]:
@@ -89,9 +97,7 @@ def test_a_loop_of_curious_rounds_alone_says_so(tmp_path: Path) -> None:
 
 def test_an_actor_critic_learns_in_the_dream_and_guides_the_planner(tmp_path: Path) -> None:
     guided = replace(
-        PETS,
-        curious_rounds=0,
-        rounds=2,
+        GUIDED,
         learner="actor-critic:shooting,candidates=8,horizon=2",
         agent=ImaginationOptions(steps=3, batch_size=4, horizon=3, width=8, discount=0.9),
     )
@@ -123,13 +129,7 @@ def test_an_actor_critic_learns_in_the_dream_and_guides_the_planner(tmp_path: Pa
 
 
 def test_a_tree_search_is_guided_too(tmp_path: Path) -> None:
-    guided = replace(
-        PETS,
-        curious_rounds=0,
-        rounds=2,
-        learner="actor-critic:mcts,simulations=3,horizon=2",
-        agent=ImaginationOptions(steps=2, batch_size=4, horizon=3, width=8),
-    )
+    guided = replace(GUIDED, learner="actor-critic:mcts,simulations=3,horizon=2")
     real = RealEnvSpec("CartPole-v1", max_episode_steps=12)
     run_loop(real, tmp_path, guided, explore=(Exploration("uniform"),), workers=0, seed=2)
     with pytest.raises(
