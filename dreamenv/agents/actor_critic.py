@@ -196,7 +196,10 @@ class ActorCritic(nn.Module):
             for slow, fast in zip(self.mean_actor.parameters(), self.actor.parameters(), strict=True):
                 slow.lerp_(fast, actor_rate)
 
-    def begin_at(self, actor: dict[str, Tensor]) -> None:
-        """Give the actor, and its mean, these weights."""
+    def begin_at(self, actor: dict[str, Tensor], critic: dict[str, Tensor] | None = None) -> None:
+        """Give the actor, and its mean, these weights, and the critic and its slow copy theirs where there are any."""
         for part in self.actors:
             part.load_state_dict(actor)
+        if critic is not None:
+            self.critic.load_state_dict(critic)
+            self.target.load_state_dict(critic)

@@ -425,12 +425,11 @@ def new_actor_critic(world_model: WorldModel, options: ImaginationOptions, *, se
 
 def agent_of(networks: ActorCritic, world_model: WorldModel, options: ImaginationOptions) -> ActorCriticAgent:
     """What plays, with its critic where that speaks of rewards as they are."""
-    counted_as_they_are = options.reward_clip is None and options.reward_squash is None
     return ActorCriticAgent(
         networks.player,
         world_model.observation_space("features"),
         world_model.action_space,
-        critic=networks.critic if counted_as_they_are else None,
+        critic=networks.critic if options.counts_rewards_as_they_are else None,
         discount=options.discount,
     )
 
@@ -438,7 +437,10 @@ def agent_of(networks: ActorCritic, world_model: WorldModel, options: Imaginatio
 def learn_on(
     world_model: WorldModel, agent: Agent, options: ImaginationOptions, *, seed: int
 ) -> tuple[ActorCritic, ImaginationOptions]:
-    """The actor of an agent with a fresh critic, to begin with, and the options with the actor's width and action map.
+    """The actor of an agent, to begin with, and the options with the actor's width and action map.
+
+    The critic comes along where the agent has kept one of the values that `options` ask for: rewards as they are, of
+    the same discount, up to the same bound. Elsewhere a fresh one has to learn first; see `critic_first`.
 
     Raises:
         ConfigurationError: An agent of another kind.
@@ -451,8 +453,17 @@ def learn_on(
     actor = agent.actor
     options = replace(options, width=actor.width, action_map=actor.to_action.kind)
     networks = new_actor_critic(world_model, options, seed=seed)
-    networks.begin_at(actor.state_dict())
+    networks.begin_at(actor.state_dict(), _critic_of(agent, options))
     return networks, options
+
+
+def _critic_of(agent: ActorCriticAgent, options: ImaginationOptions) -> dict[str, Tensor] | None:
+    """The weights of the critic that the agent has kept, where its values are those that `options` ask for."""
+    guide = agent.guide
+    if guide is None or not options.counts_rewards_as_they_are:
+        return None
+    same = (guide.discount, guide.critic.head.bound) == (options.discount, options.value_bound)
+    return guide.critic.state_dict() if same else None
 
 
 @contextmanager

@@ -205,6 +205,11 @@ class ImaginationOptions:
         _check_positive("gradient_clip", self.gradient_clip)
         _check_rate("actor_average", self.actor_average)
 
+    @property
+    def counts_rewards_as_they_are(self) -> bool:
+        """Whether no reward is clipped or squashed."""
+        return self.reward_clip is None and self.reward_squash is None
+
 
 @dataclass(frozen=True)
 class DistillationOptions:

@@ -45,7 +45,7 @@ def train_agent(
     ] = None,
     critic_first: Annotated[
         int | None,
-        typer.Option(min=0, help="The first so many steps are the critic's alone, which --begin does not bring."),
+        typer.Option(min=0, help="The first so many steps are the critic's alone, where --begin brings none."),
     ] = None,
     reward_squash: Annotated[
         float | None, typer.Option(help="S in S·tanh(r / S), which a reward r counts for; 0 counts it as it is.")

@@ -467,6 +467,15 @@ def test_an_agent_learns_on(tmp_path: Path) -> None:
     assert (wider.width, wider.steps) == (options.width, TINY.steps)
     actor = learned.agent.actor.state_dict()
     assert all(torch.equal(part, actor[name]) for name, part in networks.actor.state_dict().items())
+    assert learned.agent.guide is not None
+    critic = learned.agent.guide.critic.state_dict()
+    for part in (networks.critic, networks.target):
+        assert all(torch.equal(tensor, critic[name]) for name, tensor in part.state_dict().items())
+    for other in ({"discount": 0.5}, {"reward_squash": 2.0}, {"reward_clip": (-1.0, 1.0)}, {"value_bound": 7.0}):
+        asked = replace(wider, **other)  # type: ignore[arg-type]
+        without, _ = learn_on(model, learned.agent, asked, seed=8)
+        fresh = new_actor_critic(model, asked, seed=8).critic.state_dict()
+        assert all(torch.equal(tensor, fresh[name]) for name, tensor in without.critic.state_dict().items())
     train_actor_critic(model, out_dir=tmp_path / "b", options=wider, begin=networks)
     with pytest.raises(ConfigurationError, match="begin"):
         train_actor_critic(model, out_dir=tmp_path / "b", options=wider)  # another run than the folder's
