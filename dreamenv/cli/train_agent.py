@@ -47,6 +47,10 @@ def train_agent(
         int | None,
         typer.Option(min=0, help="The first so many steps are the critic's alone, where --begin brings none."),
     ] = None,
+    reward_clip: Annotated[
+        tuple[float, float] | None,
+        typer.Option(metavar="LEAST MOST", help="Clip the reward of each step; 0 0 leaves it as it is."),
+    ] = None,
     reward_squash: Annotated[
         float | None, typer.Option(help="S in S·tanh(r / S), which a reward r counts for; 0 counts it as it is.")
     ] = None,
@@ -107,7 +111,12 @@ def train_agent(
         "critic_first": critic_first,
     }
     options = replace(preset, **{key: value for key, value in given.items() if value is not None})
-    switches = {"reward_squash": reward_squash, "gradient_clip": gradient_clip, "actor_average": actor_average}
+    switches = {
+        "reward_clip": reward_clip if reward_clip is None or any(reward_clip) else 0.0,
+        "reward_squash": reward_squash,
+        "gradient_clip": gradient_clip,
+        "actor_average": actor_average,
+    }
     switched: dict[str, Any] = {key: value or None for key, value in switches.items() if value is not None}
     options = replace(options, **switched)
     networks = None

@@ -80,8 +80,13 @@ def test_an_agent_learns_on_from_another_reward(preset: dict[str, Any], tmp_path
     wanted |= {"gradient_clip": 2.0, "actor_average": 0.5}
     assert {key: settings[key] for key in wanted} == wanted
     assert not torch.equal(*(load_agent(tmp_path / name).tensors()["network.0.weight"] for name in ("first", "second")))
-    preset["reward_squash"] = 5.0
-    assert trained("DreamOwn-v0", tmp_path / "third", "--reward-squash", "0")["reward_squash"] is None
+    assert trained("DreamOwn-v0", tmp_path / "clipped", "--reward-clip", "-1", "2")["reward_clip"] == [-1.0, 2.0]
+    assert load_agent(tmp_path / "clipped").guide is None  # type: ignore[attr-defined]
+    preset |= {"reward_squash": 5.0, "reward_clip": [-1.0, 2.0]}
+    settings = trained("DreamOwn-v0", tmp_path / "third", "--reward-squash", "0", "--reward-clip", "0", "0")
+    assert (settings["reward_squash"], settings["reward_clip"]) == (None, None)
+    assert load_agent(tmp_path / "third").guide is not None  # type: ignore[attr-defined]
+    del preset["reward_squash"], preset["reward_clip"]
     trained("DreamOwn-v0", tmp_path / "fourth", "--begin", str(tmp_path / "first"), "--critic-first", "3")
     same = (load_agent(tmp_path / name).tensors()["network.0.weight"] for name in ("first", "fourth"))
     assert torch.equal(*same), "no step was the actor's"
