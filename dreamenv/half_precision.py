@@ -103,7 +103,7 @@ def _figures(
             f"reward behind {kind} start states": _with_spread(prediction.reward),
             f"probability of the end behind {kind} start states": _with_spread(prediction.termination_probability),
         }
-        if vision.is_image and vision.can_decode:
+        if vision.draws:
             found[f"pictures of {kind} start states"] = (vision.decode(latent[:16]), torch.tensor(0.25))
     return found
 

@@ -45,7 +45,7 @@ def train_agent(
     ] = None,
     critic_first: Annotated[
         int | None,
-        typer.Option(min=0, help="The first so many steps are the critic's alone, where --begin brings none."),
+        typer.Option(min=0, help="The first so many steps are the critic's alone, for an agent that brings none."),
     ] = None,
     reward_clip: Annotated[
         tuple[float, float] | None,

@@ -172,7 +172,7 @@ class PlayWindow:
             self._say(f"recorded {recorder.write()}")
 
     def _decoded(self, latent: NDArray[np.float32]) -> NDArray[np.uint8]:
-        return self._game.pictures(latent[None])[0] if self._game.opening.model.vision.is_image else _bars(latent)
+        return self._game.pictures(latent[None])[0] if self._game.opening.model.vision.draws else _bars(latent)
 
     def _picture(self, observation: NDArray[Any]) -> NDArray[np.uint8]:
         return observation if observation.ndim == 3 else _bars(observation)

@@ -118,7 +118,7 @@ def _errors(
     real = torch.stack([forced.latents[episode][step + horizon] for episode, step in where])
     scale = _scale(model)
     latents = dreamed.cpu()
-    pictures = model.vision.is_image and model.vision.can_decode
+    pictures = model.vision.draws
     found = {
         "latent_mse": _mean_square((latents.mean(1) - real) / scale),
         "latent_mse_sample": _mean_square((latents - real.unsqueeze(1)) / scale),

@@ -66,11 +66,12 @@ def create_app(opening: Opening, options: ServeOptions) -> FastAPI:
     `app.state.hall` is what its players share.
 
     Raises:
-        ConfigurationError: A dream of vector observations, which has nothing to show, or an unusable token.
+        ConfigurationError: A dream that has no pictures to show, or an unusable token.
     """
-    if not opening.model.vision.is_image:
+    if not opening.model.vision.draws:
+        why = "a vision that does not decode" if opening.model.vision.is_image else "vector observations"
         raise ConfigurationError(
-            f"{opening.id} has vector observations; the page shows pictures. Use `dreamenv play` to see its numbers."
+            f"{opening.id} has {why}; the page shows pictures. Use `dreamenv play` to see its numbers."
         )
     hall = Hall(
         opening=opening,

@@ -30,6 +30,11 @@ class Vision(nn.Module, ABC):
     is_image: bool
     can_decode: ClassVar[bool] = True
 
+    @property
+    def draws(self) -> bool:
+        """Whether a latent can be drawn as a picture."""
+        return self.is_image and self.can_decode
+
     @abstractmethod
     def encode(self, observation: Tensor) -> Tensor:
         """Embedding `[B, E]` float32 (here the mean latent) of observations `[B, *observation_shape]`, uint8 pictures

@@ -82,7 +82,7 @@ def reproduce(
     """Run the commands of a published figure, and read the figure from what they write.
 
     A command that has ended is not run again in the same folder. One that was interrupted is given again, and continues
-    where it is a verb that does (collect, train, evolve, train-agent, loop, distill); others begin anew.
+    where it is a verb that does (collect, train, evolve, train-agent, loop, mbpo, distill, demo); others begin anew.
 
     Args:
         name: `ENTRY`, or `ENTRY.PART` for one of several figures.

@@ -159,6 +159,10 @@ def test_what_cannot_be_served_is_said(tmp_path: Path) -> None:
     vector = open_model(trained_like_world_model(action_space=CHOICE, image=False))
     with pytest.raises(ConfigurationError, match="vector observations"):
         create_app(vector, ServeOptions())
+    blind = open_model(trained_like_world_model(action_space=CHOICE))
+    blind.model.vision.can_decode = False  # type: ignore[misc]
+    with pytest.raises(ConfigurationError, match="a vision that does not decode"):
+        create_app(blind, ServeOptions())
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
