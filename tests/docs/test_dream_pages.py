@@ -151,6 +151,18 @@ def test_dreamed_and_real_returns_are_read_off_the_experiments() -> None:
     ]
 
 
+def test_every_row_of_the_experiments_has_its_command_in_its_own_section() -> None:
+    def numbers(table: str) -> list[str]:
+        cells: list[str] = re.findall(r"^\| (\d+(?:, \d+)*) \|", table, flags=re.MULTILINE)
+        return sorted(number for cell in cells for number in cell.split(", "))
+
+    _, *sections = (DOCS / "experiments.md").read_text(encoding="utf-8").split("\n## ")
+    tables = [section.partition("<details>") for section in sections]
+    assert sum(len(numbers(rows)) for rows, _, _ in tables) > 100
+    for rows, _, commands in tables:
+        assert numbers(rows) == numbers(commands.partition("</details>")[0]), rows.partition("\n")[0]
+
+
 def test_the_experiments_hold_the_agents_that_make_the_point() -> None:
     """Those whose dream promised much more than reality paid are the reason for the figure."""
     rows = dream_facts.dreamed_and_real((DOCS / "experiments.md").read_text(encoding="utf-8"))
