@@ -201,7 +201,7 @@ def parse_yaml(text: str) -> Any:
         found = yaml.load(text, Loader=_CarefulLoader)
         _expanded_size(found, {}, ())
     except yaml.YAMLError as error:
-        raise ValueError(str(error)) from error
+        raise ValueError(" ".join(str(error).split())) from error
     except RecursionError as error:
         raise ValueError(f"nested more than {_DEEPEST} times") from error
     return found

@@ -24,6 +24,10 @@ from dreamenv.world_model import WorldModel
 
 PREFIX = "planner:"
 _OWN_SETTINGS: dict[str, Any] = {"seed": int, "execute": int, "guide": str}
+_GUIDES = (
+    "Agents that guide are made by `dreamenv distill`, and by `dreamenv train-agent` where no reward is clipped or "
+    "squashed"
+)
 # Types of the settings that a name can say
 _IN_NAMES = {int, float, bool, NoneType, str}
 
@@ -232,14 +236,15 @@ def read_guide(guide: str, planner: Planner) -> Any:
         ConfigurationError: It has no policy and value, its values are of another discount than plans, or the planner
             takes no guide.
     """
+    if not guide.strip():
+        raise ConfigurationError("guide= names no agent; expected a file, folder, run or id")
     try:
         agent: Any = read_agent_of(guide)
     except (UnknownDreamError, BundleError) as error:
-        raise type(error)(f"guide={guide}: {error}") from error
+        raise type(error)(f"guide={guide}: {error}. {_GUIDES}") from error
     if getattr(agent, "guide", None) is None:
         raise ConfigurationError(
-            f"guide={guide}: this agent of kind {agent.kind!r} has no policy and value to search with. `dreamenv "
-            "distill` makes one that has, and so does `dreamenv train-agent` where no reward is clipped or squashed"
+            f"guide={guide}: this agent of kind {agent.kind!r} has no policy and value to search with. {_GUIDES}"
         )
     guidable(planner, f"guide={guide}")
     theirs, own = getattr(agent.guide, "discount", None), getattr(planner, "discount", None)

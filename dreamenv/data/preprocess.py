@@ -74,7 +74,11 @@ def make_raw_env(spec: RealEnvSpec, *, render_mode: str | None = None) -> gym.En
     except gym.error.UnregisteredEnv as error:
         if spec.id.startswith("dm_control/") and importlib.util.find_spec("shimmy") is None:
             raise missing_extra("Shimmy, which makes dm_control's tasks known to Gymnasium,", "dm-control") from error
-        near = did_you_mean(spec.id, gym.registry)
+        # As it is to be written, and dreams are no real environments
+        module, colon, wanted = spec.id.rpartition(":")
+        prefix = module + colon or ("" if spec.module is None else f"{spec.module}:")
+        known = [name for name, made in gym.registry.items() if not str(made.entry_point).startswith("dreamenv.")]
+        near = did_you_mean(prefix + wanted, [prefix + name for name in known])
         raise UnknownDreamError(f"Gymnasium knows no environment {spec.id!r}. {near}") from error
     except DreamEnvError:
         raise

@@ -13,7 +13,7 @@ import numpy as np
 
 from dreamenv.data.explore import Exploration, default_exploration, uniform_action
 from dreamenv.data.preprocess import PreprocessedEnv, make_raw_env
-from dreamenv.errors import ConfigurationError
+from dreamenv.errors import ConfigurationError, NonFiniteError
 from dreamenv.types import RealEnvSpec, episode_seeds
 
 
@@ -86,7 +86,8 @@ def survey(spec: RealEnvSpec, *, steps: int = 1000, seed: int = 0) -> Survey:
 
     Raises:
         MissingExtraError, UnknownDreamError, ConfigurationError: As `make_real_env`; an environment whose spaces cannot
-            be prepared is no error, the reason is in the result.
+            be prepared is no error, the reason is in the result. One that raises while it is played is.
+        NonFiniteError: It pays rewards that are not finite.
     """
     env = make_raw_env(spec)
     try:
@@ -102,7 +103,15 @@ def survey(spec: RealEnvSpec, *, steps: int = 1000, seed: int = 0) -> Survey:
         known["preparation"], known["is_image"] = prepared.preparation, prepared.is_image
         known["latents"] = 0 if prepared.is_image else int(np.prod(prepared.observation_space.shape or ()))
         known["explore"] = default_exploration(prepared.action_space)
-        return Survey(spec, **known, **_played(prepared, steps, seed))
+        try:
+            played = _played(prepared, steps, seed)
+        except Exception as error:  # whatever a foreign environment raises
+            raise ConfigurationError(
+                f"{spec.id} cannot be played: {type(error).__name__}: {error}. Correct the environment"
+            ) from error
+        if not np.isfinite(played["rewards"]).all():
+            raise NonFiniteError(f"{spec.id} pays rewards that are not finite. Correct the environment")
+        return Survey(spec, **known, **played)
     finally:
         env.close()
 

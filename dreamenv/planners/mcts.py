@@ -181,7 +181,8 @@ class MCTS:
         if value is None and self.rollout == 0:
             raise ConfigurationError(
                 f"rollout=0 leaves it to a value what a node is worth, and {type(memory).__name__} has learned none. "
-                "Leave rollout out (random steps then say it), search with guide= and an agent of `dreamenv distill`, "
+                "Leave rollout out (random steps then say it), search with guide= and an agent of `dreamenv distill` "
+                "or `dreamenv train-agent`, "
                 "or take a model of the recipe 'value_equivalent'."
             )
         return value

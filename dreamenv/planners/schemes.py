@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import fields, is_dataclass
+from dataclasses import MISSING, fields, is_dataclass
 from typing import Any
 
 from dreamenv.errors import ConfigurationError, did_you_mean
@@ -22,6 +22,9 @@ PLANNERS: Register[Any] = Register(
     },
 )
 
+# What `Planner` has, which all planners need
+_MEMBERS = ("scheme", "length", "plan", "check_actions", "cold", "shifted")
+
 
 def register_planner(scheme: str, planner: Any) -> None:
     """Make `planner:SCHEME` an agent that plans by `planner`, wherever an agent is named.
@@ -33,10 +36,20 @@ def register_planner(scheme: str, planner: Any) -> None:
         planner: A frozen dataclass whose fields, all with defaults, are the settings.
 
     Raises:
-        ConfigurationError: Another planner has this name, or the class is no dataclass.
+        ConfigurationError: Another planner has this name, or the class is no dataclass, has a field without a default
+            or another `scheme`, or lacks what `Planner` has.
     """
     if not is_dataclass(planner):
         raise ConfigurationError(f"planner {scheme!r}: {planner} is no dataclass, whose fields are the settings")
+    missing = [name for name in _MEMBERS if not hasattr(planner, name)]
+    if missing:
+        raise ConfigurationError(f"planner {scheme!r}: {planner} lacks {', '.join(missing)} of Planner")
+    bare = [field.name for field in fields(planner) if field.default is MISSING and field.default_factory is MISSING]
+    if bare:
+        raise ConfigurationError(f"planner {scheme!r}: {', '.join(bare)} of {planner} has no default")
+    own = getattr(planner, "scheme", None)
+    if own != scheme:
+        raise ConfigurationError(f"planner {scheme!r}: {planner}.scheme is {own!r}, by which it is named")
     PLANNERS.add(scheme, planner)
 
 

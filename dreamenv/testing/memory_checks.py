@@ -263,11 +263,13 @@ class _Checks:
                 f"through which gradients flow; with such it fails: {type(error).__name__}: {error}. Encode actions by "
                 "ActionEncoder, or set differentiable = False"
             ) from error
-        total = prediction.reward.sum() + prediction.termination_probability.sum() + self.memory.latent(after).sum()
-        assert total.requires_grad, f"{self.name}.differentiable is True, but a dreamed step carries no gradient"
-        total.backward()
-        assert action.grad is not None, "no gradient reaches the action"
-        assert bool(torch.isfinite(action.grad).all()), "the gradient of the action is not finite"
+        before = [part for part in state if part.requires_grad]
+        for what, found in (("reward", prediction.reward), ("state", self.memory.latent(after))):
+            assert found.requires_grad, f"{self.name}.differentiable is True, but a dreamed {what} carries no gradient"
+            gradient, *into = torch.autograd.grad(found.sum(), [action, *before], retain_graph=True, allow_unused=True)
+            assert gradient is not None, f"no gradient reaches the action from the {what}"
+            assert any(part is not None for part in into), f"no gradient reaches the state before from the {what}"
+            assert bool(torch.isfinite(gradient).all()), f"the gradient of the action from the {what} is not finite"
 
     @torch.no_grad()
     def rebuilding(self) -> None:

@@ -200,6 +200,34 @@ def test_settings_that_no_name_says_have_none() -> None:
         del PLANNERS._added["weighing"]
 
 
+@dataclass(frozen=True)
+class Bare:
+    """A planner that can do nothing yet."""
+
+    scheme: ClassVar[str] = "bare"
+    horizon: int = 3
+
+
+@dataclass(frozen=True, kw_only=True)
+class Undecided(CEM):
+    """One with a setting that always has to be given."""
+
+    scheme: ClassVar[str] = "undecided"
+    depth: int
+
+
+def test_what_is_no_planner_is_not_registered() -> None:
+    for scheme, planner, message in (
+        ("bare", Bare, "lacks length, plan, check_actions, cold, shifted of Planner"),
+        ("undecided", Undecided, "depth of .*Undecided.* has no default"),
+        ("mine", Weighing, "scheme is 'weighing'"),
+        ("plain", int, "is no dataclass"),
+    ):
+        with pytest.raises(ConfigurationError, match=message):
+            register_planner(scheme, planner)
+        assert scheme not in PLANNERS
+
+
 def test_only_what_has_a_name_is_handed_to_workers() -> None:
     model = small_dream(TargetMemory(), MOVE)
     planner = CEM(terminal_value=lambda features: features[:, 0])

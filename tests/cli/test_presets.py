@@ -13,7 +13,7 @@ import yaml
 
 from dreamenv.cli.presets import chosen_preset, default_run
 from dreamenv.data.collect import collect
-from dreamenv.errors import ConfigurationError, RegistryError
+from dreamenv.errors import ConfigurationError, NonFiniteError, RegistryError
 from dreamenv.registry import read_registry
 from dreamenv.types import RealEnvSpec
 from tests.command_line import call
@@ -125,6 +125,21 @@ def test_init_tries_the_environment(own_module: Path) -> None:
     assert "# time limit: 500 real frames" in text
     assert "- policy: sticky" in text
     assert set(read_registry(Path("new/cart.yaml"))) == {"DreamCartPole-v1"}
+
+
+def test_init_says_what_an_environment_does_wrong(own_module: Path) -> None:
+    source = OWN.replace("super().reset(seed=seed)", "raise RuntimeError('no reset')")
+    (own_module / "own_walk.py").write_text(source, encoding="utf-8")
+    with pytest.raises(ConfigurationError, match="FilmedWalk-v0 cannot be played: RuntimeError: no reset. Correct the env"):
+        call("init", "own_walk:FilmedWalk-v0", "--steps", "20")
+    assert not (own_module / "FilmedWalk-v0.yaml").exists()
+
+
+def test_init_refuses_rewards_that_are_not_finite(own_module: Path) -> None:
+    source = OWN.replace("-abs(float(self.place[0]) - self.goal)", "float('nan')")
+    (own_module / "own_walk.py").write_text(source, encoding="utf-8")
+    with pytest.raises(NonFiniteError, match="FilmedWalk-v0 pays rewards that are not finite"):
+        call("init", "own_walk:FilmedWalk-v0", "--steps", "20")
 
 
 def test_one_of_the_ways_to_name_an_environment_is_needed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

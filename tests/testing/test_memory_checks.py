@@ -145,6 +145,23 @@ class NoGradient(Broken):
             return super().imagine(state, action, **options)
 
 
+class NoWayIntoTheReward(Broken):
+    def imagine(self, state: FakeState, action: Tensor, **options: Any) -> tuple[FakeState, Prediction]:
+        after, said = super().imagine(state, action, **options)
+        return after, Prediction(said.reward.detach(), said.termination_probability, said.terminated)
+
+
+class NoWayIntoTheState(Broken):
+    def imagine(self, state: FakeState, action: Tensor, **options: Any) -> tuple[FakeState, Prediction]:
+        after, said = super().imagine(state, action, **options)
+        return FakeState(*(part.detach() for part in after)), said
+
+
+class ForgetsWhereItWas(Broken):
+    def imagine(self, state: FakeState, action: Tensor, **options: Any) -> tuple[FakeState, Prediction]:
+        return super().imagine(FakeState(*(part.detach() for part in state)), action, **options)
+
+
 class NoScale(Broken):
     def __init__(self, action_space: gym.Space[Any] | None = None) -> None:
         super().__init__()
@@ -245,6 +262,9 @@ def test_the_example_itself_is_sound() -> None:
         (NoMode, "temperature 0 is the mode"),
         (WritesToItsState, "written to the state it came from"),
         (NoGradient, "carries no gradient"),
+        (NoWayIntoTheReward, "a dreamed reward carries no gradient"),
+        (NoWayIntoTheState, "a dreamed state carries no gradient"),
+        (ForgetsWhereItWas, "no gradient reaches the state before"),
         (NoScale, "latent_std has elements that are not above 0"),
         (OtherBranches, "branches do not begin at the latents of their rows"),
         (OtherStep, "drawn from another distribution"),
