@@ -130,7 +130,7 @@ def test_init_tries_the_environment(own_module: Path) -> None:
 def test_init_says_what_an_environment_does_wrong(own_module: Path) -> None:
     source = OWN.replace("super().reset(seed=seed)", "raise RuntimeError('no reset')")
     (own_module / "own_walk.py").write_text(source, encoding="utf-8")
-    with pytest.raises(ConfigurationError, match="FilmedWalk-v0 cannot be played: RuntimeError: no reset. Correct the env"):
+    with pytest.raises(ConfigurationError, match="FilmedWalk-v0 cannot be played: RuntimeError: no reset. Correct"):
         call("init", "own_walk:FilmedWalk-v0", "--steps", "20")
     assert not (own_module / "FilmedWalk-v0.yaml").exists()
 
