@@ -24,7 +24,7 @@ from dreamenv.bundle_config import (
     space_from_json,
     space_to_json,
 )
-from dreamenv.errors import BundleError, UnknownDreamError, did_you_mean
+from dreamenv.errors import BundleError, UnknownDreamError
 from dreamenv.files import sha256_of, sweep, write_bytes, write_json
 from dreamenv.half_precision import check_half, half_states, half_weights
 from dreamenv.kinds import Register
@@ -222,7 +222,7 @@ def _builder(kinds: Register[Any], config: dict[str, Any], file: Path, **extra: 
     options = dict(config)
     kind = options.pop("kind", None)
     if not isinstance(kind, str) or kind not in kinds:
-        known = did_you_mean(str(kind), kinds.names())
+        known = kinds.known(kind)
         raise BundleError(f"{file}: {kinds.what}.kind is {kind!r}. {known}")
     check_arguments(kinds[kind], options, f"{file}: {kinds.what}")
     return partial(kinds[kind], **options, **extra)

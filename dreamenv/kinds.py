@@ -97,4 +97,8 @@ class Register(Generic[KindT]):
             return cast(KindT, getattr(importlib.import_module(module), name))
         for entry in entry_points(group=self.group, name=str(kind)):
             return cast(KindT, entry.load())
-        raise ConfigurationError(f"{self.what} {kind!r} is not known. {did_you_mean(str(kind), self.names())}")
+        raise ConfigurationError(f"{self.what} {kind!r} is not known. {self.known(kind)}")
+
+    def known(self, kind: object) -> str:
+        """For messages about an unknown `kind`: which are near, and where others come from."""
+        return f"{did_you_mean(str(kind), self.names())} Of another package? Install it, or import what registers it."

@@ -10,7 +10,7 @@ from typing import Any, Literal, TypeGuard
 from dreamenv.agents.base import SavableAgent
 from dreamenv.agents.kinds import AGENTS, SAVABLE_METHODS
 from dreamenv.bundle_config import space_from_json, space_to_json
-from dreamenv.errors import BundleError, ConfigurationError, DreamEnvError, did_you_mean
+from dreamenv.errors import BundleError, ConfigurationError, DreamEnvError
 from dreamenv.files import parse_json
 from dreamenv.schema import Sha256, Strict, checked
 from dreamenv.tensor_files import built_within, read_header, read_sealed, write_sealed
@@ -101,7 +101,7 @@ def read_agent(file: Path, expected: dict[str, str] | None = None) -> SavableAge
     tensors, metadata = read_sealed(file, (expected or {}).get(file.name))
     section = _section(file, metadata)
     if section.kind not in AGENTS:
-        raise BundleError(f"{file}: kind is {section.kind!r}. {did_you_mean(section.kind, AGENTS.names())}")
+        raise BundleError(f"{file}: kind is {section.kind!r}. {AGENTS.known(section.kind)}")
     spaces = {
         name: space_from_json(getattr(section, name), f"{file}: {name}")
         for name in ("observation_space", "action_space")
