@@ -222,8 +222,7 @@ def _builder(kinds: Register[Any], config: dict[str, Any], file: Path, **extra: 
     options = dict(config)
     kind = options.pop("kind", None)
     if not isinstance(kind, str) or kind not in kinds:
-        known = kinds.known(kind)
-        raise BundleError(f"{file}: {kinds.what}.kind is {kind!r}. {known}")
+        raise BundleError(f"{file}: {kinds.what}.kind is {kind!r}. {kinds.known(kind)}")
     check_arguments(kinds[kind], options, f"{file}: {kinds.what}")
     return partial(kinds[kind], **options, **extra)
 
